@@ -1,0 +1,7 @@
+"""`python -m cli` in a checkout, `python -m cosfs.cli` when installed."""
+
+from __future__ import annotations
+
+from .main import main
+
+main()

@@ -1,0 +1,94 @@
+"""docs/cli.md, generated from --help: `python -m cli.docs > docs/cli.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import click
+
+from .main import COMMANDS, cos
+
+_WIDTH = 100
+_HEAD = """\
+# The `cos` command line
+
+Generated from `--help` by `python -m cli.docs > docs/cli.md`; do not edit it by hand.
+
+## Rules that hold for every command
+
+Results go to standard output, everything else (progress, warnings, errors, questions) to standard
+error. A result is a table on a terminal and plain lines in a pipe; `--output json|jsonl|table|text`
+says which.
+
+| exit code | meaning |
+|---|---|
+| 0 | all done |
+| 1 | something failed, or nothing was found |
+| 2 | nothing failed, but something was skipped with a warning |
+| 130, 143, 141 | ended by Ctrl-C, by a termination signal, because nobody reads the output any more |
+| 252 | the command line makes no sense; nothing was sent |
+| 253 | settings or credentials are missing or unreadable |
+| 254 | COS refused |
+| 255 | anything else, such as no network |
+
+## Where `cp` puts things
+
+| command | result |
+|---|---|
+| `cp f cos://b` or `cos://b/` | key `f` |
+| `cp f cos://b/p` | key `p`, even if there is a `p/` |
+| `cp f cos://b/p/` | key `p/f` |
+| `cp -r d cos://b/x` (or `d/`, `x/`) | `x/` and the path below `d`; the name `d` is not added |
+| `cp cos://b/x/a f` | file `f`; if `f` is a directory or ends in `/`, `f/a` |
+| `cp cos://b/x dst` where only `x/…` exists | an error that says to add `--recursive` |
+| `cp d cos://b/w` where `d` is a directory | the same |
+| `cp -r cos://b/x/su dst` | only what is below `x/su/` |
+| `cp 'cos://b/logs/*.gz' dst/` | every match, below the directory of the pattern |
+
+## Filters
+
+`--include` and `--exclude` take shell patterns that are compared with the path below the source;
+`*` matches `/` too. `--exclude sub` does not match `sub/x` (write `sub/*`), and `--exclude c.txt`
+does not match `sub/c.txt` (write `*c.txt`). Of several that match, the last one wins. If the first
+filter is an `--include`, everything that matches no filter is left out.
+"""
+
+
+def render() -> str:
+    """Return the text of docs/cli.md."""
+    parts = [_HEAD, "## cos\n", _block(cos, "cos", None)]
+    for name, entry in COMMANDS.items():
+        if entry.hidden:
+            continue
+        parent = click.Context(cos, info_name="cos", max_content_width=_WIDTH, terminal_width=_WIDTH)
+        command = cos.get_command(parent, name)
+        assert command is not None
+        parts += _sections(command, name, parent, "##")
+    return "\n".join(parts)
+
+
+def _sections(command: click.Command, name: str, parent: click.Context, level: str) -> Iterator[str]:
+    context = click.Context(
+        command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )  # fmt: skip
+    yield f"{level} {context.command_path}\n"
+    yield _block(command, name, parent)
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            if found is not None and not found.hidden:
+                yield from _sections(found, inner, context, level + "#")
+
+
+def _block(command: click.Command, name: str, parent: click.Context | None) -> str:
+    context = click.Context(
+        command, info_name=name, parent=parent, max_content_width=_WIDTH, terminal_width=_WIDTH,
+        help_option_names=["-h", "--help"],
+    )  # fmt: skip
+    return f"```text\n{command.get_help(context).rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,172 @@
+"""Options that say what is stored beside an object's bytes: type, metadata, storage class, access."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from cosfs.errors import UsageError
+
+from .options import F, apply
+
+if TYPE_CHECKING:
+    from cosfs.client.model import Headers
+
+STORAGE_CLASSES = (
+    "STANDARD",
+    "STANDARD_IA",
+    "INTELLIGENT_TIERING",
+    "ARCHIVE",
+    "DEEP_ARCHIVE",
+    "MAZ_STANDARD",
+    "MAZ_STANDARD_IA",
+    "MAZ_INTELLIGENT_TIERING",
+    "MAZ_ARCHIVE",
+)
+ACLS = (
+    "default",
+    "private",
+    "public-read",
+    "authenticated-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+)
+_GRANTS = ("read", "write", "read-acp", "write-acp", "full-control")
+_META_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# A comma ends one pair only if the next one begins behind it: values may hold commas.
+_NEXT_PAIR = re.compile(r",(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
+
+header_options: Callable[[F], F] = apply(
+    click.option("--acl", type=click.Choice(ACLS), help="Access of the new objects."),
+    click.option("--grants", multiple=True, metavar="PERMISSION=WHO", help='As in read=id="qcs::cam::uin/1:uin/1".'),
+    click.option(
+        "--storage-class",
+        type=click.Choice(STORAGE_CLASSES, case_sensitive=False),
+        metavar="CLASS",
+        help="STANDARD, STANDARD_IA, INTELLIGENT_TIERING, ARCHIVE, DEEP_ARCHIVE or one of MAZ_….",
+    ),
+    click.option("--metadata", multiple=True, metavar="K=V,…", help="Metadata (x-cos-meta-K); may be repeated."),
+    click.option("--content-type", metavar="TYPE", help="Instead of the type that the name suggests."),
+    click.option("--cache-control", metavar="TEXT"),
+    click.option("--content-disposition", metavar="TEXT"),
+    click.option("--content-encoding", metavar="TEXT"),
+    click.option("--content-language", metavar="TEXT"),
+    click.option("--expires", metavar="DATE", help="Expires header of the objects."),
+    click.option("--tags", metavar="K=V&…", help="Tags of the new objects."),
+    click.option("--sse", metavar="AES256|SM4|cos/kms", help="Server-side encryption."),
+    click.option("--sse-kms-key-id", metavar="ID", help="Key for --sse cos/kms."),
+    click.option("--no-guess-mime-type", is_flag=True, help="Do not derive Content-Type from the name."),
+)
+
+_NAMES = (
+    "acl",
+    "grants",
+    "storage_class",
+    "metadata",
+    "content_type",
+    "cache_control",
+    "content_disposition",
+    "content_encoding",
+    "content_language",
+    "expires",
+    "tags",
+    "sse",
+    "sse_kms_key_id",
+    "no_guess_mime_type",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChoice:
+    """What the options ask for; `headers` is the part that is the same for every object."""
+
+    headers: Headers
+    guess_type: bool
+    given: frozenset[str] = field(default_factory=frozenset)
+
+    def for_name(self, name: str) -> Headers:
+        """Return the headers of one upload, with the content type its name suggests."""
+        if self.headers.content_type or not self.guess_type:
+            return self.headers
+        return replace(self.headers, content_type=guess_type(name))
+
+
+def pop_headers(options: dict[str, Any]) -> HeaderChoice:
+    """Take the header options out of a command's options."""
+    from cosfs.client.model import Headers
+
+    values = {name: options.pop(name) for name in _NAMES}
+    extra: dict[str, str] = dict(_grant(text) for text in values["grants"])
+    if values["acl"]:
+        extra["x-cos-acl"] = values["acl"]
+    if values["tags"]:
+        extra["x-cos-tagging"] = values["tags"]
+    if values["sse"]:
+        extra["x-cos-server-side-encryption"] = values["sse"]
+    if values["sse_kms_key_id"]:
+        extra["x-cos-server-side-encryption-cos-kms-key-id"] = values["sse_kms_key_id"]
+    texts = {
+        name: _one_line(name, values[name] or "")
+        for name in (
+            "content_type",
+            "cache_control",
+            "content_disposition",
+            "content_encoding",
+            "content_language",
+            "expires",
+        )
+    }
+    headers = Headers(
+        **texts,
+        storage_class=(values["storage_class"] or "").upper(),
+        metadata=parse_metadata(values["metadata"]),
+        extra=extra,
+    )
+    given = frozenset(name for name in _NAMES if values[name] and name != "no_guess_mime_type")
+    return HeaderChoice(headers, not values["no_guess_mime_type"], given)
+
+
+def _one_line(name: str, text: str) -> str:
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise UsageError(f"--{name.replace('_', '-')} holds a control character")
+    return text
+
+
+def parse_metadata(texts: Sequence[str]) -> Mapping[str, str]:
+    """Read `K=V,K2=V2` pairs; values that are not plain ASCII are percent-encoded, as COS asks."""
+    metadata: dict[str, str] = {}
+    for text in texts:
+        for pair in _NEXT_PAIR.split(text):
+            name, found, value = pair.partition("=")
+            name = name.strip().lower().removeprefix("x-cos-meta-")
+            if not found or not _META_NAME.fullmatch(name):
+                raise UsageError(f"--metadata {pair!r} is not KEY=VALUE")
+            plain = value.isascii() and value.isprintable() and value == value.strip()
+            metadata[name] = value if plain else quote(value.encode("utf-8", "surrogateescape"), safe="")
+    return metadata
+
+
+def _grant(text: str) -> tuple[str, str]:
+    permission, found, who = text.partition("=")
+    permission = {"full": "full-control"}.get(permission, permission)
+    if not found or permission not in _GRANTS:
+        raise UsageError(f"--grants {text!r} is not PERMISSION=WHO", hint=f"Permissions: {', '.join(_GRANTS)}")
+    return f"x-cos-grant-{permission}", who
+
+
+def guess_type(name: str) -> str:
+    """Guess the content type of a name; empty if it says nothing.
+
+    A compressed file is what it is, not what is inside: browsers would show `a.html.gz` as text.
+    """
+    import mimetypes
+
+    kind, encoding = mimetypes.guess_type(name.rpartition("/")[2], strict=False)
+    if encoding:
+        return "application/gzip" if encoding == "gzip" else f"application/x-{encoding}"
+    return kind or ""

@@ -1,0 +1,232 @@
+"""The program: its commands, the one place where errors become a sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+import click
+
+from .options import CONTEXT, GLOBAL_OPTIONS, format_options
+from .output import StdoutClosedError, printable
+from .state import State
+
+if TYPE_CHECKING:
+    # Never run: commands are loaded by name when called, so that `cos --help` imports none of them.
+    # These lines show a frozen build and the import checks which modules the table below means.
+    from . import (  # noqa: F401
+        cat,
+        completion,
+        configure,
+        cp,
+        doctor,
+        du,
+        emulator,
+        ls,
+        mb,
+        mount,
+        presign,
+        rb,
+        rm,
+        stat,
+        status,
+        umount,
+    )
+
+USAGE = 252
+OTHER = 255
+INTERRUPTED = 130
+STDOUT_CLOSED = 141
+
+
+class Entry(NamedTuple):
+    """A command as `cos --help` shows it; the module and the command in it have one name."""
+
+    section: str
+    module: str
+    help: str
+    hidden: bool = False
+
+
+COMMANDS: dict[str, Entry] = {
+    "ls": Entry("Objects", "ls", "List buckets, prefixes and objects."),
+    "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
+    "rm": Entry("Objects", "rm", "Remove objects."),
+    "cat": Entry("Objects", "cat", "Write objects to standard output."),
+    "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),
+    "du": Entry("Objects", "du", "Add up sizes below a prefix."),
+    "presign": Entry("Objects", "presign", "Make a URL that works without credentials for a while."),
+    "mb": Entry("Buckets", "mb", "Make a bucket."),
+    "rb": Entry("Buckets", "rb", "Remove a bucket."),
+    "mount": Entry("Filesystem", "mount", "Mount buckets as a directory."),
+    "umount": Entry("Filesystem", "umount", "Unmount, after everything is uploaded."),
+    "status": Entry("Filesystem", "status", "Show what is mounted and what is pending."),
+    "configure": Entry("Setup", "configure", "Write, read and list settings and credentials."),
+    "doctor": Entry("Setup", "doctor", "Check settings, network, credentials and FUSE."),
+    "completion": Entry("Setup", "completion", "Print the completion script of a shell."),
+    "emulator": Entry("Setup", "emulator", "Serve COS from a directory on this machine."),
+    "config": Entry("Setup", "configure", "Same as configure.", hidden=True),
+    "signurl": Entry("Objects", "presign", "Same as presign.", hidden=True),
+}
+
+
+class Program(click.Group):
+    """The group `cos`: knows the names and one-line helps of its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, entry in COMMANDS.items() if not entry.hidden]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f".{entry.module}", __package__)
+        found = getattr(module, entry.module)
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise click.UsageError(_unknown_command(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        format_options(self, ctx, formatter, globals_too=True)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, entry in COMMANDS.items():
+            if not entry.hidden:
+                sections.setdefault(entry.section, []).append((name, entry.help))
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(rows, col_max=12)
+
+
+def _unknown_command(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean 'cos {close[0]}'?" if close else "'cos --help' lists all commands"
+    return f"there is no command {printable(name)!r}; {hint}"
+
+
+cos = Program(
+    "cos",
+    params=list(GLOBAL_OPTIONS),
+    context_settings=CONTEXT,
+    no_args_is_help=True,
+    help="Work with Tencent Cloud Object Storage (COS) as with files.\n\n"
+    "Objects are written cos://bucket/key. Options may stand before or after the command; "
+    "'cos COMMAND --help' explains a command.",
+)
+
+
+def main() -> NoReturn:
+    """Run the program and end the process with its exit code."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+    code = run(sys.argv[1:])
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End now: a request that is still blocked in a worker thread must not keep the process."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = STDOUT_CLOSED if stream is sys.stdout and code == 0 else code
+    os._exit(code)
+
+
+def run(args: Sequence[str], state: State | None = None) -> int:
+    """Run one command line in this process; return its exit code and let no exception out."""
+    state = state or State()
+    try:
+        result = cos.main(list(args), prog_name="cos", standalone_mode=False, obj=state)
+        state.out.flush()
+        return result if isinstance(result, int) else 0
+    except BaseException as error:
+        return _report(state, error)
+    finally:
+        state.close()
+
+
+def _report(state: State, raised: BaseException) -> int:
+    """Tell one error in one sentence; return the exit code."""
+    from cosfs.errors import COSError
+
+    error = _innermost(raised)
+    if isinstance(error, StdoutClosedError):
+        _discard_stdout()
+        return STDOUT_CLOSED
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        state.out.error("interrupted")
+        return INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else OTHER
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        state.out.error(error.format_message(), always=True)
+        return USAGE
+    if isinstance(error, click.ClickException):
+        state.out.error(_usage_text(error), always=True)
+        return USAGE
+    if state.debug:
+        import traceback
+
+        state.out.error("".join(traceback.format_exception(raised)).rstrip())
+    if isinstance(error, COSError):
+        state.out.error(printable(str(error)), always=error.exit_code == USAGE)
+        return error.exit_code
+    state.out.error(_unforeseen_text(error, state.debug))
+    return OTHER
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Take the error that matters out of the groups that trio's nurseries put around it."""
+    while isinstance(error, BaseExceptionGroup):
+        ranked = sorted(error.exceptions, key=_rank)
+        error = ranked[0]
+    return error
+
+
+def _rank(error: BaseException) -> int:
+    if isinstance(error, BaseExceptionGroup):
+        return min(_rank(each) for each in error.exceptions)
+    kinds: tuple[Any, ...] = (KeyboardInterrupt, StdoutClosedError, Exception)
+    return next((place for place, kind in enumerate(kinds) if isinstance(error, kind)), len(kinds))
+
+
+def _usage_text(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".")
+    text = text[:1].lower() + text[1:]
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{printable(text)} (see '{error.ctx.command_path} --help')"
+    return printable(text)
+
+
+def _unforeseen_text(error: BaseException, debug: bool) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{printable(str(error.filename))}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    hint = "" if debug else "; run it again with --debug to see where"
+    detail = printable(str(error))
+    return f"unexpected error: {type(error).__name__}{': ' if detail else ''}{detail}{hint}"
+
+
+def _discard_stdout() -> None:
+    """Let the interpreter's last flush go nowhere instead of failing a second time."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,177 @@
+"""`cos mount`: buckets as a directory. Options may also come as `-o key=value,…`, as mount(8) passes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import ANY_URL, DURATION, GLOBAL_OPTIONS, SIZE, Command, command
+
+if TYPE_CHECKING:
+    from cosfs.client.url import CosUrl
+
+    from .state import State
+
+# For mount(8), systemd and whoever may mount; they mean nothing to a filesystem.
+_IGNORED = frozenset(
+    "_netdev nofail user users nouser owner group auto noauto defaults rw comment exec suid dev async nosync".split()
+)
+# Passed on to the kernel.
+_KERNEL = frozenset(
+    "nosuid nodev noexec noatime nodiratime relatime norelatime strictatime lazytime sync dirsync atime diratime".split()
+)
+# Another name for one of our own options.
+_SPELLINGS = {"ro": "read-only", "allow_root": "allow-other", "fmode": "file-mode", "dmode": "dir-mode"}
+_COMMA = re.compile(r"(?<!\\),")
+
+
+class OctalType(click.ParamType):
+    """Permission bits in octal."""
+
+    name = "mode"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if not re.fullmatch(r"(0o)?[0-7]{1,4}", value):
+            self.fail(f"{value!r} is not an octal mode such as 0644", param, ctx)
+        return int(value.removeprefix("0o"), 8)
+
+
+class OwnerType(click.ParamType):
+    """A user or group, by number or name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        import grp
+        import pwd
+
+        if isinstance(value, int):
+            return value
+        if value.isascii() and value.isdigit():
+            return int(value)
+        try:
+            return pwd.getpwnam(value).pw_uid if self.name == "user" else grp.getgrnam(value).gr_gid
+        except KeyError:
+            self.fail(f"there is no {self.name} {value!r}", param, ctx)
+
+
+class MountCommand(Command):
+    """Turns `-o key=value,…` into the options of the same names, so that both are checked alike."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._expanded(args))
+
+    def _expanded(self, args: list[str]) -> list[str]:
+        flags = {
+            name.removeprefix("--"): param.is_flag
+            for param in (*self.params, *GLOBAL_OPTIONS)
+            if isinstance(param, click.Option)
+            for name in param.opts
+            if name.startswith("--")
+        }
+        result: list[str] = []
+        pending = iter(args)
+        for arg in pending:
+            if arg == "--":
+                return [*result, arg, *pending]
+            if arg == "-o":
+                result += expand_options(next(pending, ""), flags)
+            elif arg.startswith("-o") and not arg.startswith("--"):
+                result += expand_options(arg[2:], flags)
+            else:
+                result.append(arg)
+        return result
+
+
+def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
+    """Return `key=value,…` as command-line options; `\\,` is a comma inside a value.
+
+    flags says for each option of ours, by its long name, whether it is a switch.
+    """
+    from cosfs.errors import UsageError
+
+    result: list[str] = []
+    for item in _COMMA.split(text):
+        key, found, value = item.strip().replace("\\,", ",").partition("=")
+        if not key or key in _IGNORED or key.startswith(("x-", "X-")):
+            continue
+        if key in _KERNEL:
+            result += ["--fuse-option", key]
+            continue
+        name = _SPELLINGS.get(key, key.replace("_", "-"))
+        if name not in flags:
+            raise UsageError(f"there is no mount option {key!r}", hint="'cos mount --help' lists them")
+        if flags[name] and found:
+            raise UsageError(f"the mount option {key!r} takes no value")
+        if not flags[name] and not found:
+            raise UsageError(f"the mount option {key!r} needs a value", hint=f"Write {key}=VALUE")
+        result.append(f"--{name}={value}" if found else f"--{name}")
+    return result
+
+
+@command("mount", cls=MountCommand)
+@click.argument("source", type=ANY_URL, metavar="cos://[BUCKET[/PREFIX]]")
+@click.argument("mountpoint", type=click.Path(path_type=Path), metavar="MOUNTPOINT")
+@click.option("--foreground", "-f", is_flag=True, help="Stay in this terminal; Ctrl-C unmounts.")
+@click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option("--allow-other", is_flag=True, help="Let other users in too.")
+@click.option("--uid", type=OwnerType("user"), metavar="USER", help="Owner of what carries none; default: you.")
+@click.option("--gid", type=OwnerType("group"), metavar="GROUP", help="Group of what carries none.")
+@click.option("--umask", type=OctalType(), metavar="MODE", help="Permissions taken away from what carries none.")
+@click.option("--file-mode", type=OctalType(), metavar="MODE", help="Mode of files that carry none.")
+@click.option("--dir-mode", type=OctalType(), metavar="MODE", help="Mode of directories that carry none.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where blocks and unsent files are.")
+@click.option("--cache-size", type=SIZE, metavar="SIZE", help="Room for blocks; default 10GB.")
+@click.option("--block-size", type=SIZE, metavar="SIZE", help="Unit of the cache; default 1MB.")
+@click.option("--readahead", type=SIZE, metavar="SIZE", help="Fetched ahead of readers; default 64MB.")
+@click.option("--metadata-ttl", type=DURATION, metavar="TIME", help="How long names are believed; default 5s.")
+@click.option(
+    "--attributes",
+    type=click.Choice(["full", "listing"]),
+    help="full: modes, owners and times as stored; listing: no request for them.",
+)
+@click.option(
+    "--write-back",
+    type=click.Choice(["close", "async"]),
+    help="close: close() waits until COS has the file; async: until the local journal has it.",
+)
+@click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files.")
+@click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time.")
+@click.option("-o", "mount_options", metavar="OPTIONS", multiple=True, help="Options as in /etc/fstab: ro,umask=022,…")
+@click.option("--fuse-option", "fuse_options", multiple=True, hidden=True)
+@click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the log there.")
+@click.pass_obj
+def mount(
+    state: State, source: CosUrl, mountpoint: Path, mount_options: tuple[str, ...], **values: Any
+) -> int:
+    """Mount all buckets (cos://), one bucket or what is below a prefix.
+
+    Returns when the directory can be used. The mount then lives on its own until `cos umount`.
+
+    \b
+    Examples:
+      cos mount cos:// /mnt/cos
+      cos mount cos://bucket/data ~/data --read-only
+      cos mount cos://bucket /srv/b -o allow_other,umask=022
+    In /etc/fstab (with mount.cosfs in /sbin):
+      cos://bucket /srv/b cosfs _netdev,nofail,allow_other 0 0
+    """
+    from dataclasses import fields
+
+    from cosfs.fuse.mount import mount as mount_filesystem
+    from cosfs.fuse.settings import MountSettings
+
+    prefix = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
+    known = {field.name for field in fields(MountSettings)}
+    given = {name: value for name, value in values.items() if name in known and value not in (None, False, ())}
+    mount_settings = MountSettings(
+        bucket=source.bucket, prefix=prefix, mountpoint=mountpoint, debug=state.debug, **given
+    )
+    # The client is made by the process that serves: connections and threads do not survive a fork.
+    return mount_filesystem(state.settings, mount_settings, state.make_client)

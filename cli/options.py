@@ -1,0 +1,283 @@
+"""Options that several commands share, and the click classes that make them work everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .output import FORMATS
+
+if TYPE_CHECKING:
+    from cosfs.client.url import CosUrl
+
+    from .filters import Filters
+    from .state import State
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ORDER = "cos.option-order"
+_GLOBAL_NOTE = "Global options (`cos --help` lists them) may stand before or after the command."
+
+
+class ParsedType(click.ParamType):
+    """A parameter read by a function of cosfs.units, imported when a value is there."""
+
+    def __init__(self, name: str, parser: str) -> None:
+        self.name = name
+        self._parser = parser
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from cosfs import units
+
+        if not isinstance(value, str):
+            return value  # a default, already of the right type
+        try:
+            return getattr(units, self._parser)(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = ParsedType("size", "parse_size")
+RATE = ParsedType("rate", "parse_rate")
+DURATION = ParsedType("duration", "parse_duration")
+
+
+class UrlType(click.ParamType):
+    """A `cos://bucket/key`; needs says which parts must be there."""
+
+    name = "cos_url"
+
+    def __init__(self, *, bucket: bool = True, key: bool = False) -> None:
+        self._bucket = bucket
+        self._key = key
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> CosUrl:
+        from cosfs.client.url import CosUrl
+        from cosfs.errors import UsageError
+
+        if isinstance(value, CosUrl):
+            return value
+        url = parse_cos_url(value)
+        if self._bucket and not url.bucket:
+            raise UsageError(f"{value}: a bucket is missing", hint="Write cos://bucket")
+        if self._key and not url.key:
+            raise UsageError(f"{value}: an object is missing", hint="Write cos://bucket/key")
+        return url
+
+
+def parse_cos_url(text: str) -> CosUrl:
+    """Read a cos:// URL; say what is wrong with anything else."""
+    from cosfs.client.url import is_cos_url, parse_url
+    from cosfs.errors import UsageError
+
+    if not is_cos_url(text):
+        scheme, found, rest = text.partition("://")
+        shown = f"cos://{rest if found else text}".rstrip("/")
+        raise UsageError(f"{text!r} is not a COS URL", hint=f"Did you mean {shown}?")
+    try:
+        return parse_url(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+BUCKET_URL = UrlType()
+OBJECT_URL = UrlType(key=True)
+ANY_URL = UrlType(bucket=False)
+
+
+# --- global options
+
+
+def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is None or ctx.resilient_parsing:
+        return
+    state: State = ctx.find_root().obj
+    state.set_option(str(param.name), value)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from cosfs import __version__
+
+    click.echo(f"cos {__version__}")
+    ctx.exit()
+
+
+def _option(*names: str, **attributes: Any) -> click.Option:
+    attributes.setdefault("callback", _store)
+    return click.Option(names, expose_value=False, **attributes)
+
+
+def _flag(*names: str, **attributes: Any) -> click.Option:
+    return _option(*names, is_flag=True, default=None, **attributes)
+
+
+GLOBAL_OPTIONS: tuple[click.Option, ...] = (
+    _option("--profile", metavar="NAME", help="Profile of ~/.cos/config and ~/.cos/credentials to use."),
+    _option("--region", metavar="REGION", help="Region, such as ap-guangzhou."),
+    _option("--output", type=click.Choice(FORMATS), help="Format of results."),
+    _option("--endpoint-url", metavar="URL", help="Talk to this server instead of the real service."),
+    _flag("--no-verify-ssl", help="Do not verify TLS certificates (warns each time)."),
+    _option("--ca-bundle", metavar="FILE", help="CA certificates to trust instead of the system's."),
+    _flag("--debug", help="Show every request and, on an error, where it came from."),
+    _flag("--quiet", "-q", help="Print nothing but asked-for data; the exit code tells."),
+    _flag("--only-show-errors", help="Print errors and warnings, no result lines."),
+    _flag("--no-progress", help="Draw no progress display."),
+    _option("--secret-id", metavar="ID", help="SecretId (better: COS_SECRET_ID or a profile)."),
+    _option("--secret-key", metavar="KEY", help="SecretKey (better: COS_SECRET_KEY or a profile)."),
+    _option("--session-token", "--token", metavar="TOKEN", help="Token of temporary credentials."),
+    _flag("--no-sign-request", help="Send requests without credentials (public buckets)."),
+    _option("--proxy", metavar="URL", help="HTTP proxy; default from HTTPS_PROXY and NO_PROXY."),
+    _option("--connect-timeout", type=DURATION, metavar="TIME", help="Longest wait for a connection."),
+    _option("--read-timeout", type=DURATION, metavar="TIME", help="Longest wait for the next bytes."),
+    _option("--max-retries", type=click.IntRange(0, 100), metavar="N", help="Tries after the first."),
+    _option("--color", type=click.Choice(["auto", "on", "off"]), help="Colours; honours NO_COLOR."),
+    _option("--config-file", metavar="FILE", help="Settings file instead of ~/.cos/config."),
+    _flag("--version", is_eager=True, callback=_version, help="Print the version."),
+)
+
+
+class Command(click.Command):
+    """A command that takes the global options too and remembers the order of its options.
+
+    The order matters to --include and --exclude alone: of several that match, the last one wins.
+    """
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.context_settings = {**CONTEXT, **self.context_settings}
+        self.params = [*self.params, *GLOBAL_OPTIONS]
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_and_remember(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            ctx.meta[_ORDER] = [param.name for param in order]
+            return values, rest, order
+
+        parser.parse_args = parse_and_remember  # type: ignore[method-assign]
+        return parser
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        format_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(_GLOBAL_NOTE)
+
+
+class CommandGroup(click.Group):
+    """A command with sub-commands of its own, such as `configure`."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.context_settings = {**CONTEXT, **self.context_settings}
+        self.params = [*self.params, *GLOBAL_OPTIONS]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        format_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(_GLOBAL_NOTE)
+
+
+def format_options(
+    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, *, globals_too: bool = False
+) -> None:
+    """Write the options of a command; the global ones, the same everywhere, only if asked."""
+    records = []
+    for param in command.get_params(ctx):
+        if isinstance(param, click.Option) and (globals_too or param not in GLOBAL_OPTIONS):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                records.append(record)
+    if records:
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+
+
+def command(
+    name: str, cls: type[Command] = Command, **attributes: Any
+) -> Callable[[Callable[..., Any]], Command]:
+    """Declare a command of `cos`."""
+    return click.command(name, cls=cls, **attributes)
+
+
+def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], CommandGroup]:
+    """Declare a command of `cos` that has sub-commands."""
+    return click.group(name, cls=CommandGroup, **attributes)
+
+
+def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Put several decorators into one, keeping their order in the help."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+# --- options of several commands
+
+recursive_option = click.option("--recursive", "-r", is_flag=True, help="Everything below the prefix or directory.")
+dryrun_option = click.option("--dryrun", "-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+page_size_option = click.option(
+    "--page-size", type=click.IntRange(1, 1000), default=1000, show_default=True, help="Keys per list request."
+)
+
+filter_options = apply(
+    click.option(
+        "--include",
+        multiple=True,
+        metavar="PATTERN",
+        help="Take what matches. Shell pattern against the path below the source; * matches / too. "
+        "Of several filters the last that matches wins; if the first is an --include, all else is left out.",
+    ),
+    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches ('sub/*', not 'sub')."),
+    click.option("--include-from", multiple=True, metavar="FILE", help="One --include pattern a line."),
+    click.option("--exclude-from", multiple=True, metavar="FILE", help="One --exclude pattern a line."),
+)
+
+
+def pop_filters(ctx: click.Context, options: dict[str, Any]) -> Filters:
+    """Take the filter options out of a command's options, in the order of the command line."""
+    from .filters import Filters
+
+    values = {
+        name: iter(options.pop(name)) for name in ("include", "exclude", "include_from", "exclude_from")
+    }
+    rules: list[tuple[bool, str]] = []
+    for name in ctx.meta.get(_ORDER, ()):
+        if name in values:
+            including = name.startswith("include")
+            value = next(values[name])
+            patterns = _pattern_file(value) if name.endswith("_from") else [value]
+            rules.extend((including, pattern) for pattern in patterns)
+    return Filters(rules)
+
+
+def _pattern_file(name: str) -> Sequence[str]:
+    from cosfs.errors import UsageError
+
+    try:
+        lines = Path(name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f"cannot read the patterns in {name}: {reason}") from None
+    return [line for line in lines if line and not line.startswith("#")]

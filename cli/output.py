@@ -1,0 +1,234 @@
+"""What reaches the user: lines, tables and JSON on stdout, talk on stderr. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+FORMATS = ("table", "json", "jsonl", "text")
+LINES = "lines"  # no --output given and stdout is no terminal: what `aws s3` prints
+
+# Bidirectional overrides are in the list because they can make one name look like another.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"}
+
+
+class StdoutClosedError(Exception):
+    """Whoever read our stdout went away; the program ends silently with 141."""
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    code = ord(char)
+    if char in _SHORT:
+        return _SHORT[char]
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8 in a local name
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def printable(text: str) -> str:
+    """Escape what could confuse a terminal: control characters, direction marks, bytes that are not UTF-8."""
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+
+
+def width(text: str) -> int:
+    """Count the columns text takes on a terminal: wide characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def local_time(seconds: float) -> str:
+    """Print a time as AWS does: local, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def utc_time(seconds: float) -> str:
+    """Print a time as COS does in its answers."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+class Output:
+    """The only writer of stdout and stderr.
+
+    hide is called before anything is written, so that a progress display can take itself off the
+    screen first; it draws itself again at its next tick.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False  # nothing but the exit code
+        self.only_errors = False  # no result lines
+        self.color = "auto"
+        self.hide: Callable[[], None] | None = None
+        self._shown_once: set[str] = set()
+
+    # --- stdout
+
+    def write(self, data: bytes, *, flush: bool = False) -> None:
+        """Write bytes to stdout."""
+        if self.hide is not None:
+            self.hide()
+        try:
+            sys.stdout.buffer.write(data)
+            if flush or sys.stdout.isatty():
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise StdoutClosedError from None
+
+    def flush(self) -> None:
+        """Send everything written so far."""
+        try:
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise StdoutClosedError from None
+
+    def line(self, text: str, *, flush: bool = False) -> None:
+        """Write one line of data."""
+        self.write(text.encode("utf-8", "surrogateescape") + b"\n", flush=flush)
+
+    def lines(self, texts: Iterable[str]) -> None:
+        """Write many lines of data with one call."""
+        block = "".join(f"{text}\n" for text in texts)
+        if block:
+            self.write(block.encode("utf-8", "surrogateescape"), flush=True)
+
+    def result(self, text: str) -> None:
+        """Write one result line ("upload: …"): data, but silenced by --quiet and --only-show-errors."""
+        if not self.quiet and not self.only_errors:
+            self.line(text, flush=True)
+
+    def json(self, value: object) -> None:
+        """Write one JSON document."""
+        self.line(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def json_line(self, value: object) -> None:
+        """Write one JSON document on one line."""
+        self.line(json_text(value))
+
+    # --- stderr
+
+    def talk(self, text: str) -> None:
+        """Write a remark to stderr."""
+        if not self.quiet and not self.only_errors:
+            self._stderr(text)
+
+    def warn(self, text: str, *, once: bool = False) -> None:
+        """Write a warning to stderr; with once, the same words only once."""
+        if self.quiet or (once and text in self._shown_once):
+            return
+        self._shown_once.add(text) if once else None
+        self._stderr(f"{self.paint('warning:', 'yellow')} {text}")
+
+    def error(self, text: str, *, always: bool = False) -> None:
+        """Write an error to stderr; always is for what is wrong with the command line itself."""
+        if always or not self.quiet:
+            self._stderr(f"{self.paint('cos:', 'red')} {text}")
+
+    def failure(self, text: str) -> None:
+        """Write that one of many things failed, without the leading program name, as AWS does."""
+        if not self.quiet:
+            self._stderr(text)
+
+    def _stderr(self, text: str) -> None:
+        if self.hide is not None:
+            self.hide()
+        try:
+            sys.stdout.flush()  # keeps the order when both go to one terminal or file
+        except (BrokenPipeError, ValueError):
+            pass
+        try:
+            sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # nobody is left to tell
+
+    def paint(self, text: str, color: str, *, stdout: bool = False) -> str:
+        """Colour text if the stream it goes to shall have colours."""
+        if not self.colored(stdout=stdout):
+            return text
+        import click
+
+        return click.style(text, fg=color)
+
+    def colored(self, *, stdout: bool = False) -> bool:
+        """Whether colours are wanted: --color, then NO_COLOR, then whether it is a terminal."""
+        import os
+
+        if self.color != "auto":
+            return self.color == "on"
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            return False
+        return (sys.stdout if stdout else sys.stderr).isatty()
+
+
+def json_text(value: object) -> str:
+    """Print a value as JSON on one line; bytes of a local name that are not UTF-8 become escapes."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    right: bool = False
+
+
+class Table:
+    """A table drawn while its rows arrive: the first batch fixes the widths, so memory is bounded.
+
+    A later cell that is wider than its column pushes its own row's border out instead of being cut:
+    a key that is not shown in full could not be copied.
+    """
+
+    def __init__(self, out: Output, columns: Sequence[Column]) -> None:
+        self._out = out
+        self._columns = columns
+        self._widths: list[int] = []
+
+    def rows(self, rows: Iterable[Sequence[str]]) -> None:
+        """Draw rows; the first call draws the head too."""
+        batch = [[printable(cell) for cell in row] for row in rows]
+        if not self._widths:
+            titles = [column.title for column in self._columns]
+            self._widths = [max(width(row[i]) for row in [titles, *batch]) for i in range(len(titles))]
+            self._out.lines([self._rule("┌┬┐"), self._row(titles, head=True), self._rule("├┼┤")])
+        self._out.lines(self._row(row) for row in batch)
+
+    def end(self) -> None:
+        """Draw the head if there was no row, then the lower border."""
+        if not self._widths:
+            self.rows([])
+        self._out.lines([self._rule("└┴┘")])
+
+    def _rule(self, corners: str) -> str:
+        left, middle, right = corners
+        return left + middle.join("─" * (each + 2) for each in self._widths) + right
+
+    def _row(self, cells: Sequence[str], *, head: bool = False) -> str:
+        return "│" + "│".join(self._cells(cells, head)) + "│"
+
+    def _cells(self, cells: Sequence[str], head: bool) -> Iterator[str]:
+        for cell, space, column in zip(cells, self._widths, self._columns, strict=True):
+            padding = " " * max(0, space - width(cell))
+            shown = self._out.paint(cell, "cyan", stdout=True) if head else cell
+            yield f" {padding}{shown} " if column.right else f" {shown}{padding} "
+
+
+def table(out: Output, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Draw a whole table."""
+    drawn = Table(out, columns)
+    drawn.rows(rows)
+    drawn.end()
+
+
+def fields(out: Output, pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and values: one `name<TAB>value` a line."""
+    out.lines(f"{name}\t{printable(value)}" for name, value in pairs)

@@ -1,0 +1,141 @@
+"""Where something is copied from and to: the trailing-slash rules, globs, key policy. Asks the local disk
+only whether a path is a directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from cosfs.client.url import CosUrl, is_cos_url
+from cosfs.errors import UsageError
+
+from .options import parse_cos_url
+
+STREAM = "-"
+Operation = Literal["upload", "download", "copy"]
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A path on this machine, as the user wrote it."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def is_stream(self) -> bool:
+        return self.path == STREAM
+
+
+Place = Local | CosUrl
+
+
+def parse_place(text: str) -> Place:
+    """Read a source or destination."""
+    if is_cos_url(text):
+        return parse_cos_url(text)
+    scheme, found, _ = text.partition("://")
+    if found and scheme in {"s3", "cosn", "oss", "gs"}:
+        parse_cos_url(text)  # raises, with the right spelling
+    if not text:
+        raise UsageError("a source or destination is empty")
+    return Local(text)
+
+
+def operation(source: Place, destination: Place) -> Operation:
+    """Say which way it goes; refuse what does not touch COS at all."""
+    for place in (source, destination):
+        if isinstance(place, CosUrl) and not place.bucket:
+            raise UsageError("cos:// names no bucket", hint="Write cos://bucket/key")
+    if isinstance(source, CosUrl):
+        return "copy" if isinstance(destination, CosUrl) else "download"
+    if isinstance(destination, CosUrl):
+        return "upload"
+    raise UsageError(
+        f"neither {source} nor {destination} is in COS", hint="Write one of them as cos://bucket/key"
+    )
+
+
+def as_prefix(key: str) -> str:
+    """Return what a recursive source or destination key stands for: everything below it."""
+    return key if not key or key.endswith("/") else f"{key}/"
+
+
+def name_of(place: Place) -> str:
+    """Return the last part of a key or path."""
+    text = place.key if isinstance(place, CosUrl) else place.path
+    return text.rstrip("/").rpartition("/")[2]
+
+
+def destination_key(name: str, destination: CosUrl) -> str:
+    """Return the key one object gets: what is written, or the source's name below it if it ends in /."""
+    key = destination.key
+    return f"{key}{name}" if not key or key.endswith("/") else key
+
+
+def destination_path(name: str, destination: str) -> str:
+    """Return the path one file gets: as written, or the key's name in it if it is a directory."""
+    if destination.endswith("/") or os.path.isdir(destination):  # noqa: PTH112 - Path would drop the slash
+        return f"{destination.rstrip('/')}/{name}" if destination.rstrip("/") else f"/{name}"
+    return destination
+
+
+def check_overlap(source: CosUrl, destination: CosUrl, *, recursive: bool) -> None:
+    """Refuse to copy something onto or into itself."""
+    if source.bucket != destination.bucket:
+        return
+    if not recursive:
+        if source.key == destination.key:
+            raise UsageError(f"{source} would be copied onto itself")
+    elif as_prefix(destination.key).startswith(as_prefix(source.key)):
+        raise UsageError(f"{destination} is inside {source}", hint="Choose a destination outside of the source")
+
+
+# --- globs
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern in the last part of a key: `base` is what precedes it and every match begins with `prefix`."""
+
+    base: str
+    prefix: str
+    matches: Callable[[str], object]
+
+
+def find_glob(key: str) -> Glob | None:
+    """Read a key as a pattern (`*` `?` `[..]` within a part, `**` across parts); None if it is none."""
+    found = _GLOB.search(key)
+    if found is None:
+        return None
+    base = key[: key.rfind("/", 0, found.start()) + 1]
+    return Glob(base, key[: found.start()], re.compile(_glob_regex(key), re.DOTALL).fullmatch)
+
+
+def _glob_regex(pattern: str) -> str:
+    regex, position = "", 0
+    while position < len(pattern):
+        char = pattern[position]
+        if pattern.startswith("**", position):
+            regex, position = regex + ".*", position + 2
+            continue
+        end = pattern.find("]", position + 2) if char == "[" else -1
+        if char == "*":
+            regex += "[^/]*"
+        elif char == "?":
+            regex += "[^/]"
+        elif end > 0:
+            inner = pattern[position + 1 : end].replace("\\", "\\\\")
+            regex += f"[{'^' + inner[1:] if inner[0] == '!' else inner}]"
+            position = end
+        else:
+            regex += re.escape(char)
+        position += 1
+    return regex

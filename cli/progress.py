@@ -1,0 +1,192 @@
+"""The progress display: on stderr, only on a terminal, drawn by rich, never in the way of results.
+
+rich computes the picture; taking it off the screen before a result line goes to stdout, which is
+usually the same terminal, is done here, because rich would send such lines to stderr.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from .output import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from .output import Output
+    from .state import State
+
+_INTERVAL = 0.125
+_ROWS = 5  # files shown one by one; more are only counted
+_ROW_SIZE = 4 << 20  # smaller files are done before anybody could read their row
+
+
+class Item:
+    """One file or object under way."""
+
+    def __init__(self, display: Display, name: str, size: int) -> None:
+        self._display = display
+        self.name = name
+        self.size = size
+        self.moved = 0
+
+    def advance(self, count: int) -> None:
+        """Note bytes moved (negative when a retry begins again)."""
+        self.moved += count
+        self._display.moved += count
+
+    def __enter__(self) -> Item:
+        self._display.items[self] = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.items.pop(self, None)
+
+
+class Display:
+    """Totals and rows of one command. Without a terminal it only counts.
+
+    total grows while sources are still being listed; `complete` says it is final, which is when an
+    ETA makes sense.
+    """
+
+    def __init__(self, state: State, verb: str) -> None:
+        self._out: Output = state.out
+        self._verb = verb
+        self._shown = state.shows_progress
+        self._height = 0
+        self._console: Console | None = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._rows: dict[Item, TaskID] = {}
+        self.items: dict[Item, None] = {}
+        self.moved = 0
+        self.total = 0
+        self.files = 0
+        self.files_done = 0
+        self.complete = False
+
+    @property
+    def active(self) -> bool:
+        return self._shown
+
+    def expect(self, size: int) -> None:
+        """Add one file to the total."""
+        self.files += 1
+        self.total += size
+
+    def item(self, name: str, size: int) -> Item:
+        """Begin one file; use it as a context manager or add and remove it."""
+        return Item(self, name, size)
+
+    def finish_item(self, item: Item | None = None) -> None:
+        """Count one file as done."""
+        self.files_done += 1
+        if item is not None:
+            self.items.pop(item, None)
+
+    async def run(self) -> None:
+        """Draw until cancelled."""
+        import trio
+
+        if not self._shown:
+            return
+        self._out.hide = self.hide
+        try:
+            await trio.sleep(2 * _INTERVAL)  # what is done by then needs no display
+            while True:
+                self.draw()
+                await trio.sleep(_INTERVAL)
+        finally:
+            self.hide()
+            self._out.hide = None
+
+    def hide(self) -> None:
+        """Take the display off the screen."""
+        if self._height:
+            up = f"\x1b[{self._height}A" if self._height else ""
+            self._write(f"\r{up}\x1b[J")
+            self._height = 0
+
+    def draw(self) -> None:
+        """Put the display on the screen, in place of the one before."""
+        picture = self._picture()
+        up = f"\r\x1b[{self._height}A" if self._height else ""
+        # The new picture goes over the old one and the rest is cleared behind it: no flicker.
+        lines = "".join(f"{line}\x1b[K\n" for line in picture)
+        self._write(f"{up}{lines}\x1b[J")
+        self._height = len(picture)
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            self._shown = False
+
+    def _picture(self) -> list[str]:
+        progress, console = self._tools()
+        self._update(progress)
+        width = max(20, shutil.get_terminal_size().columns - 1)  # a full last column would wrap
+        console.width = width
+        buffer = console.file = io.StringIO()
+        console.print(progress.make_tasks_table(progress.tasks), no_wrap=True, overflow="ellipsis", crop=True)
+        return buffer.getvalue().splitlines()
+
+    def _tools(self) -> tuple[Progress, Console]:
+        if self._progress is None or self._console is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._console = Console(
+                file=io.StringIO(), force_terminal=True, highlight=False, emoji=False, markup=False,
+                no_color=not self._out.colored(), legacy_windows=False,
+            )  # fmt: skip
+            columns = (
+                TextColumn("{task.fields[label]}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[amount]}", markup=False),
+                TextColumn("{task.fields[speed_text]}", markup=False),
+                TimeRemainingColumn(compact=True),
+            )
+            self._progress = Progress(*columns, console=self._console, auto_refresh=False, disable=True)
+            self._task = self._add(self._verb)
+        return self._progress, self._console
+
+    def _add(self, label: str) -> TaskID:
+        assert self._progress is not None
+        return self._progress.add_task("", total=None, label=label, amount="", speed_text="")
+
+    def _update(self, progress: Progress) -> None:
+        assert self._task is not None
+        for item in [item for item in self._rows if item not in self.items]:
+            progress.remove_task(self._rows.pop(item))
+        large = [item for item in self.items if item.size >= _ROW_SIZE]
+        if self.files > 1:
+            for item in large[: _ROWS - len(self._rows)]:
+                if item not in self._rows:
+                    self._rows[item] = self._add("  " + _shortened(printable(item.name)))
+            for item, task in self._rows.items():
+                self._set(progress, task, item.moved, item.size, final=True)
+        count = f" {self.files_done}/{self.files}{'' if self.complete else '+'}" if self.files != 1 else ""
+        self._set(progress, self._task, self.moved, self.total, final=self.complete)
+        progress.update(self._task, label=f"{self._verb}{count}")
+
+    def _set(self, progress: Progress, task_id: TaskID, moved: int, total: int, *, final: bool) -> None:
+        from cosfs.units import format_size
+
+        known = total if final and total else None
+        progress.update(task_id, completed=max(0, moved), total=known)
+        task = next(task for task in progress.tasks if task.id == task_id)
+        of = f"/{format_size(total)}{'' if final else '+'}" if total else ""
+        speed = f"{format_size(task.speed)}/s" if task.speed and task.speed > 0 else ""
+        progress.update(task_id, amount=f"{format_size(max(0, moved))}{of}", speed_text=speed)
+
+
+def _shortened(name: str, limit: int = 28) -> str:
+    """Cut a long name in its middle: its end tells files apart."""
+    return name if len(name) <= limit else f"{name[:10]}…{name[-(limit - 11) :]}"

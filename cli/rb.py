@@ -1,0 +1,100 @@
+"""`cos rb`: remove a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import BUCKET_URL, command
+
+if TYPE_CHECKING:
+    from cosfs.client.model import DeleteFailure, ObjectId
+    from cosfs.client.url import CosUrl
+
+    from .running import Run
+    from .state import State
+
+
+@command("rb")
+@click.argument("url", type=BUCKET_URL, metavar="cos://BUCKET")
+@click.option(
+    "--force", is_flag=True, help="First remove all objects, old versions and unfinished uploads, unasked."
+)
+@click.option("--all-versions", is_flag=True, help="The same, after a question.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) -> int:
+    """Remove a bucket, which must be empty unless --force is given.
+
+    \b
+    Examples:
+      cos rb cos://bucket
+      cos rb cos://bucket --force
+    """
+    from cosfs.errors import UsageError
+
+    if url.key:
+        raise UsageError(f"{url} names an object", hint=f"Use: cos rm {url}")
+    bucket = state.client.resolve_bucket(url.bucket)
+    if all_versions and not (force or yes):
+        from .prompt import confirm
+
+        confirm(state, f"Remove the bucket {bucket} and everything in it, old versions too?")
+    if force or all_versions:
+        code = _empty(state, bucket)
+        if code:
+            return code
+    state.client.delete_bucket(bucket)
+    state.out.result(f"remove_bucket: {bucket}")
+    return 0
+
+
+def _empty(state: State, bucket: str) -> int:
+    """Remove all versions, delete markers and uploads; return the exit code."""
+    from .report import Report
+    from .running import run_job
+
+    async def job(run: Run) -> None:
+        await _delete_versions(run, bucket)
+        await _abort_uploads(run, bucket)
+
+    return run_job(state, job, Report(state), verb="emptying")
+
+
+async def _delete_versions(run: Run, bucket: str) -> None:
+    from cosfs.client.model import ObjectId
+    from cosfs.errors import ServiceError
+    from cosfs.transfer.delete import delete_many
+    from cosfs.transfer.scan import list_versions
+
+    async def everything() -> AsyncIterator[ObjectId]:
+        async for version in list_versions(run.engine, bucket, ""):
+            if run.stopping:
+                return
+            run.display.expect(0)
+            yield ObjectId(version.key, version.version_id)
+
+    def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
+        target = f"cos://{bucket}/{found.key}"
+        run.display.finish_item()
+        if failure is None:
+            run.report.deleted(target, found.version_id)
+        else:
+            error = ServiceError(failure.message, code=failure.code)
+            run.report.failure("delete", "", target, error)
+
+    await delete_many(run.engine, bucket, everything(), on_result=on_result)
+
+
+async def _abort_uploads(run: Run, bucket: str) -> None:
+    client = run.state.client
+    key_marker = upload_id_marker = ""
+    while not run.stopping:
+        page = await run.engine.run(_uploads, client, bucket, key_marker, upload_id_marker)
+        for upload in page.uploads:
+            await run.engine.run(client.abort_upload, upload)
+        if not page.next_key_marker:
+            return
+        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker

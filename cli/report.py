@@ -1,0 +1,212 @@
+"""What happened to each of many items: result lines, JSON events, counts, the exit code."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from cosfs.errors import COSError, ServiceError, UsageError
+
+from .output import json_text, printable
+
+if TYPE_CHECKING:
+    from cosfs.transfer.model import TransferResult
+
+    from .state import State
+
+VERSION = 1
+
+
+class Report:
+    """Collects the results of one command; used from one thread."""
+
+    def __init__(self, state: State, *, report_file: str | None = None) -> None:
+        self._out = state.out
+        self._format = state.format
+        self._file: IO[str] | None = _open(report_file) if report_file else None
+        self._started = time.monotonic()
+        self._open_document = False
+        self.ok = 0
+        self.failed = 0
+        self.skipped = 0
+        self.planned = 0
+        self.bytes = 0
+
+    # --- events
+
+    def done(self, op: str, source: str, target: str, result: TransferResult, seconds: float) -> None:
+        """One transfer succeeded."""
+        self.ok += 1
+        self.bytes += result.size
+        self._event(
+            f"{op}: {printable(source)} to {printable(target)}",
+            type="transfer",
+            op=op,
+            status="ok",
+            src=source,
+            dst=target,
+            size=result.size,
+            bytes=result.size,
+            etag=result.etag,
+            crc64=None if result.crc64 is None else str(result.crc64),
+            version_id=result.version_id or None,
+            verified=result.verified,
+            attempts=result.attempts,
+            ms=round(seconds * 1000),
+        )
+
+    def deleted(self, target: str, version_id: str = "") -> None:
+        """One object was removed."""
+        self.ok += 1
+        self._event(
+            f"delete: {printable(target)}{_version(version_id)}",
+            type="delete",
+            status="ok",
+            dst=target,
+            version_id=version_id or None,
+        )
+
+    def would(self, op: str, source: str, target: str) -> None:
+        """One transfer was left out because of --dryrun."""
+        self.planned += 1
+        line = f"(dryrun) {op}: {printable(source)} to {printable(target)}"
+        self._event(line, type="transfer", op=op, status="dryrun", src=source, dst=target)
+
+    def would_delete(self, target: str, version_id: str = "") -> None:
+        """One removal was left out because of --dryrun."""
+        self.planned += 1
+        line = f"(dryrun) delete: {printable(target)}{_version(version_id)}"
+        self._event(line, type="delete", status="dryrun", dst=target)
+
+    def failure(self, op: str, source: str, target: str, error: BaseException) -> None:
+        """One transfer or removal (with an empty source) failed."""
+        self.failed += 1
+        what = f"{printable(source)} to {printable(target)}" if source else printable(target)
+        self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {printable(describe(error))}")
+        ends = {"src": source, "dst": target} if source else {"dst": target}
+        kind = "delete" if op == "delete" else "transfer"
+        self._event("", type=kind, op=op, status="failed", **ends, error=_error_record(error))
+
+    def skip(self, op: str, source: str, reason: str, text: str) -> None:
+        """One item was left out with a warning."""
+        self.skipped += 1
+        self._out.warn(f"skipped {printable(source)}: {printable(text)}")
+        self._event("", type="transfer", op=op, status="skipped", reason=reason, src=source)
+
+    def left_out(self, op: str, source: str, target: str, reason: str) -> None:
+        """One item needs nothing, as asked for (--no-overwrite)."""
+        self._event("", type="transfer", op=op, status="unchanged", reason=reason, src=source, dst=target)
+
+    # --- the end
+
+    @property
+    def total(self) -> int:
+        return self.ok + self.failed + self.skipped + self.planned
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 2 if self.skipped else 0
+
+    def finish(self, exit_code: int | None = None) -> int:
+        """Write the summary where a machine reads; return the exit code."""
+        code = self.exit_code if exit_code is None else exit_code
+        summary = {
+            "v": VERSION,
+            "type": "summary",
+            "ok": self.ok,
+            "failed": self.failed,
+            "skipped": self.skipped,
+            "bytes": self.bytes,
+            "ms": round((time.monotonic() - self._started) * 1000),
+            "exit": code,
+        }
+        if not self._hushed:
+            if self._format == "jsonl":
+                self._out.json_line(summary)
+            elif self._format == "json":
+                opening = "" if self._open_document else '{"Results": ['
+                end = "\n" if self._open_document else ""
+                self._out.line(f'{opening}{end}], "Summary": {json_text(summary)}}}')
+        if self._file is not None:
+            self._file.write(json_text(summary) + "\n")
+            self._file.close()
+            self._file = None
+        return code
+
+    @property
+    def _hushed(self) -> bool:
+        return self._out.quiet
+
+    def _event(self, line: str, **event: Any) -> None:
+        quiet_event = event["status"] not in ("failed", "skipped") and self._out.only_errors
+        if self._file is not None:
+            self._file.write(_event_text(event) + "\n")
+        if self._hushed or quiet_event:
+            return
+        if self._format == "jsonl":
+            self._out.line(_event_text(event), flush=True)
+        elif self._format == "json":
+            before = ",\n  " if self._open_document else '{"Results": [\n  '
+            self._open_document = True
+            self._out.write((before + _event_text(event)).encode(), flush=True)
+        elif line:
+            self._out.result(line)
+
+
+def _open(path: str) -> IO[str]:
+    try:
+        return Path(path).open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write the report {path}: {error.strerror}") from None
+
+
+def _version(version_id: str) -> str:
+    return f" (version {version_id})" if version_id else ""
+
+
+def _event_text(event: dict[str, Any]) -> str:
+    """Write an event; a local name that is not UTF-8 goes in base64 as `src_b64` or `dst_b64`."""
+    record: dict[str, Any] = {"v": VERSION}
+    for name, value in event.items():
+        if name in ("src", "dst") and not _is_text(value):
+            raw = value.encode("utf-8", "surrogateescape")
+            record[f"{name}_b64"] = base64.b64encode(raw).decode()
+        else:
+            record[name] = value
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def describe(error: BaseException) -> str:
+    """Say an error in one sentence, its code first, as AWS does."""
+    if isinstance(error, ServiceError):
+        notes = f" (RequestId {error.request_id})" if error.request_id else ""
+        code = f"{error.code}: " if error.code else f"HTTP {error.status}: " if error.status else ""
+        return f"{code}{error.message}{notes}" + (f". {error.hint}" if error.hint else "")
+    if isinstance(error, COSError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def _error_record(error: BaseException) -> dict[str, object]:
+    if isinstance(error, ServiceError):
+        return {
+            "code": error.code,
+            "message": error.message,
+            "http": error.status,
+            "request_id": error.request_id,
+            "trace_id": error.trace_id,
+        }
+    return {"code": type(error).__name__, "message": describe(error), "http": None, "request_id": "", "trace_id": ""}

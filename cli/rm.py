@@ -1,0 +1,165 @@
+"""`cos rm`: remove objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import BUCKET_URL, command, dryrun_option, filter_options, pop_filters
+from .output import printable
+from .places import find_glob
+
+if TYPE_CHECKING:
+    from cosfs.client.model import DeleteFailure, ObjectId
+    from cosfs.client.url import CosUrl
+
+    from .filters import Filters
+    from .running import Run
+    from .state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    recursive: bool
+    dryrun: bool
+    version_id: str
+    all_versions: bool
+    filters: Filters
+
+
+@command("rm")
+@click.argument("urls", type=BUCKET_URL, metavar="cos://BUCKET/KEY...", nargs=-1, required=True)
+@click.option("--recursive", "-r", is_flag=True, help="Remove everything below the prefix.")
+@dryrun_option
+@filter_options
+@click.option("--version-id", default="", metavar="ID", help="Remove this version for good.")
+@click.option("--all-versions", is_flag=True, help="Remove all versions and delete markers for good.")
+@click.pass_context
+def rm(ctx: click.Context, urls: tuple[CosUrl, ...], **values: Any) -> int:
+    """Remove objects, a thousand with each request.
+
+    A filter on a URL that ends in / means everything below it, as if --recursive were given. An
+    object that does not exist counts as removed.
+
+    \b
+    Examples:
+      cos rm cos://bucket/file.txt
+      cos rm cos://bucket/path/ --recursive
+      cos rm cos://bucket/path/ --include "*.log" --dryrun
+    """
+    from .report import Report
+    from .running import run_job
+
+    state: State = ctx.find_root().obj
+    filters = pop_filters(ctx, values)
+    options = Options(filters=filters, **values)
+    for url in urls:
+        _check(url, options)
+    report = Report(state)
+
+    async def job(run: Run) -> None:
+        for url in urls:
+            await _remove(run, url, options)
+
+    return run_job(state, job, report, verb="removing")
+
+
+def _is_recursive(url: CosUrl, options: Options) -> bool:
+    return options.recursive or (bool(options.filters) and (not url.key or url.key.endswith("/")))
+
+
+def _check(url: CosUrl, options: Options) -> None:
+    from cosfs.errors import UsageError
+
+    if _is_recursive(url, options):
+        if options.version_id:
+            raise UsageError("--version-id names one version", hint="Use --all-versions with --recursive")
+        return
+    if options.filters:
+        raise UsageError(
+            f"filters need --recursive or a URL that ends in /, which {url} does not",
+            hint=f"Write {url}/ or add --recursive",
+        )
+    if not url.key:
+        raise UsageError(
+            f"{url} is a bucket", hint="Add --recursive to empty it, or use cos rb to remove the bucket itself"
+        )
+
+
+async def _remove(run: Run, url: CosUrl, options: Options) -> None:
+    from cosfs.transfer.delete import delete_many
+
+    bucket = await run.engine.run(run.state.client.resolve_bucket, url.bucket)
+    recursive = _is_recursive(url, options)
+    counted = _Counter()
+
+    async def chosen() -> AsyncIterator[ObjectId]:
+        async for found in _candidates(run, bucket, url.key, options, recursive):
+            if run.stopping:
+                return
+            counted.number += 1
+            if options.dryrun:
+                run.report.would_delete(f"cos://{bucket}/{found.key}", found.version_id)
+            else:
+                run.display.expect(0)
+                yield found
+
+    def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
+        target = f"cos://{bucket}/{found.key}"
+        run.display.finish_item()
+        if failure is None:
+            run.report.deleted(target, found.version_id)
+        else:
+            run.report.failure("delete", "", target, _error(failure))
+
+    await delete_many(run.engine, bucket, chosen(), on_result=on_result)
+    run.display.complete = True
+    _remark(run, url, options, recursive, counted.number)
+
+
+class _Counter:
+    number = 0
+
+
+async def _candidates(
+    run: Run, bucket: str, key: str, options: Options, recursive: bool
+) -> AsyncIterator[ObjectId]:
+    from cosfs.client.model import ObjectId
+    from cosfs.transfer.scan import list_objects, list_versions
+
+    if not recursive and not options.all_versions:
+        yield ObjectId(key, options.version_id)
+        return
+    base = key[: key.rfind("/") + 1] if not key.endswith("/") else key
+    prefix = key if not recursive or not key or key.endswith("/") else f"{key}/"
+    base = prefix if recursive else ""
+    if options.all_versions:
+        async for version in list_versions(run.engine, bucket, prefix):
+            if not recursive and version.key != key:
+                continue
+            if options.filters(version.key[len(base) :]):
+                yield ObjectId(version.key, version.version_id)
+        return
+    async for info in list_objects(run.engine, bucket, prefix):
+        if options.filters(info.key[len(base) :]):
+            yield ObjectId(info.key)
+
+
+def _error(failure: DeleteFailure) -> Exception:
+    from cosfs.errors import ServiceError
+
+    return ServiceError(failure.message, code=failure.code)
+
+
+def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: int) -> None:
+    """Say what the user may not have expected."""
+    out = run.state.out
+    if not number:
+        out.warn(f"nothing to remove at {printable(str(url))}")
+    elif not recursive and url.key.endswith("/"):
+        out.talk(f"only the object {printable(url.key)!r} itself; --recursive takes everything below it")
+    elif not recursive and not options.version_id and find_glob(url.key):
+        out.talk("rm takes a key as it is written; to remove by pattern use --include on a URL that ends in /")

@@ -1,0 +1,83 @@
+"""One run of the program: the global options, and what follows from them, made when first asked for."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .output import LINES, Output
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.config import Settings
+
+# Global options that concern only the command line; all others go to cosfs.config.load_settings.
+_OWN = frozenset({"debug", "quiet", "only_show_errors", "no_progress", "color"})
+
+
+class State:
+    """What click passes to every command as its object."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, object] = {}
+        self.out = Output()
+        self._client: CosClient | None = None
+
+    def set_option(self, name: str, value: object) -> None:
+        """Take one global option; a later one (after the sub-command) replaces an earlier one."""
+        self.options[name] = value
+        self.out.quiet = bool(self.options.get("quiet"))
+        self.out.only_errors = bool(self.options.get("only_show_errors"))
+        self.out.color = str(self.options.get("color") or "auto")
+
+    @property
+    def debug(self) -> bool:
+        return bool(self.options.get("debug"))
+
+    @property
+    def library_options(self) -> dict[str, object]:
+        """The options as cosfs.config.load_settings takes them."""
+        return {name: value for name, value in self.options.items() if name not in _OWN}
+
+    @cached_property
+    def settings(self) -> Settings:
+        from cosfs.config import load_settings
+
+        settings = load_settings(self.library_options)
+        if not settings.client.verify_ssl:
+            self.out.warn("TLS certificates are not verified: anybody on the way can read and change your data")
+        return settings
+
+    def make_client(self) -> CosClient:
+        """Return a new client, which the caller closes."""
+        from cosfs.client.client import CosClient
+
+        return CosClient.from_settings(self.settings, self.library_options)
+
+    @property
+    def client(self) -> CosClient:
+        """The client of this run, closed by close()."""
+        if self._client is None:
+            self._client = self.make_client()
+        return self._client
+
+    def close(self) -> None:
+        """Close the client if one was made."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    @property
+    def format(self) -> str:
+        """Choose the output format: as asked, else a table on a terminal, else plain lines."""
+        asked = str(self.options.get("output") or "") or self.settings.output
+        if asked:
+            return asked
+        return "table" if sys.stdout.isatty() else LINES
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a progress display may be drawn on stderr."""
+        hushed = self.out.quiet or self.out.only_errors or self.options.get("no_progress")
+        return not hushed and sys.stderr.isatty()

@@ -1,0 +1,144 @@
+"""Credentials and the signature COS wants (`q-sign-algorithm=sha1`). Pure.
+
+Where credentials come from is in `credentials`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import quote
+
+__all__ = [
+    "CredentialProvider",
+    "Credentials",
+    "StaticCredentials",
+    "presign",
+    "sign",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One key; token and expires (Unix seconds, 0 = never) belong to a temporary one."""
+
+    secret_id: str
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
+    expires: float = 0.0
+
+
+class CredentialProvider(Protocol):
+    """Where the client gets its key from, for each request anew."""
+
+    def get(self) -> Credentials:
+        """Return credentials that are good now."""
+        ...
+
+    def refresh(self) -> Credentials:
+        """Return newer credentials than those COS just refused as expired, if there are any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StaticCredentials:
+    """A key that stays the same."""
+
+    credentials: Credentials
+
+    def get(self) -> Credentials:
+        return self.credentials
+
+    def refresh(self) -> Credentials:
+        return self.credentials
+
+
+def sign(
+    method: str,
+    path: str,
+    params: Mapping[str, str],
+    headers: Mapping[str, str],
+    credentials: Credentials,
+    start: int,
+    end: int,
+) -> str:
+    """Return the text of the Authorization header.
+
+    path and params are decoded text; every header and parameter given is signed. The
+    signature is good from start to end, in Unix seconds.
+    """
+    return "&".join(
+        f"{name}={value}" for name, value in _fields(method, path, params, headers, credentials, start, end)
+    )
+
+
+def presign(
+    method: str,
+    path: str,
+    params: Mapping[str, str],
+    headers: Mapping[str, str],
+    credentials: Credentials,
+    start: int,
+    end: int,
+) -> str:
+    """Return the query of a URL that is good by itself.
+
+    headers must be sent as given by whoever uses the URL. A token travels as a signed parameter.
+    """
+    if credentials.token:
+        params = {**params, "x-cos-security-token": credentials.token}
+    fields = _fields(method, path, params, headers, credentials, start, end)
+    return encode_query([*fields, *params.items()], keep_equals=True)
+
+
+def encode(text: str) -> str:
+    """Percent-encode as signatures and queries want it: only A-Z a-z 0-9 - _ . ~ stay."""
+    # surrogateescape: header values that came from COS as bytes that are no UTF-8 go back unchanged.
+    return quote(text.encode("utf-8", "surrogateescape"), safe="")
+
+
+def encode_query(params: Mapping[str, str] | list[tuple[str, str]], *, keep_equals: bool = False) -> str:
+    """Return params as a query; an empty value leaves no equals sign unless keep_equals."""
+    items = params.items() if isinstance(params, Mapping) else params
+    return "&".join(
+        f"{encode(name)}={encode(value)}" if value or keep_equals else encode(name) for name, value in items
+    )
+
+
+def _fields(
+    method: str,
+    path: str,
+    params: Mapping[str, str],
+    headers: Mapping[str, str],
+    credentials: Credentials,
+    start: int,
+    end: int,
+) -> list[tuple[str, str]]:
+    key_time = f"{start};{end}"
+    header_list, header_text = _canonical(headers)
+    param_list, param_text = _canonical(params)
+    request = f"{method.lower()}\n{path}\n{param_text}\n{header_text}\n"
+    digest = hashlib.sha1(request.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+    # The hex text of the sign key is the key, not its bytes.
+    sign_key = hmac.digest(credentials.secret_key.encode(), key_time.encode(), "sha1").hex()
+    to_sign = f"sha1\n{key_time}\n{digest}\n"
+    return [
+        ("q-sign-algorithm", "sha1"),
+        ("q-ak", credentials.secret_id),
+        ("q-sign-time", key_time),
+        ("q-key-time", key_time),
+        ("q-header-list", header_list),
+        ("q-url-param-list", param_list),
+        ("q-signature", hmac.digest(sign_key.encode(), to_sign.encode(), "sha1").hex()),
+    ]
+
+
+def _canonical(values: Mapping[str, str]) -> tuple[str, str]:
+    """Return the list of names and the text of names and values, both sorted and encoded."""
+    if not values:
+        return "", ""
+    pairs = sorted((encode(name).lower(), encode(value.strip())) for name, value in values.items())
+    return ";".join([name for name, _ in pairs]), "&".join([f"{name}={value}" for name, value in pairs])

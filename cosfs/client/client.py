@@ -1,0 +1,782 @@
+"""CosClient: the only door to COS. One method per operation, one request per method."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from cosfs.client import xml
+from cosfs.client.auth import CredentialProvider, presign
+from cosfs.client.body import Body, body_length, digest
+from cosfs.client.crc64 import crc64_combine
+from cosfs.client.endpoint import copy_source
+from cosfs.client.headers import object_info, put_headers, put_result, whole_size
+from cosfs.client.http import Response
+from cosfs.client.model import (
+    Bucket,
+    DeleteFailure,
+    Headers,
+    ListPage,
+    ObjectId,
+    ObjectInfo,
+    Part,
+    PutResult,
+    Upload,
+    UploadPage,
+    VersionPage,
+)
+from cosfs.client.retry import Attempt
+from cosfs.client.session import NOTHING, Call, ClientStats, Session
+from cosfs.client.stream import ObjectStream
+from cosfs.config import ClientSettings, Settings
+from cosfs.errors import (
+    AlreadyExistsError,
+    COSError,
+    CredentialsError,
+    IntegrityError,
+    NetworkError,
+    NotCosError,
+    NotFoundError,
+    ServiceError,
+    UsageError,
+)
+
+__all__ = ["ClientStats", "CosClient", "ObjectStream"]
+
+# A name that ends like this is a full one. Years and short numbers are part of many names.
+_FULL_NAME = re.compile(r".+-\d{5,}")
+
+
+class CosClient:
+    """Speak with COS. Every method blocks, and may be called from any thread.
+
+    Failed requests are repeated as `retry` says; what is raised in the end is one of
+    cosfs.errors. credentials None sends everything unsigned.
+    """
+
+    def __init__(self, settings: ClientSettings, credentials: CredentialProvider | None) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self._session = Session(settings, credentials)
+        self._session.find_region = self._find_region
+        self._buckets: dict[str, Bucket] | None = None
+        self._buckets_lock = threading.Lock()
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        options: Mapping[str, object] = NOTHING,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> CosClient:
+        """Make a client with the credentials that options, environment and profile give."""
+        if settings.client.anonymous:
+            return cls(settings.client, None)
+        from cosfs.client.credentials import find_credentials
+
+        return cls(settings.client, find_credentials(settings, options, environ=environ))
+
+    @property
+    def stats(self) -> ClientStats:
+        return self._session.stats
+
+    def cancel(self) -> None:
+        """Make every request, waiting or running, fail soon with NetworkError. For good."""
+        self._session.transport.cancel()
+
+    def close(self) -> None:
+        """Close all kept connections. The client can be used again afterwards."""
+        self._session.transport.close()
+
+    def __enter__(self) -> CosClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- buckets
+
+    def list_buckets(self) -> list[Bucket]:
+        """Return all buckets of the account, with their regions."""
+        buckets: list[Bucket] = []
+        marker = ""
+        while True:
+            params = {"marker": marker} if marker else NOTHING
+            call = Call("ListBuckets", "GET", params=params)
+            page, marker = self._session.parse(call, xml.parse_buckets)
+            buckets += page
+            if not marker:
+                break
+        self._session.regions.update({b.name: b.region for b in buckets if b.region})
+        with self._buckets_lock:
+            self._buckets = {bucket.name: bucket for bucket in buckets}
+        return buckets
+
+    def resolve_bucket(self, name: str) -> str:
+        """Return the full name (with APPID) of a bucket; a name that cannot be completed stays as it is."""
+        if _FULL_NAME.fullmatch(name):
+            return name
+        if self.settings.appid:
+            return f"{name}-{self.settings.appid}"
+        known = self._known_buckets()
+        matches = [full for full in known if full.rpartition("-")[0] == name]
+        return matches[0] if name not in known and len(matches) == 1 else name
+
+    def region_of(self, bucket: str) -> str:
+        """Return the region of a bucket, empty if there is no way to learn it."""
+        region = self._session.region(bucket)
+        if not region and self._session.endpoint.custom:
+            try:
+                region = self.head_bucket(bucket).region
+            except ServiceError:
+                return ""
+        return region
+
+    def create_bucket(
+        self, bucket: str, *, region: str = "", acl: str = "", headers: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Make a bucket. Raises AlreadyExistsError if it exists, whoever owns it."""
+        if region:
+            self._session.regions[bucket] = region
+        sent = {**headers, "x-cos-acl": acl} if acl else dict(headers)
+        try:
+            self._drain(Call("CreateBucket", "PUT", bucket, headers=sent))
+        except COSError:
+            if region:
+                self._session.regions.pop(bucket, None)
+            raise
+        self._forget_buckets()
+
+    def head_bucket(self, bucket: str) -> Bucket:
+        """Return a bucket; raises BucketNotFoundError or PermissionDeniedError."""
+        call = Call("HeadBucket", "HEAD", bucket)
+
+        def finish(response: Response, attempt: Attempt) -> Bucket:
+            region = response.headers.get("x-cos-bucket-region", "")
+            if region:
+                self._session.regions[bucket] = region
+            return Bucket(bucket, region or self._session.region(bucket))
+
+        try:
+            return self._session.run(call, finish)
+        except NotFoundError:
+            if self._session._relocate(bucket):
+                return self._session.run(call, finish)
+            raise
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Remove an empty bucket."""
+        self._drain(Call("DeleteBucket", "DELETE", bucket))
+        self._session.regions.pop(bucket, None)
+        self._session.seen.discard(bucket)
+        self._forget_buckets()
+
+    def _known_buckets(self) -> Mapping[str, Bucket]:
+        """Return the buckets of the account, asked for once; empty if that is not allowed."""
+        known = self._buckets
+        if known is None:
+            try:
+                self.list_buckets()
+            except COSError:
+                with self._buckets_lock:
+                    self._buckets = {}
+            known = self._buckets
+        return known or {}
+
+    def _forget_buckets(self) -> None:
+        with self._buckets_lock:
+            self._buckets = None
+
+    def _find_region(self, bucket: str) -> str:
+        if self.credentials is None:
+            return ""
+        found = self._known_buckets().get(bucket)
+        return found.region if found else ""
+
+    # --- listings
+
+    def list_objects(
+        self, bucket: str, *, prefix: str = "", delimiter: str = "", marker: str = "", max_keys: int = 1000
+    ) -> ListPage:
+        """Return one page of objects and common prefixes behind marker."""
+        params = {"max-keys": str(max_keys), "encoding-type": "url"}
+        _add(params, prefix=prefix, delimiter=delimiter, marker=marker)
+        call = Call("ListObjects", "GET", bucket, params=params)
+        return self._session.parse(call, xml.parse_objects)
+
+    def list_versions(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        delimiter: str = "",
+        key_marker: str = "",
+        version_id_marker: str = "",
+        max_keys: int = 1000,
+    ) -> VersionPage:
+        """Return one page of versions and delete markers."""
+        params = {"versions": "", "max-keys": str(max_keys), "encoding-type": "url"}
+        _add(params, prefix=prefix, delimiter=delimiter)
+        _add(params, **{"key-marker": key_marker, "version-id-marker": version_id_marker})
+        call = Call("ListVersions", "GET", bucket, params=params)
+        return self._session.parse(call, xml.parse_versions)
+
+    def list_uploads(
+        self, bucket: str, *, prefix: str = "", key_marker: str = "", upload_id_marker: str = ""
+    ) -> UploadPage:
+        """Return one page of open multipart uploads."""
+        params = {"uploads": "", "max-uploads": "1000", "encoding-type": "url"}
+        _add(params, prefix=prefix, **{"key-marker": key_marker, "upload-id-marker": upload_id_marker})
+        call = Call("ListUploads", "GET", bucket, params=params)
+        return self._session.parse(call, lambda body: xml.parse_uploads(body, bucket))
+
+    # --- reading objects
+
+    def head_object(
+        self, bucket: str, key: str, *, version_id: str = "", if_match: str = "", if_none_match: str = ""
+    ) -> ObjectInfo | None:
+        """Return what COS knows about an object; None if it still has the etag if_none_match."""
+        call = Call("HeadObject", "HEAD", bucket, key, _version(version_id))
+        call.headers = _conditions(if_match, if_none_match)
+
+        def operation(attempt: Attempt) -> ObjectInfo | None:
+            try:
+                response = self._session.send(call, attempt)
+            except ServiceError as error:
+                self._explain(call, error, attempt)
+                raise
+            with response:
+                if response.status == 304:
+                    return None
+                return object_info(key, response.headers, whole_size(response.headers, call.target))
+
+        return self._session.run_operation(call, operation)
+
+    def _explain(self, call: Call, error: ServiceError, attempt: Attempt) -> None:
+        """Raise the reason of a HEAD error, which has no body to say it, if a GET tells one."""
+        doubtful = error.status == 404 and call.bucket not in self._session.seen
+        if error.code or not (doubtful or error.status in (400, 403)):
+            return
+        ranged = {**call.headers, "Range": "bytes=0-0"}
+        reason = Call("GetObject", "GET", call.bucket, call.key, call.params, ranged)
+        reason.redirected = call.redirected
+        try:
+            self._session.send(reason, attempt).close()
+        except ServiceError as answer:
+            # An empty object has no byte 0: then HEAD alone was refused.
+            if answer.status != 416:
+                raise
+
+    def get_object(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_match: str = "",
+        if_none_match: str = "",
+        version_id: str = "",
+        headers: Mapping[str, str] = NOTHING,
+    ) -> ObjectStream:
+        """Open the bytes [start, stop) of an object; they end with the object if it is shorter.
+
+        Raises ServiceError with code InvalidRange if start is at or behind the end, unless it is
+        0: an empty object gives an empty stream. An object that still has the etag if_none_match
+        raises ServiceError with code NotModified.
+        """
+        if start < 0 or (stop is not None and stop < start):
+            raise UsageError(f"{start} to {stop} is not a range of bytes")
+        conditions = _conditions(if_match, if_none_match)
+        if stop is not None and stop == start:
+            return self._empty_stream(bucket, key, start, version_id, conditions)
+        sent = {**headers, **conditions}
+        if start or stop is not None:
+            sent["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        call = Call("GetObject", "GET", bucket, key, _version(version_id), sent)
+        try:
+            stream = self._session.run_operation(call, lambda attempt: self._open(call, start, stop, attempt))
+        except ServiceError as error:
+            if error.status == 416 and start == 0:
+                return self._empty_stream(bucket, key, 0, version_id, conditions)
+            raise
+        stream.limit_silence_only()
+        return stream
+
+    def _empty_stream(
+        self, bucket: str, key: str, start: int, version_id: str, conditions: Mapping[str, str]
+    ) -> ObjectStream:
+        """Return an empty range: there is no way to ask for one, so only the object is looked at."""
+        info = self.head_object(
+            bucket,
+            key,
+            version_id=version_id,
+            if_match=conditions.get("If-Match", ""),
+            if_none_match=conditions.get("If-None-Match", ""),
+        )
+        if info is None:
+            raise _not_modified(f"cos://{bucket}/{key}")
+        return ObjectStream(info, start, start, None)
+
+    def _open(self, call: Call, start: int, stop: int | None, attempt: Attempt) -> ObjectStream:
+        response = self._session.send(call, attempt)
+        try:
+            if response.status == 304:
+                raise _not_modified(call.target)
+            ranged = "Range" in call.headers
+            first, last, size = _extent(response, ranged, call.target)
+            if first != start or (stop is not None and last > stop):
+                raise NotCosError(f"{response.host} answered with other bytes than {start} to {stop}")
+            if ranged and response.status == 206 and last != min(size, stop if stop is not None else size):
+                raise NetworkError(f"{response.host} answered with fewer bytes than were asked for")
+            info = object_info(call.key, response.headers, size)
+        except BaseException:
+            response.close()
+            raise
+        return ObjectStream(info, start, last, response, lambda n: self.stats.add(received=n))
+
+    def get_range(
+        self, bucket: str, key: str, start: int, stop: int, *, if_match: str = ""
+    ) -> tuple[ObjectInfo, bytes]:
+        """Return the bytes [start, stop) of an object, fewer only if it ends before.
+
+        A body that breaks off is gone on with where it broke, as long as the object is the same.
+        """
+        if stop <= start:
+            with self.get_object(bucket, key, start=start, stop=stop, if_match=if_match) as stream:
+                return stream.info, b""
+        pieces: list[bytes] = []
+        filled, info = 0, None
+        call = Call("GetObject", "GET", bucket, key, expects=stop - start)
+
+        def operation(attempt: Attempt) -> None:
+            nonlocal filled, info
+            call.headers = {
+                **_conditions(info.etag if info else if_match, ""),
+                "Range": f"bytes={start + filled}-{stop - 1}",
+            }
+            with self._open(call, start + filled, stop, attempt) as stream:
+                if info is not None and stream.info.size != info.size:
+                    raise NotCosError(f"{call.target} has another size than a moment ago")
+                info = stream.info
+                for piece in stream.chunks():
+                    pieces.append(piece)
+                    filled += len(piece)
+
+        try:
+            self._session.run_operation(call, operation)
+        except ServiceError as error:
+            if error.status == 416 and start == 0:
+                return self._empty_stream(bucket, key, 0, "", _conditions(if_match, "")).info, b""
+            raise
+        assert info is not None
+        # Joining costs less than one large buffer: the memory of the pieces is at hand already.
+        return info, pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    # --- writing objects
+
+    def put_object(
+        self,
+        bucket: str,
+        key: str,
+        body: Body,
+        *,
+        headers: Headers = Headers(),  # noqa: B008 - frozen
+        content_md5: bytes | None = None,
+        crc64: int | None = None,
+        forbid_overwrite: bool = False,
+        traffic_limit: int = 0,
+    ) -> PutResult:
+        """Store an object and check that COS has the same bytes.
+
+        content_md5 and crc64 are computed here unless both are given. traffic_limit is in bits a
+        second, as COS counts. With forbid_overwrite an existing object raises AlreadyExistsError;
+        COS does not promise that of two such requests at once only one succeeds.
+        """
+        content_md5, crc64 = _sums(body, content_md5, crc64)
+        sent = put_headers(headers)
+        sent["Content-MD5"] = b64encode(content_md5).decode()
+        if forbid_overwrite:
+            sent["x-cos-forbid-overwrite"] = "true"
+        if traffic_limit:
+            sent["x-cos-traffic-limit"] = str(traffic_limit)
+        call = Call("PutObject", "PUT", bucket, key, headers=sent, body=body)
+        uncertain = False
+
+        def finish(response: Response, attempt: Attempt) -> PutResult:
+            self._session.document(call, response)
+            result = put_result(response.headers)
+            _check_crc(result.crc64, crc64, call.target)
+            return result
+
+        def operation(attempt: Attempt) -> PutResult:
+            nonlocal uncertain
+            uncertain = attempt.uncertain
+            response = self._session.send(call, attempt)
+            with response:
+                return finish(response, attempt)
+
+        try:
+            return self._session.run_operation(call, operation)
+        except AlreadyExistsError:
+            # The answer to the first try was lost: the object that is in the way may be ours.
+            stored = self._stored(bucket, key) if forbid_overwrite and uncertain else None
+            if (
+                stored is None
+                or stored.crc64 != crc64
+                or stored.size != body_length(body)
+                or stored.headers is None
+                or dict(stored.headers.metadata) != {n.lower(): v for n, v in headers.metadata.items()}
+            ):
+                raise
+            return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
+
+    def _stored(self, bucket: str, key: str) -> ObjectInfo | None:
+        """Return an object, None if there is none or it cannot be seen."""
+        try:
+            return self.head_object(bucket, key)
+        except ServiceError:
+            return None
+
+    def copy_object(
+        self,
+        bucket: str,
+        key: str,
+        source_bucket: str,
+        source_key: str,
+        *,
+        source_version_id: str = "",
+        if_match: str = "",
+        headers: Headers | None = None,
+        storage_class: str = "",
+        forbid_overwrite: bool = False,
+    ) -> PutResult:
+        """Have COS copy an object of up to 5 GB. headers None keeps the source's, otherwise they replace all.
+
+        A source that no longer has the etag if_match raises PreconditionFailedError.
+        """
+        sent = put_headers(headers) if headers is not None else {}
+        sent["x-cos-metadata-directive"] = "Copy" if headers is None else "Replaced"
+        if storage_class:
+            sent["x-cos-storage-class"] = storage_class
+        if forbid_overwrite:
+            sent["x-cos-forbid-overwrite"] = "true"
+        sent |= self._source(source_bucket, source_key, source_version_id, if_match)
+        call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True)
+
+        def finish(response: Response, attempt: Attempt) -> PutResult:
+            root = self._session.element(call, response, "CopyObjectResult")
+            crc = (root.findtext("CRC64") or response.headers.get("x-cos-hash-crc64ecma", "")).strip()
+            return PutResult(
+                etag=(root.findtext("ETag") or "").strip().strip('"'),
+                crc64=int(crc) if crc.isdigit() else None,
+                version_id=response.headers.get("x-cos-version-id", "") or root.findtext("VersionId") or "",
+                last_modified=xml.timestamp((root.findtext("LastModified") or "").strip()) or time.time(),
+            )
+
+        return self._session.run(call, finish)
+
+    def _source(self, bucket: str, key: str, version_id: str, if_match: str) -> dict[str, str]:
+        if not key:
+            raise UsageError(f"cos://{bucket}/ is a bucket, not an object")
+        sent = {"x-cos-copy-source": copy_source(bucket, self.region_of(bucket), key, version_id)}
+        if if_match:
+            sent["x-cos-copy-source-If-Match"] = _quoted(if_match)
+        return sent
+
+    def delete_object(self, bucket: str, key: str, *, version_id: str = "") -> None:
+        """Remove an object, or one version of it; one that does not exist is fine."""
+        self._drain(Call("DeleteObject", "DELETE", bucket, key, _version(version_id)))
+
+    def delete_objects(self, bucket: str, objects: Sequence[ObjectId]) -> list[DeleteFailure]:
+        """Remove up to 1,000 objects in one request; return those that could not be removed.
+
+        Keys that XML cannot carry (control characters) are removed one by one.
+        """
+        if len(objects) > 1000:
+            raise UsageError(f"COS removes at most 1,000 objects at once, not {len(objects)}")
+        if any(not item.key for item in objects):
+            raise UsageError(f"an empty key is not an object of cos://{bucket}")
+        together = [item for item in objects if xml.expressible(item.key)]
+        failed: list[DeleteFailure] = []
+        if together:
+            body = xml.build_delete(together)
+            sent = {"Content-MD5": b64encode(digest(body).md5).decode(), "Content-Type": "application/xml"}
+            call = Call("DeleteObjects", "POST", bucket, params={"delete": ""}, headers=sent, body=body)
+            failed += self._session.parse(call, xml.parse_delete)
+        for item in objects:
+            if not xml.expressible(item.key):
+                try:
+                    self.delete_object(bucket, item.key, version_id=item.version_id)
+                except ServiceError as error:
+                    failed.append(DeleteFailure(item.key, item.version_id, error.code, error.message))
+        return failed
+
+    def restore_object(self, bucket: str, key: str, *, days: int, tier: str, version_id: str = "") -> None:
+        """Ask for an archived object to be readable for some days; tier is Expedited, Standard or Bulk."""
+        body = xml.build_restore(days, tier)
+        sent = {"Content-MD5": b64encode(digest(body).md5).decode(), "Content-Type": "application/xml"}
+        params = {"restore": "", **_version(version_id)}
+        self._drain(Call("RestoreObject", "POST", bucket, key, params, sent, body))
+
+    # --- multipart uploads
+
+    def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        headers: Headers = Headers(),  # noqa: B008 - frozen
+        forbid_overwrite: bool = False,
+    ) -> Upload:
+        """Open a multipart upload; the object will have these headers."""
+        sent = put_headers(headers)
+        if forbid_overwrite:
+            sent["x-cos-forbid-overwrite"] = "true"
+        call = Call("CreateUpload", "POST", bucket, key, {"uploads": ""}, sent)
+        upload_id = self._session.parse(call, xml.parse_upload_id)
+        return Upload(bucket, key, upload_id)
+
+    def upload_part(
+        self,
+        upload: Upload,
+        number: int,
+        body: Body,
+        *,
+        content_md5: bytes | None = None,
+        crc64: int | None = None,
+        traffic_limit: int = 0,
+    ) -> Part:
+        """Send one part and check that COS has the same bytes; number counts from 1 to 10,000.
+
+        A part sent earlier under this number is replaced. Raises NotFoundError if the upload was
+        completed or aborted meanwhile.
+        """
+        content_md5, crc64 = _sums(body, content_md5, crc64)
+        sent = {"Content-MD5": b64encode(content_md5).decode()}
+        if traffic_limit:
+            sent["x-cos-traffic-limit"] = str(traffic_limit)
+        params = {"partNumber": str(number), "uploadId": upload.upload_id}
+        call = Call("UploadPart", "PUT", upload.bucket, upload.key, params, sent, body)
+
+        def finish(response: Response, attempt: Attempt) -> Part:
+            self._session.document(call, response)
+            result = put_result(response.headers)
+            _check_crc(result.crc64, crc64, call.target)
+            return Part(number, result.etag, body_length(body), crc64)
+
+        return self._session.run(call, finish)
+
+    def upload_part_copy(
+        self,
+        upload: Upload,
+        number: int,
+        source_bucket: str,
+        source_key: str,
+        start: int,
+        stop: int,
+        *,
+        if_match: str = "",
+        source_version_id: str = "",
+    ) -> Part:
+        """Have COS make one part of the bytes [start, stop) of an object."""
+        if not 0 <= start < stop:
+            raise UsageError(f"{start} to {stop} is not a range of bytes")
+        sent = self._source(source_bucket, source_key, source_version_id, if_match)
+        sent["x-cos-copy-source-range"] = f"bytes={start}-{stop - 1}"
+        params = {"partNumber": str(number), "uploadId": upload.upload_id}
+        call = Call("UploadPartCopy", "PUT", upload.bucket, upload.key, params, sent, slow=True)
+
+        def finish(response: Response, attempt: Attempt) -> Part:
+            root = self._session.element(call, response, "CopyPartResult")
+            return Part(number, (root.findtext("ETag") or "").strip().strip('"'), stop - start)
+
+        return self._session.run(call, finish)
+
+    def complete_upload(
+        self, upload: Upload, parts: Sequence[Part], *, forbid_overwrite: bool = False
+    ) -> PutResult:
+        """Make the object of its parts, in the order of their numbers, and check its checksum.
+
+        The checksum is checked if all parts have theirs. If the answer to an earlier try was lost
+        and the upload is gone, the object is looked at before that counts as a failure.
+        """
+        ordered = sorted(parts, key=lambda part: part.number)
+        body = xml.build_complete(ordered)
+        sent = {"Content-Type": "application/xml", "Content-MD5": b64encode(digest(body).md5).decode()}
+        if forbid_overwrite:
+            sent["x-cos-forbid-overwrite"] = "true"
+        call = Call(
+            "CompleteUpload", "POST", upload.bucket, upload.key, {"uploadId": upload.upload_id}, sent, body
+        )
+        call.slow = True
+        expected = _combined(ordered)
+        uncertain = False
+
+        def operation(attempt: Attempt) -> PutResult:
+            nonlocal uncertain
+            uncertain = attempt.uncertain
+            with self._session.send(call, attempt) as response:
+                root = self._session.element(call, response, "CompleteMultipartUploadResult")
+                result = put_result(response.headers)
+            etag = (root.findtext("ETag") or "").strip().strip('"') or result.etag
+            _check_crc(result.crc64, expected, call.target)
+            return PutResult(etag, result.crc64, result.version_id, result.last_modified)
+
+        try:
+            return self._session.run_operation(call, operation)
+        except (NotFoundError, AlreadyExistsError) as error:
+            gone = error.code in ("NoSuchUpload", "FileAlreadyExists")
+            stored = self._stored(upload.bucket, upload.key) if uncertain and gone else None
+            if stored is None or not _made_of(stored, ordered, expected):
+                raise
+            return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Throw an upload and its parts away; one that is gone is fine."""
+        params = {"uploadId": upload.upload_id}
+        try:
+            self._drain(Call("AbortUpload", "DELETE", upload.bucket, upload.key, params))
+        except NotFoundError as error:
+            if error.code not in ("NoSuchUpload", ""):
+                raise
+
+    def list_parts(self, upload: Upload) -> list[Part]:
+        """Return all parts COS holds of an upload, in the order of their numbers."""
+        parts: list[Part] = []
+        marker = ""
+        while True:
+            params = {"uploadId": upload.upload_id, "max-parts": "1000"}
+            _add(params, **{"part-number-marker": marker})
+            call = Call("ListParts", "GET", upload.bucket, upload.key, params)
+            page, marker = self._session.parse(call, xml.parse_parts)
+            parts += page
+            if not marker:
+                return parts
+
+    # --- the rest
+
+    def presign(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        *,
+        expires: float,
+        params: Mapping[str, str] = NOTHING,
+        headers: Mapping[str, str] = NOTHING,
+    ) -> str:
+        """Return a URL that allows method on an object for expires seconds, without credentials.
+
+        headers must be sent as given by whoever uses it. The URL of a temporary key works no
+        longer than the key.
+        """
+        if self.credentials is None:
+            raise CredentialsError(
+                "a URL can only be signed with credentials", hint="Leave --no-sign-request out"
+            )
+        address = self._session.endpoint.object(bucket, self.region_of(bucket), key)
+        now = int(self._session.now())
+        query = presign(
+            method,
+            address.signed_path,
+            params,
+            {"host": address.host_header, **{n.lower(): v for n, v in headers.items()}},
+            self.credentials.get(),
+            now - 60,
+            now + max(1, round(expires)),
+        )
+        return f"{address.origin}{address.path}?{query}"
+
+    def _drain(self, call: Call) -> None:
+        """Send a call whose answer says no more than that it worked."""
+        self._session.run(call, lambda response, _: self._session.document(call, response))
+
+
+# --- small things ----------------------------------------------------------------------------
+
+
+def _add(params: dict[str, str], **values: str) -> None:
+    """Add the parameters that are not empty."""
+    params.update({name: value for name, value in values.items() if value})
+
+
+def _version(version_id: str) -> Mapping[str, str]:
+    return {"versionId": version_id} if version_id else NOTHING
+
+
+def _quoted(etag: str) -> str:
+    return etag if etag == "*" or etag.startswith('"') else f'"{etag}"'
+
+
+def _conditions(if_match: str, if_none_match: str) -> dict[str, str]:
+    conditions = {}
+    if if_match:
+        conditions["If-Match"] = _quoted(if_match)
+    if if_none_match:
+        conditions["If-None-Match"] = _quoted(if_none_match)
+    return conditions
+
+
+def _not_modified(target: str) -> ServiceError:
+    return ServiceError("the object has not changed", status=304, code="NotModified", target=target)
+
+
+def _sums(body: Body, content_md5: bytes | None, crc64: int | None) -> tuple[bytes, int]:
+    if content_md5 is not None and crc64 is not None:
+        return content_md5, crc64
+    sums = digest(body)
+    return content_md5 or sums.md5, sums.crc64 if crc64 is None else crc64
+
+
+def _check_crc(stored: int | None, sent: int | None, target: str) -> None:
+    """Raise IntegrityError if COS holds other bytes than were sent."""
+    if stored is not None and sent is not None and stored != sent:
+        raise IntegrityError(
+            f"{target}: the checksum of what COS stored ({stored}) is not that of what was sent ({sent})",
+            hint="Send it again",
+        )
+
+
+def _combined(parts: Sequence[Part]) -> int | None:
+    """Return the checksum of all parts together, None if one of them has none."""
+    total = 0
+    for part in parts:
+        if part.crc64 is None:
+            return None
+        total = crc64_combine(total, part.crc64, part.size)
+    return total
+
+
+def _made_of(stored: ObjectInfo, parts: Sequence[Part], crc: int | None) -> bool:
+    """Return whether an object is what completing these parts would make."""
+    if stored.size != sum(part.size for part in parts):
+        return False
+    if crc is not None and stored.crc64 is not None:
+        return stored.crc64 == crc
+    return stored.etag.endswith(f"-{len(parts)}") and stored.last_modified > time.time() - 3600
+
+
+def _extent(response: Response, ranged: bool, target: str) -> tuple[int, int, int]:
+    """Return start and stop of the bytes an answer carries, and the size of the object."""
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("content-range", ""))
+        if match is None:
+            raise NotCosError(f"{response.host} answered with a part of {target} and does not say which")
+        first, last, size = (int(text) for text in match.groups())
+        stop = last + 1
+        length = response.headers.get("content-length")
+        if not ranged or not first < stop <= size or (length and int(length) != stop - first):
+            raise NotCosError(f"{response.host} answered with a range that makes no sense")
+        return first, stop, size
+    if response.status != 200:
+        raise NotCosError(f"{response.host} answered a GET with HTTP {response.status}")
+    size = whole_size(response.headers, target)
+    return 0, size, size

@@ -1,0 +1,416 @@
+"""Connections to COS: made, kept, handed out; one request out, one answer in.
+
+urllib3 makes the connections (names, TCP, TLS, CONNECT through proxies); what travels on them is
+in `wire`. No retries here, no redirects, no decoding. Knows nothing of COS.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn
+
+from cosfs.client.body import Body
+from cosfs.client.endpoint import Address
+from cosfs.client.proxy import Proxies
+from cosfs.client.wire import (
+    Connection,
+    Key,
+    Limits,
+    StaleConnectionError,
+    encode_head,
+    make_reader,
+    parse_head,
+)
+from cosfs.config import ClientSettings
+from cosfs.errors import (
+    CertificateError,
+    ConfigError,
+    NetworkError,
+    NetworkTimeoutError,
+    NotCosError,
+)
+from cosfs.units import KIB
+
+if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection
+
+__all__ = ["Limits", "Response", "StaleConnectionError", "Transport"]
+
+_RECV = 64 * KIB
+_PIECE = 256 * KIB
+
+
+class Response:
+    """An answer whose head has arrived. Read the body to its end, or close it."""
+
+    __slots__ = ("_connection", "_limits", "_reader", "_transport", "headers", "host", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: dict[str, str],
+        connection: Connection,
+        transport: Transport,
+        limits: Limits,
+        bodiless: bool,
+    ) -> None:
+        self.status = status
+        self.headers = headers  # names in lower case
+        self.host = connection.host
+        self._connection: Connection | None = connection
+        self._transport = transport
+        self._limits = limits
+        self._reader = make_reader(status, headers, connection, bodiless)
+        if self._reader.left == 0:
+            self._release()
+
+    @property
+    def length(self) -> int | None:
+        """How many bytes of the body are still to come, None if the server did not say."""
+        return self._reader.left
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read some bytes of the body; 0 at its end. A body that breaks off raises NetworkError."""
+        if self._connection is None:
+            return 0
+        try:
+            count = self._reader.read_into(buffer, self._limits)
+        except BaseException as error:
+            self.close()
+            self._transport.reraise(error, self.host, "while the answer was read")
+        if self._reader.left == 0:
+            self._release()
+        return count
+
+    def read_some(self, most: int) -> bytes:
+        """Read some bytes of the body; empty at its end. A body that breaks off raises NetworkError."""
+        if self._connection is None:
+            return b""
+        try:
+            data = self._reader.read_some(most, self._limits)
+        except BaseException as error:
+            self.close()
+            self._transport.reraise(error, self.host, "while the answer was read")
+        if self._reader.left == 0:
+            self._release()
+        return data
+
+    def read(self, most: int = 256 * 1024 * KIB) -> bytes:
+        """Read the rest of the body, which must not be longer than most."""
+        first = self.read_some(_RECV)
+        if self._connection is None:
+            return first
+        pieces, size = [first], len(first)
+        while piece := self.read_some(_PIECE):
+            size += len(piece)
+            if size > most:
+                self.close()
+                raise NotCosError(f"{self.host} answered with more than {most} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def limit_silence_only(self) -> None:
+        """Let the rest of the body take as long as it wants, as long as it goes on."""
+        self._limits = Limits(self._limits.silence, math.inf)
+
+    def close(self) -> None:
+        """Give up the rest of the body. The connection goes with it: the rest would be in the way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._transport.discard(connection)
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._transport.give_back(connection, self.headers)
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Transport:
+    """Keep connections open per host and send requests over them. Thread-safe."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._idle: dict[Key, deque[Connection]] = {}
+        self._busy: set[Connection] = set()
+        self._ssl_context: ssl.SSLContext | None = None
+        self._proxies = Proxies(settings.proxy)
+        self._pid = os.getpid()
+        self.cancelled = threading.Event()
+
+    def send(
+        self,
+        method: str,
+        address: Address,
+        target: str,
+        headers: Mapping[str, str],
+        body: Body | None,
+        limits: Limits,
+    ) -> Response:
+        """Send one request and return the answer as soon as its head is here.
+
+        target goes out verbatim. Raises NetworkError and its children, nothing else of the network.
+        """
+        proxied = self._proxies.forward(address)
+        if proxied is not None:
+            target = f"{address.origin}{target}"
+            headers = {**headers, **proxied.headers}
+        head = encode_head(method, target, headers)
+        connection = self._take(address, limits)
+        try:
+            lines = self._exchange(connection, head, body, limits)
+            status, fields = parse_head(lines, address.host)
+            while status < 200:  # 100 Continue, 103 Early Hints
+                status, fields = parse_head(connection.read_head(limits), address.host)
+            return Response(status, fields, connection, self, limits, method == "HEAD")
+        except BaseException as error:
+            self.discard(connection)
+            self.reraise(error, address.host, "", stale=connection.reused)
+
+    def _exchange(self, connection: Connection, head: bytes, body: Body | None, limits: Limits) -> list[str]:
+        try:
+            connection.send(head, body, limits)
+        except (BrokenPipeError, ConnectionResetError):
+            # The server may refuse a long body early: its answer is there to be read, and says why.
+            try:
+                lines = connection.read_head(limits)
+            except (OSError, NetworkError):
+                lines = []
+            if not lines:
+                raise
+            connection.since = -1.0  # half a request is on the wire
+            return [*lines, "connection: close"]
+        return connection.read_head(limits)
+
+    def cancel(self) -> None:
+        """Make requests in flight and all later ones fail."""
+        self.cancelled.set()
+        with self._lock:
+            busy = list(self._busy)
+        for connection in busy:
+            connection.shut_down()
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+    def _take(self, address: Address, limits: Limits) -> Connection:
+        key = (address.scheme, address.host, address.port)
+        now = time.monotonic()
+        with self._lock:
+            if self._pid != os.getpid():
+                # After a fork the sockets are the parent's too.
+                self._pid, self._idle, self._busy = os.getpid(), {}, set()
+            idle = self._idle.get(key)
+            while idle:
+                connection = idle.pop()  # the youngest: the others may age and go
+                if connection.usable(now):
+                    connection.reused = True
+                    self._busy.add(connection)
+                    break
+                connection.close()
+            else:
+                connection = None
+        if connection is None:
+            connection = self._connect(address, key, limits)
+            with self._lock:
+                self._busy.add(connection)
+        if self.cancelled.is_set():
+            self.discard(connection)
+            raise NetworkError("cancelled")
+        return connection
+
+    def give_back(self, connection: Connection, headers: Mapping[str, str]) -> None:
+        """Keep a connection whose answer was read to its end."""
+        now = time.monotonic()
+        keep = "close" not in headers.get("connection", "").lower() and connection.since >= 0
+        with self._lock:
+            self._busy.discard(connection)
+            idle = self._idle.setdefault(connection.key, deque())
+            if keep and len(idle) < self._settings.max_connections and not self.cancelled.is_set():
+                connection.since = now
+                idle.append(connection)
+                return
+        connection.close()
+
+    def discard(self, connection: Connection) -> None:
+        """Close a connection that cannot be used again."""
+        with self._lock:
+            self._busy.discard(connection)
+        connection.close()
+
+    def forget_idle(self) -> None:
+        """Close kept connections: one was stale, so the others probably are."""
+        self.close()
+
+    def reraise(self, error: BaseException, host: str, doing: str, *, stale: bool = False) -> NoReturn:
+        """Raise an error of the network in our own words, anything else as it is."""
+        if self.cancelled.is_set() and isinstance(error, (OSError, NetworkError)):
+            raise NetworkError("cancelled") from error
+        if isinstance(error, OSError):
+            raise _exchange_error(error, host, doing, stale) from error
+        raise error
+
+    # --- making connections
+
+    def _connect(self, address: Address, key: Key, limits: Limits) -> Connection:
+        from urllib3 import exceptions as failures
+
+        if self.cancelled.is_set():
+            raise NetworkError("cancelled")
+        timeout = max(0.001, min(self._settings.connect_timeout, limits.deadline - time.monotonic()))
+        wrapper, via = self._make(address, timeout)
+        host = f"{address.host}:{address.port}"
+        try:
+            wrapper.connect()
+        except (OSError, failures.HTTPError) as error:
+            wrapper.close()
+            raise _connect_error(error, host, via) from error
+        except BaseException:
+            wrapper.close()
+            raise
+        return Connection(wrapper, key, address.host)
+
+    def _make(self, address: Address, timeout: float) -> tuple[HTTPConnection, str]:
+        """Return a connection that is not open yet, and the proxy it goes through, if any."""
+        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+        from urllib3.util import parse_url
+
+        secure = address.scheme == "https"
+        proxy = self._proxies.choose(address)
+        if proxy is None:
+            if not secure:
+                return HTTPConnection(address.host, address.port, timeout=timeout), ""
+            context = self._tls()
+            return HTTPSConnection(address.host, address.port, timeout=timeout, ssl_context=context), ""
+        via = f"{proxy.host}:{proxy.port}"
+        if not secure and proxy.scheme != "https":
+            return HTTPConnection(proxy.host, proxy.port, timeout=timeout), via
+        made = HTTPSConnection(
+            proxy.host,
+            proxy.port,
+            timeout=timeout,
+            ssl_context=self._tls(),
+            proxy=parse_url(proxy.url),
+            proxy_config=ProxyConfig(self._tls(), False, None, None),
+        )
+        if secure:
+            made.set_tunnel(address.host, address.port, dict(proxy.headers), scheme=proxy.scheme)
+        return made, via
+
+    def _tls(self) -> ssl.SSLContext:
+        with self._lock:
+            if self._ssl_context is None:
+                self._ssl_context = _make_tls(self._settings)
+            return self._ssl_context
+
+
+def _make_tls(settings: ClientSettings) -> ssl.SSLContext:
+    """Return how to speak TLS; verified unless the user said otherwise."""
+    cafile = settings.ca_bundle or None
+    if cafile is None:
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile is None and paths.capath is None:
+            # A machine without ca-certificates; the SDKs bring a list of their own.
+            try:
+                import certifi
+
+                cafile = certifi.where()
+            except ImportError:
+                pass
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use {cafile} as a list of certificates: {error}") from error
+    if not settings.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _exchange_error(error: OSError, host: str, doing: str, stale: bool) -> NetworkError:
+    """Return what went wrong on an open connection, in words."""
+    if stale and isinstance(error, (BrokenPipeError, ConnectionResetError)):
+        return StaleConnectionError(f"{host} closed the connection")
+    where = f" {doing}" if doing else ""
+    if isinstance(error, TimeoutError):
+        return NetworkTimeoutError(
+            f"{host} did not answer in time{where}",
+            hint="Check the network; --read-timeout makes it wait longer",
+        )
+    if isinstance(error, ssl.SSLError):
+        return NetworkError(f"the encrypted connection to {host} broke off{where}")
+    reason = error.strerror or str(error) or type(error).__name__
+    return NetworkError(f"the connection to {host} broke off{where}: {reason}", hint="Check the network")
+
+
+def _connect_error(error: Exception, host: str, via: str) -> NetworkError:
+    """Return what went wrong while a connection was made, in words."""
+    from urllib3 import exceptions as failures
+
+    through = f" through the proxy {via}" if via else ""
+    peer = via or host
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return CertificateError(
+            f"the TLS certificate of {host} cannot be trusted: {cause.verify_message}",
+            hint="If a proxy of yours inspects TLS, give its certificate with --ca-bundle",
+        )
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in (
+            "WRONG_VERSION_NUMBER",
+            "HTTP_REQUEST",
+            "UNEXPECTED_MESSAGE",
+            "RECORD_LAYER_FAILURE",
+        ):
+            return NotCosError(
+                f"{host} does not speak TLS", hint="Write http:// in endpoint_url if that is meant"
+            )
+        return CertificateError(f"no encrypted connection to {host}{through}: {cause.reason or cause}")
+    if isinstance(error, failures.NameResolutionError) or isinstance(cause, socket.gaierror):
+        return NetworkError(
+            f"the name of {peer.rpartition(':')[0]} cannot be resolved",
+            hint="Check the network, the region and endpoint_url",
+        )
+    if isinstance(error, (failures.ConnectTimeoutError, TimeoutError)) or isinstance(cause, TimeoutError):
+        return NetworkTimeoutError(
+            f"no connection to {peer} in time", hint="Check the network, a firewall and the proxy"
+        )
+    if isinstance(cause, ConnectionRefusedError):
+        return NetworkError(
+            f"{peer} refuses connections", hint="Check endpoint_url and whether it is running"
+        )
+    if "Tunnel connection failed" in str(cause):
+        status = str(cause).removeprefix("Tunnel connection failed: ")
+        hint = (
+            "Write user:password@ into the proxy's address" if status.startswith("407") else "Check the proxy"
+        )
+        return NotCosError(f"the proxy {via} refuses to connect to {host}: {status}", hint=hint)
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return NetworkError(f"no connection to {host}{through}: {reason}", hint="Check the network")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,151 @@
+"""What COS holds, as frozen values. No requests, no XML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+STANDARD = "STANDARD"
+ARCHIVED_CLASSES = frozenset({"ARCHIVE", "DEEP_ARCHIVE", "MAZ_ARCHIVE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket; name is the full `name-appid`, created in Unix seconds."""
+
+    name: str
+    region: str
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """What a PUT can say about an object besides its bytes; empty text means "not given".
+
+    metadata maps the suffix of `x-cos-meta-<suffix>` to its value as it is on the wire
+    (ASCII; percent-encoding is the caller's). extra holds any other request header by its
+    wire name (`x-cos-acl`, `x-cos-tagging`, SSE).
+    """
+
+    content_type: str = ""
+    cache_control: str = ""
+    content_disposition: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    expires: str = ""
+    storage_class: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object. A listing fills the first five fields; HEAD and GET fill all.
+
+    etag has its quotes stripped. last_modified is in Unix seconds. crc64 is the CRC-64/XZ of
+    the whole object, None when COS did not say. headers is None when it is not known (a
+    listing does not carry metadata).
+    """
+
+    key: str
+    size: int
+    etag: str
+    last_modified: float
+    storage_class: str = STANDARD
+    crc64: int | None = None
+    version_id: str = ""
+    headers: Headers | None = None
+    restore: str = ""  # the x-cos-restore header
+
+    @property
+    def archived(self) -> bool:
+        """Whether a GET is refused until the object is restored."""
+        return self.storage_class in ARCHIVED_CLASSES and 'ongoing-request="false"' not in self.restore
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a listing: objects and common prefixes, each in UTF-8 byte order of keys."""
+
+    objects: Sequence[ObjectInfo]
+    prefixes: Sequence[str]
+    next_marker: str  # empty when this is the last page
+
+    @property
+    def truncated(self) -> bool:
+        return bool(self.next_marker)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version or delete marker from a listing of versions."""
+
+    key: str
+    version_id: str
+    is_latest: bool
+    is_delete_marker: bool
+    size: int = 0
+    etag: str = ""
+    last_modified: float = 0.0
+    storage_class: str = STANDARD
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    versions: Sequence[ObjectVersion]
+    prefixes: Sequence[str]
+    next_key_marker: str
+    next_version_id_marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An open multipart upload; initiated in Unix seconds (0 when we opened it just now)."""
+
+    bucket: str
+    key: str
+    upload_id: str
+    initiated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPage:
+    uploads: Sequence[Upload]
+    next_key_marker: str
+    next_upload_id_marker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part that COS holds. crc64 is None when it came from a listing or a part copy."""
+
+    number: int
+    etag: str
+    size: int
+    crc64: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What COS said about an object it just stored."""
+
+    etag: str
+    crc64: int | None
+    version_id: str = ""
+    last_modified: float = 0.0  # the answer's Last-Modified or, without it, its Date
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectId:
+    """A key and, when one version is meant, its id."""
+
+    key: str
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFailure:
+    key: str
+    version_id: str
+    code: str
+    message: str

@@ -1,0 +1,205 @@
+"""What is worth repeating, and when. The only place that repeats requests."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cosfs.client.failures import EXPIRED_CODES
+from cosfs.client.wire import StaleConnectionError
+from cosfs.errors import AuthenticationError, ClockSkewError, COSError, NetworkError, ServiceError
+
+__all__ = ["Attempt", "Budget", "Retrier"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BASE_DELAY = 0.2
+MAX_DELAY = 20.0
+# A Retry-After is believed up to here; a longer one ends the tries.
+MAX_RETRY_AFTER = 120.0
+
+_REPEATED_STATUS = frozenset({408, 429})
+_REPEATED_CODES = frozenset(
+    {"PathConflict", "UploadConflict", "RequestTimeout", "UserNetworkTooSlow", "SlowDown", "KmsFreqControl"}
+)
+# Damage on the way: once is bad luck, twice is something else.
+_DAMAGE_CODES = frozenset({"BadDigest", "IncompleteBody", "EntitySizeNotMatch"})
+
+
+class Budget:
+    """How many retries the process may still make; successes and time pay it back.
+
+    When everything fails, each request is soon tried once only instead of many times, so that
+    a service in trouble is not hit harder than one that works.
+    """
+
+    CAPACITY = 500.0
+    COST = 5.0
+    PER_SECOND = 10.0
+
+    def __init__(self, capacity: float = CAPACITY, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capacity = capacity
+        self._left = capacity
+        self._clock = clock
+        self._since = clock()
+        self._lock = threading.Lock()
+
+    def spend(self) -> bool:
+        """Take the cost of one retry; return whether there was enough."""
+        with self._lock:
+            now = self._clock()
+            self._left = min(self._capacity, self._left + (now - self._since) * self.PER_SECOND)
+            self._since = now
+            if self._left < self.COST:
+                return False
+            self._left -= self.COST
+            return True
+
+    def earn(self) -> None:
+        """Count a success."""
+        # Full most of the time: then there is nothing to lock for.
+        if self._left < self._capacity:
+            with self._lock:
+                self._left = min(self._capacity, self._left + 1.0)
+
+
+PROCESS_BUDGET = Budget()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try as the caller sees it: its number from 0, and what went before."""
+
+    number: int = 0
+    deadline: float = 0.0
+    # Whether an earlier try got no answer, so that it may have worked after all.
+    uncertain: bool = False
+    # Set by the caller: the headers of the last error answer.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    _once: set[str] = field(default_factory=set)
+    _stale: int = 0
+
+    def first(self, what: str) -> bool:
+        """Return True the first time it is asked about what."""
+        if what in self._once:
+            return False
+        self._once.add(what)
+        return True
+
+
+class Retrier:
+    """Repeat an operation for as long as that makes sense.
+
+    correct_clock is given the headers of the answer and says whether the clock was set by them;
+    renew_credentials says whether there are other credentials now. Waiting ends when cancelled
+    is set.
+    """
+
+    def __init__(
+        self,
+        max_retries: int,
+        cancelled: threading.Event,
+        *,
+        correct_clock: Callable[[Mapping[str, str]], bool] = lambda headers: False,
+        renew_credentials: Callable[[], bool] = lambda: False,
+        on_stale: Callable[[], None] = lambda: None,
+        on_retry: Callable[[], None] = lambda: None,
+        budget: Budget = PROCESS_BUDGET,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._max_retries = max_retries
+        self._cancelled = cancelled
+        self._correct_clock = correct_clock
+        self._renew_credentials = renew_credentials
+        self._on_stale = on_stale
+        self._on_retry = on_retry
+        self._budget = budget
+        self._clock = clock
+        self._uniform = uniform
+
+    def run(self, operation: Callable[[Attempt], T], time_limit: float, what: str = "") -> T:
+        """Run operation until it succeeds, cannot, or time_limit seconds are over.
+
+        operation must begin from its start each time. The last error is raised.
+        """
+        attempt = Attempt(deadline=self._clock() + time_limit)
+        while True:
+            try:
+                result = operation(attempt)
+            except COSError as error:
+                delay = self._delay(error, attempt)
+                if delay is None:
+                    raise
+                if isinstance(error, NetworkError):
+                    attempt.uncertain = True
+                self._wait(delay, error, attempt, what)
+                attempt.headers = {}
+            else:
+                self._budget.earn()
+                return result
+
+    def _wait(self, delay: float, error: COSError, attempt: Attempt, what: str) -> None:
+        self._on_retry()
+        level = logging.WARNING if attempt.number > 2 else logging.DEBUG
+        log.log(level, "try %d of %s after %.1f s: %s", attempt.number + 1, what, delay, error)
+        if delay > 0 and self._cancelled.wait(delay):
+            raise NetworkError("cancelled") from error
+
+    def _delay(self, error: COSError, attempt: Attempt) -> float | None:
+        """Return how long to wait before the next try, None to give up. Counts the try."""
+        if self._cancelled.is_set():
+            return None
+        if isinstance(error, StaleConnectionError):
+            # No fault of the service's; after this all connections are fresh.
+            self._on_stale()
+            attempt._stale += 1
+            return 0.0 if attempt._stale <= 3 else None
+        if isinstance(error, AuthenticationError):
+            return self._cured(error, attempt)
+        if not is_repeatable(error, attempt) or attempt.number >= self._max_retries:
+            return None
+        delay = self._backoff(attempt)
+        if delay is None or self._clock() + delay >= attempt.deadline or not self._budget.spend():
+            return None
+        attempt.number += 1
+        return delay
+
+    def _cured(self, error: AuthenticationError, attempt: Attempt) -> float | None:
+        """Return 0 if the cause of a refused signature could be removed, once per cause."""
+        if isinstance(error, ClockSkewError):
+            if attempt.first("clock") and self._correct_clock(attempt.headers):
+                return 0.0
+        elif (
+            (error.code in EXPIRED_CODES or error.code == "InvalidAccessKeyId")
+            and attempt.first("credentials")
+            and self._renew_credentials()
+        ):
+            return 0.0
+        return None
+
+    def _backoff(self, attempt: Attempt) -> float | None:
+        """Return a delay with full jitter, longer if the answer asked for it."""
+        delay = self._uniform(0, min(MAX_DELAY, BASE_DELAY * 2**attempt.number))
+        asked = attempt.headers.get("retry-after", "").strip()
+        if asked.isascii() and asked.isdigit():
+            if int(asked) > MAX_RETRY_AFTER:
+                return None
+            delay = max(delay, float(asked))
+        return delay
+
+
+def is_repeatable(error: COSError, attempt: Attempt) -> bool:
+    """Return whether the same request can succeed later."""
+    if isinstance(error, ServiceError):
+        if error.code in _DAMAGE_CODES:
+            return attempt.first("damage")
+        return error.retryable or error.status in _REPEATED_STATUS or error.code in _REPEATED_CODES
+    return error.retryable

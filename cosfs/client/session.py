@@ -1,0 +1,379 @@
+"""One request of COS from call to answer: address, signature, sending, errors, another try.
+
+`client` says what to ask and what the answer means; everything all requests share is here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+from xml.etree.ElementTree import Element
+
+from cosfs.client import failures, xml
+from cosfs.client.auth import CredentialProvider, Credentials, encode_query, sign
+from cosfs.client.body import Body, body_length
+from cosfs.client.dates import parse_http_date
+from cosfs.client.endpoint import Address, Endpoint
+from cosfs.client.http import Response, Transport
+from cosfs.client.retry import Attempt, Retrier
+from cosfs.client.wire import Limits
+from cosfs.config import ClientSettings
+from cosfs.errors import (
+    BucketNotFoundError,
+    COSError,
+    NotCosError,
+    ServiceError,
+)
+from cosfs.units import KIB
+
+__all__ = ["Call", "ClientStats", "Session"]
+
+T = TypeVar("T")
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+# A request with all its tries. Bodies get time on top for a line as slow as this.
+TIME_LIMIT = 120.0
+SLOWEST = 32 * KIB
+# COS copies up to 5 GB before it answers a copy; joining parts takes long as well.
+SLOW_TIME_LIMIT = 1200.0
+SLOW_SILENCE = 300.0
+
+# A signature is good this long before (for clocks ahead of COS) and after it was made.
+_SIGNED_BEFORE = 300
+_SIGNED_AFTER = 3600
+_SIGNED = frozenset({"content-md5", "content-type", "host", "range", "if-match", "if-none-match"})
+
+
+class Call:
+    """What is asked for."""
+
+    __slots__ = (
+        "body",
+        "bucket",
+        "expects",
+        "headers",
+        "key",
+        "method",
+        "operation",
+        "params",
+        "redirected",
+        "slow",
+    )
+
+    def __init__(
+        self,
+        operation: str,
+        method: str,
+        bucket: str = "",
+        key: str = "",
+        params: Mapping[str, str] = NOTHING,
+        headers: Mapping[str, str] = NOTHING,
+        body: Body | None = None,
+        *,
+        slow: bool = False,
+        expects: int = 0,
+    ) -> None:
+        self.operation = operation
+        self.method = method
+        self.bucket = bucket
+        self.key = key
+        self.params = params
+        self.headers = headers
+        self.body = body
+        self.slow = slow  # COS works for minutes before it answers
+        self.expects = expects  # bytes of the answer that are read within the time limit
+        self.redirected = False
+
+    @property
+    def target(self) -> str:
+        """Return what is asked for as the user writes it."""
+        if not self.bucket:
+            return "cos://"
+        return f"cos://{self.bucket}/{self.key}" if self.key else f"cos://{self.bucket}"
+
+    @property
+    def time_limit(self) -> float:
+        if self.slow:
+            return SLOW_TIME_LIMIT
+        length = body_length(self.body) if self.body is not None else 0
+        return TIME_LIMIT + (length + self.expects) / SLOWEST
+
+
+class ClientStats:
+    """Counters of a client since its start. Thread-safe."""
+
+    __slots__ = ("_lock", "bytes_received", "bytes_sent", "errors", "requests", "retries")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests: Counter[str] = Counter()  # by operation, each try
+        self.retries = 0
+        self.errors = 0  # error answers, and requests without an answer
+        self.bytes_sent = 0  # of bodies
+        self.bytes_received = 0
+
+    def add(
+        self, *, request: str = "", retries: int = 0, errors: int = 0, sent: int = 0, received: int = 0
+    ) -> None:
+        """Count something."""
+        with self._lock:
+            if request:
+                self.requests[request] += 1
+            self.retries += retries
+            self.errors += errors
+            self.bytes_sent += sent
+            self.bytes_received += received
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all counters as they are now."""
+        with self._lock:
+            return {
+                "requests": dict(self.requests),
+                "retries": self.retries,
+                "errors": self.errors,
+                "bytes_sent": self.bytes_sent,
+                "bytes_received": self.bytes_received,
+            }
+
+
+class _Moved(Exception):
+    """The bucket is in another region than was thought; the map of regions knows it now."""
+
+    def __init__(self, error: COSError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Session:
+    """Send calls and return their answers. Thread-safe."""
+
+    def __init__(self, settings: ClientSettings, credentials: CredentialProvider | None) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self.endpoint = Endpoint(settings)
+        self.transport = Transport(settings)
+        self.stats = ClientStats()
+        self.regions: dict[str, str] = {}
+        # Buckets that are known to exist: a HEAD that finds nothing there means the object.
+        self.seen: set[str] = set()
+        # Finds the region of a bucket by other means; set by the client.
+        self.find_region: Callable[[str], str] = lambda bucket: ""
+        self._clock_offset = 0.0
+        self._retrier = Retrier(
+            settings.max_retries,
+            self.transport.cancelled,
+            correct_clock=self._correct_clock,
+            renew_credentials=self._renew_credentials,
+            on_stale=self.transport.forget_idle,
+            on_retry=lambda: self.stats.add(retries=1),
+        )
+        self._constant_headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
+
+    # --- calls
+
+    def run(self, call: Call, finish: Callable[[Response, Attempt], T]) -> T:
+        """Send a call, with retries; finish turns the answer into the result.
+
+        finish runs inside the retries: a body that breaks off is asked for again.
+        """
+
+        def operation(attempt: Attempt) -> T:
+            response = self.send(call, attempt)
+            try:
+                return finish(response, attempt)
+            finally:
+                response.close()
+
+        return self.run_operation(call, operation)
+
+    def parse(self, call: Call, parse: Callable[[bytes], T]) -> T:
+        """Send a call, with retries, and parse the body of its answer."""
+        return self.run(call, lambda response, _: self.parsed(call, response, parse))
+
+    def run_operation(self, call: Call, operation: Callable[[Attempt], T]) -> T:
+        """Run an operation with retries, and once more if its bucket turns out to be elsewhere."""
+        try:
+            return self._retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+        except _Moved as moved:
+            error: COSError = moved.error
+        except BucketNotFoundError as not_found:
+            error = not_found
+            if call.operation == "HeadBucket" or not self._relocate(call.bucket):
+                raise
+        call.redirected = True
+        try:
+            return self._retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+        except _Moved:
+            raise error from None
+
+    def send(self, call: Call, attempt: Attempt) -> Response:
+        """Send a call once and return the answer, whose body the caller reads; error answers raise."""
+        region = self.region(call.bucket) if call.bucket else ""
+        response = self._send(call, self._address(call, region), attempt)
+        status = response.status
+        if 200 <= status < 300 or status == 304:
+            if not failures.is_cos(response.headers):
+                with response:
+                    raise NotCosError(
+                        f"{response.host} is not COS: its answer has no request id",
+                        hint="Check endpoint_url and the proxy; a captive portal may be on the way",
+                    )
+            if call.bucket:
+                self.seen.add(call.bucket)
+            return response
+        raise self._failure(call, response, attempt, region)
+
+    def region(self, bucket: str) -> str:
+        """Return the region to send requests for a bucket to; it may be empty with an endpoint_url."""
+        region = self.regions.get(bucket) or self.settings.region
+        if not region and not self.endpoint.custom:
+            region = self.find_region(bucket)
+        return region
+
+    def document(self, call: Call, response: Response) -> bytes:
+        """Read the body of an answer that is a document; an Error inside a 200 raises."""
+        body = response.read()
+        self.stats.add(received=len(body))
+        if b"<Error" in body[:1024].lstrip():
+            error = xml.parse_error(body)
+            if error.code:
+                self.stats.add(errors=1)
+                raise failures.from_document(error, self._as_failure(call, response, body))
+        return body
+
+    def element(self, call: Call, response: Response, *roots: str) -> Element:
+        """Read the body of an answer as a document with one of these roots."""
+        return self.parsed(call, response, lambda body: xml.parse(body, *roots))
+
+    def parsed(self, call: Call, response: Response, parse: Callable[[bytes], T]) -> T:
+        """Read the body of an answer and parse it."""
+        body = self.document(call, response)
+        try:
+            return parse(body)
+        except (xml.UnreadableAnswer, KeyError, ValueError) as error:
+            raise ServiceError(
+                f"the answer to {call.operation} cannot be read: {error}",
+                status=response.status,
+                target=call.target,
+                request_id=response.headers.get("x-cos-request-id", ""),
+            ) from error
+
+    # --- parts of sending
+
+    def _address(self, call: Call, region: str) -> Address:
+        if call.key:
+            return self.endpoint.object(call.bucket, region, call.key)
+        return self.endpoint.bucket(call.bucket, region) if call.bucket else self.endpoint.service()
+
+    def _send(self, call: Call, address: Address, attempt: Attempt) -> Response:
+        headers = {"Host": address.host_header, **self._constant_headers, **call.headers}
+        if call.body is not None:
+            headers["Content-Length"] = str(body_length(call.body))
+        elif call.method in ("PUT", "POST"):
+            headers["Content-Length"] = "0"
+        if self.credentials is not None:
+            self._sign(call, address, headers, self.credentials.get())
+        target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
+        silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
+        limits = Limits(silence, attempt.deadline)
+        try:
+            response = self.transport.send(call.method, address, target, headers, call.body, limits)
+        except COSError:
+            self.stats.add(request=call.operation, errors=1)
+            raise
+        self.stats.add(request=call.operation, sent=body_length(call.body) if call.body is not None else 0)
+        return response
+
+    def _sign(self, call: Call, address: Address, headers: dict[str, str], credentials: Credentials) -> None:
+        if credentials.token:
+            headers["x-cos-security-token"] = credentials.token
+        signed = {}
+        for name, value in headers.items():
+            name = name.lower()
+            if name in _SIGNED or name.startswith("x-cos-"):
+                signed[name] = value
+        now = int(self.now())
+        headers["Authorization"] = sign(
+            call.method,
+            address.signed_path,
+            call.params,
+            signed,
+            credentials,
+            now - _SIGNED_BEFORE,
+            now + _SIGNED_AFTER,
+        )
+
+    def now(self) -> float:
+        """Return the time as COS has it."""
+        return time.time() + self._clock_offset
+
+    # --- errors
+
+    def _failure(self, call: Call, response: Response, attempt: Attempt, region: str) -> COSError | _Moved:
+        """Read an error answer; return what to raise."""
+        with response:
+            body = response.read(most=1024 * KIB)
+        self.stats.add(errors=1, received=len(body))
+        attempt.headers = response.headers
+        failure = self._as_failure(call, response, body)
+        error: COSError = failures.from_answer(failure)
+        if call.method == "HEAD" and isinstance(error, ServiceError) and self._looks_expired(response):
+            error = failures.from_document(xml.ErrorBody.of("RequestTimeTooSkewed"), failure)
+        elsewhere = self._region_told(call, response, body)
+        if elsewhere and elsewhere != region and not self.endpoint.path_style and not call.redirected:
+            self.regions[call.bucket] = elsewhere
+            return _Moved(error)
+        if isinstance(error, ServiceError) and error.status == 404 and error.code not in ("", "NoSuchBucket"):
+            self.seen.add(call.bucket)
+        return error
+
+    def _as_failure(self, call: Call, response: Response, body: bytes) -> failures.Failure:
+        return failures.Failure(response.status, response.headers, body, call.target, response.host)
+
+    def _region_told(self, call: Call, response: Response, body: bytes) -> str:
+        """Return the region an error answer names, if it does."""
+        if not call.bucket or not failures.is_cos(response.headers):
+            return ""
+        told = response.headers.get("x-cos-bucket-region", "")
+        if not told and response.status in (301, 302, 307, 308):
+            _, found, rest = response.headers.get("location", "").partition(f"{call.bucket}.cos.")
+            told = rest.partition(".")[0] if found else xml.parse_error(body).region
+        return told if told.replace("-", "").isalnum() else ""
+
+    def _relocate(self, bucket: str) -> bool:
+        """Look for a bucket that is not where it should be; return whether it is in another region."""
+        if not bucket or self.endpoint.custom or self.credentials is None:
+            return False
+        known = self.regions.get(bucket) or self.settings.region
+        found = self.find_region(bucket)
+        if not found or found == known:
+            return False
+        self.regions[bucket] = found
+        return True
+
+    def _looks_expired(self, response: Response) -> bool:
+        """Return whether a refusal without a body is due to the clock."""
+        server = parse_http_date(response.headers.get("date", ""))
+        if response.status != 403 or not server:
+            return False
+        return not -_SIGNED_AFTER < self.now() - server < _SIGNED_BEFORE
+
+    def _correct_clock(self, headers: Mapping[str, str]) -> bool:
+        """Take over COS's time; return whether that changes anything."""
+        server = parse_http_date(headers.get("date", ""))
+        if not server or abs(server - self.now()) < 30:
+            return False
+        self._clock_offset = server - time.time()
+        return True
+
+    def _renew_credentials(self) -> bool:
+        """Ask for newer credentials; return whether there are any."""
+        if self.credentials is None:
+            return False
+        before = self.credentials.get()
+        return self.credentials.refresh() != before

@@ -1,0 +1,23 @@
+"""A local COS: real signatures, real semantics, a directory for a cloud.
+
+It imports nothing else of this package, so that a mistake of our client cannot hide behind the same mistake here.
+"""
+
+from __future__ import annotations
+
+from cosfs.emulator.auth import Credential
+from cosfs.emulator.context import Limits
+from cosfs.emulator.faults import Fault, Faults, Requests
+from cosfs.emulator.server import Emulator, EmulatorError, EmulatorInfo, serve
+
+__all__ = [
+    "Credential",
+    "Emulator",
+    "EmulatorError",
+    "EmulatorInfo",
+    "Fault",
+    "Faults",
+    "Limits",
+    "Requests",
+    "serve",
+]

@@ -1,0 +1,94 @@
+"""What a handler is given: the parsed request, and the emulator it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cosfs.emulator.addressing import Place, Target
+from cosfs.emulator.auth import Identity
+from cosfs.emulator.errors import CosError
+from cosfs.emulator.files import Received
+from cosfs.emulator.store import Bucket, Store
+from cosfs.emulator.uploads import Uploads
+
+OWNER = "100000000001"
+OWNER_ID = f"qcs::cam::uin/{OWNER}:uin/{OWNER}"
+_EMPTY = Received(0, bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e"), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What COS allows, in bytes unless said otherwise. Tests make them small."""
+
+    object_size: int = 5 * 1024**3  # of one PUT, copy, append or part
+    min_part_size: int = 1024**2  # of every part but the last, checked at Complete
+    metadata: int = 4 * 1024
+    document: int = 16 * 1024**2
+    buckets: int = 200
+    restore_seconds: float = 0.0  # how long a restore of an archived object takes
+
+
+@dataclass(slots=True)
+class Emulation:
+    """The state behind all handlers."""
+
+    store: Store
+    uploads: Uploads
+    region: str
+    appid: str
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, understood and authenticated."""
+
+    operation: str
+    setting: str
+    method: str
+    target: Target
+    place: Place
+    headers: Mapping[str, str]  # lower-case names; x-amz- already read as x-cos-
+    parameters: Mapping[str, str]  # lower-case names
+    identity: Identity
+    host: str
+    emulation: Emulation
+    body: Received = _EMPTY
+
+    @property
+    def store(self) -> Store:
+        """Return the store."""
+        return self.emulation.store
+
+    @property
+    def key(self) -> str:
+        """Return the key; empty for a bucket."""
+        return self.place.key
+
+    @property
+    def bucket(self) -> Bucket:
+        """Return the bucket or say that it is not there."""
+        return self.store.bucket(self.place.bucket)
+
+    @property
+    def name(self) -> str:
+        """Return the bucket's full name."""
+        return self.place.bucket
+
+    def number(self, name: str, default: int, low: int = 0, high: int | None = None) -> int:
+        """Return a number of the query; above high it counts as high, as COS does with max-keys."""
+        text = self.parameters.get(name, "")
+        if not text:
+            return default
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise CosError("InvalidArgument", f"{name} is not valid.")
+        return value if high is None else min(value, high)
+
+    def resource(self) -> str:
+        """Return what an error document calls the resource; never empty, the Python SDK insists."""
+        return self.host.partition(":")[0] + "/" + self.key if self.place.bucket else "/"

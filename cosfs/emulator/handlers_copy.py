@@ -1,0 +1,113 @@
+"""Copying inside the emulator: where the source is, what goes along, and that no bytes are moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
+
+from cosfs.emulator import conditions, grants
+from cosfs.emulator.addressing import Place, Target, locate, split_query
+from cosfs.emulator.context import Call
+from cosfs.emulator.errors import CosError
+from cosfs.emulator.handlers_bucket import xml
+from cosfs.emulator.handlers_object import (
+    check_overwrite,
+    check_restored,
+    encryption_headers,
+    storage_class,
+    stored_headers,
+    tags_of_header,
+    version_header,
+)
+from cosfs.emulator.messages import document, elements, iso_time
+from cosfs.emulator.store import Bucket, Properties, Version
+from cosfs.emulator.values import Response
+
+
+def copy_source(text: str, resolve: Callable[[str], str]) -> tuple[Place, str]:
+    """Read x-cos-copy-source: host/key with any suffix and port, or S3's bucket/key; with versionId or not."""
+    raw = text.strip()
+    for scheme in ("http://", "https://"):
+        raw = raw.removeprefix(scheme)
+    path, _, query = raw.partition("?")
+    version = next(
+        (v.decode("latin-1") for n, v in split_query(query.encode("latin-1")) if n.lower() == b"versionid"),
+        "",
+    )
+    decoded = unquote_to_bytes(path.encode("latin-1"))
+    head, slash, rest = (
+        decoded.lstrip(b"/").partition(b"/") if decoded.startswith(b"/") else decoded.partition(b"/")
+    )
+    host = head.decode("latin-1")
+    if "." not in host and ":" not in host and host != "localhost":
+        host, rest = "localhost", head + slash + rest
+    place = locate(Target("", b"", b"/" + rest, ()), host, resolve)
+    if not place.bucket or not place.key:
+        raise CosError("InvalidCopySource")
+    return place, version
+
+
+def find_source(call: Call) -> tuple[Bucket, Version]:
+    """Return the version to be copied after checking the conditions put on it."""
+    place, version = copy_source(call.headers["x-cos-copy-source"], call.store.resolve)
+    bucket = call.store.bucket(place.bucket)
+    row = call.store.find(bucket, place.key, version) if version else call.store.newest(bucket, place.key)
+    if row is None or row.marker:
+        raise CosError("NoSuchVersion" if version and row is None else "NoSuchKey")
+    if conditions.failed(call.headers, row.etag, row.modified, "x-cos-copy-source-"):
+        raise CosError("PreconditionFailed")  # never 304 here
+    check_restored(call, row)
+    return bucket, row
+
+
+def _replaces(call: Call, name: str) -> bool:
+    directive = call.headers.get(name, "Copy").lower()
+    if directive not in ("copy", "replaced", "replace"):
+        raise CosError("InvalidArgument", f"{name} is not valid.")
+    return directive != "copy"
+
+
+def _properties(call: Call, row: Version) -> Properties:
+    """Metadata comes from the source or the request; storage class, ACL and encryption never from the source."""
+    if _replaces(call, "x-cos-metadata-directive"):
+        headers = stored_headers(call)
+    else:
+        stored = json.loads(row.headers)
+        headers = {name: value for name, value in stored.items() if "server-side-encryption" not in name}
+    tags = tags_of_header(call) if _replaces(call, "x-cos-tagging-directive") else row.tags
+    headers.update(encryption_headers(call))
+    return Properties(storage_class(call), json.dumps(headers), tags, grants.from_headers(call.headers))
+
+
+def copy_object(call: Call) -> Response:
+    """Make an object that shares the bytes of another."""
+    bucket = call.bucket
+    _, row = find_source(call)
+    if row.size > call.emulation.limits.object_size:
+        raise CosError("EntityTooLarge", "The copy source is larger than the maximum allowed size.")
+    check_overwrite(call, bucket)
+    made = _properties(call, row)
+    same = row.bucket == bucket.id and row.key == call.key.encode() and not call.parameters.get("versionid")
+    current = same and row.live
+    if (
+        current
+        and not _replaces(call, "x-cos-metadata-directive")
+        and made.storage_class == row.storage_class
+    ):
+        raise CosError("InvalidRequest", "This copy request is illegal: it would change nothing.")
+    created = call.store.put(bucket, call.key, call.store.all_bytes(row), made)
+    headers = version_header(bucket, created)
+    source_bucket = next(b for b in call.store.buckets() if b.id == row.bucket)
+    if source_bucket.versioning:
+        headers["x-cos-copy-source-version-id"] = row.version
+    result = {
+        "ETag": f'"{created.etag}"',
+        "CRC64": created.crc64,
+        "LastModified": iso_time(created.modified),
+        "VersionId": headers.get("x-cos-version-id"),
+    }
+    return xml(document("CopyObjectResult", elements(result)), **headers)
+
+
+HANDLERS: dict[str, Callable[[Call], Response]] = {"CopyObject": copy_object}

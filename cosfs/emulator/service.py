@@ -1,0 +1,240 @@
+"""The emulator without a socket: a request in, an answer out.
+
+The server calls `begin`, feeds the body to `Exchange.incoming`, then calls `finish`; `handle` does all three for
+callers that have the whole request. Errors become answers here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cosfs.emulator import (
+    auth,
+    aws,
+    grants,
+    handlers_bucket,
+    handlers_copy,
+    handlers_list,
+    handlers_object,
+    handlers_upload,
+    messages,
+)
+from cosfs.emulator.addressing import check_key, locate, split_target
+from cosfs.emulator.auth import Identity, Signed
+from cosfs.emulator.aws import Payload
+from cosfs.emulator.context import Call, Emulation
+from cosfs.emulator.errors import CosError
+from cosfs.emulator.faults import Fault, Faults, Requests
+from cosfs.emulator.incoming import Incoming
+from cosfs.emulator.routing import counted_name, route, takes_data, takes_document
+from cosfs.emulator.values import Later, Request, Response
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Call], Response | Later]
+HANDLERS: Mapping[str, Handler] = {
+    **handlers_bucket.HANDLERS,
+    **handlers_list.HANDLERS,
+    **handlers_object.HANDLERS,
+    **handlers_copy.HANDLERS,
+    **handlers_upload.HANDLERS,
+}
+# What an anonymous request needs; whatever is not here is for the owner alone.
+_PERMISSIONS = {
+    "GetObject": "READ",
+    "HeadObject": "READ",
+    "ListObjects": "READ",
+    "HeadBucket": "READ",
+    "ListObjectVersions": "READ",
+    "ListMultipartUploads": "READ",
+    **dict.fromkeys(
+        (
+            *(
+                "PutObject",
+                "CopyObject",
+                "AppendObject",
+                "DeleteObject",
+                "DeleteObjects",
+                "CreateMultipartUpload",
+            ),
+            *("UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
+        ),
+        "WRITE",
+    ),
+}
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request under way. error is set as soon as the answer is known to be one."""
+
+    request: Request
+    request_id: str
+    operation: str = "Invalid"
+    call: Call | None = None
+    incoming: Incoming | None = None
+    error: CosError | None = None
+    faults: list[Fault] = field(default_factory=list)
+    payload: Payload = field(default_factory=Payload)
+    aws: bool = False
+
+    def fault(self, kind: str, *, after: bool = False) -> Fault | None:
+        """Return the fault of a kind that strikes this request."""
+        return next((fault for fault in self.faults if fault.kind == kind and fault.after == after), None)
+
+
+class Service:
+    """Answers requests from the state of one emulator. The lock lets other threads look at the state."""
+
+    def __init__(self, emulation: Emulation) -> None:
+        self.emulation = emulation
+        self.requests = Requests()
+        self.faults = Faults()
+        self.lock = threading.RLock()
+        self._ids = itertools.count(1)
+        self._epoch = f"{time.time_ns() // 1000:x}"
+
+    def handle(self, request: Request) -> Response:
+        """Answer a whole request."""
+        exchange = self.begin(request)
+        if exchange.incoming is not None and exchange.error is None:
+            try:
+                exchange.incoming.feed(request.body)
+            except CosError as error:
+                exchange.error = error
+        result = self.finish(exchange)
+        return self.resume(exchange, result, result.work()) if isinstance(result, Later) else result
+
+    def begin(self, request: Request) -> Exchange:
+        """Understand, authenticate and admit a request before its body is read."""
+        text = f"{self._epoch}_{next(self._ids):08x}"
+        exchange = Exchange(request, base64.b64encode(text.encode()).decode().rstrip("="))
+        try:
+            with self.lock:
+                self._admit(exchange)
+        except CosError as error:
+            exchange.error = error
+        except Exception:
+            log.exception("emulator: %s %r failed", request.method, request.target)
+            exchange.error = CosError("InternalError")
+        if exchange.call is None:
+            self.requests.count(exchange.operation)
+        return exchange
+
+    def _admit(self, exchange: Exchange) -> None:
+        call = self._understand(exchange)
+        exchange.call = call
+        exchange.operation = counted_name(call.operation, call.setting)
+        self.requests.count(exchange.operation)
+        exchange.faults = self.faults.take(exchange.operation, call.key)
+        fault = exchange.fault("error")
+        if fault is not None:
+            raise CosError(fault.code, fault.message, status=fault.status)
+        self._authenticate(exchange, call)
+        if call.key:
+            check_key(call.key)
+        if call.place.bucket and call.operation != "CreateBucket":
+            _ = call.bucket
+        self._authorize(call)
+        if takes_data(call.operation) or takes_document(call.operation):
+            exchange.incoming = Incoming(call, exchange.payload)
+
+    def _understand(self, exchange: Exchange) -> Call:
+        request = exchange.request
+        target = split_target(request.target)
+        host = request.headers.get("host", "")
+        parameters = target.parameters()
+        headers = aws.strip_prefix(request.headers)
+        place = locate(target, host, self.emulation.store.resolve)
+        signed = Signed(request.method, target, request.headers, place.path_style, parameters)
+        exchange.aws = aws.is_aws(signed)
+        operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)
+        if operation not in HANDLERS:
+            raise CosError("NotImplemented")
+        return Call(
+            operation, setting, request.method, target, place, headers, parameters, Identity(),
+            target.authority or host, self.emulation,
+        )  # fmt: skip
+
+    def _authenticate(self, exchange: Exchange, call: Call) -> None:
+        request, store = exchange.request, self.emulation.store
+        signed = Signed(request.method, call.target, request.headers, call.place.path_style, call.parameters)
+        if exchange.aws:
+            call.identity, exchange.payload = aws.authenticate(signed, store.credential, store.clock())
+        else:
+            call.identity = auth.authenticate(signed, store.credential, store.clock())
+
+    def _authorize(self, call: Call) -> None:
+        if not call.identity.anonymous:
+            return
+        permission = _PERMISSIONS.get(call.operation, "")
+        if not call.place.bucket or not permission:
+            raise CosError("AccessDenied")
+        acl = call.bucket.acl
+        if call.operation in ("GetObject", "HeadObject"):
+            row = call.store.newest(call.bucket, call.key)
+            acl = row.acl if row is not None and row.acl else acl
+        if not grants.allows_anyone(acl, permission):
+            raise CosError("AccessDenied")
+
+    def finish(self, exchange: Exchange) -> Response | Later:
+        """Do the work of a request whose body has arrived."""
+        error = exchange.error
+        if error is None and exchange.call is not None:
+            try:
+                with self.lock:
+                    result = self._work(exchange, exchange.call)
+                return result if isinstance(result, Later) else self._answer(exchange, result)
+            except CosError as raised:
+                error = raised
+            except Exception:
+                log.exception("emulator: %s %r failed", exchange.request.method, exchange.request.target)
+                error = CosError("InternalError")
+        if exchange.incoming is not None:
+            exchange.incoming.discard()
+        return self._failure(exchange, error or CosError("InternalError"))
+
+    def _work(self, exchange: Exchange, call: Call) -> Response | Later:
+        if exchange.incoming is not None:
+            call.body = exchange.incoming.finish()
+            self.requests.bytes_received += call.body.size
+        result = HANDLERS[call.operation](call)
+        fault = exchange.fault("error", after=True)
+        if fault is not None:
+            exchange.incoming = None  # the bytes belong to the store by now
+            raise CosError(fault.code, fault.message, status=fault.status)
+        return result
+
+    def resume(self, exchange: Exchange, later: Later, made: object) -> Response:
+        """End a request whose long work is done."""
+        try:
+            with self.lock:
+                return self._answer(exchange, later.then(made))
+        except CosError as error:
+            return self._failure(exchange, error)
+
+    def _answer(self, exchange: Exchange, response: Response) -> Response:
+        headers = {**response.headers, "Server": "tencent-cos", "x-cos-request-id": exchange.request_id}
+        if response.content is None and not response.chunked and response.status not in (204, 304):
+            headers.setdefault("Content-Length", str(len(response.body)))
+        if exchange.aws:
+            headers = aws.add_prefix(headers)
+        return replace(response, headers=headers)
+
+    def _failure(self, exchange: Exchange, error: CosError) -> Response:
+        self.requests.errors[error.code] += 1
+        trace = base64.b64encode(exchange.request_id.encode()).decode().rstrip("=")
+        headers = {**error.headers, "Content-Type": "application/xml", "x-cos-trace-id": trace}
+        nodes: dict[str, object] = {"Code": error.code, "Message": error.message, **error.nodes}
+        nodes["Resource"] = exchange.call.resource() if exchange.call is not None else "/"
+        nodes |= {"RequestId": exchange.request_id, "TraceId": trace}
+        body = messages.document("Error", messages.elements(nodes))
+        if exchange.request.method == "HEAD":
+            body = b""
+        return self._answer(exchange, Response(error.status, headers, body))

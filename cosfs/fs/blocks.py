@@ -1,0 +1,459 @@
+"""The block cache: clean blocks that can be fetched again, in memory and on disk.
+
+A block is known by bucket, key, etag and number, so a changed object misses by itself. Trouble with
+the disk is a warning and then a miss, never an error for the reader.
+
+Who runs where: everything public is called in the trio thread. Looking a block up costs 5-10 us
+there (SQLite in WAL mode never waits for the writer), reading one that is still in the kernel's page
+cache 0.4 ms a MiB, in a worker thread 0.6; what is not is read in worker threads. Writing, evicting
+and dropping are gathered into batches, each one transaction in one worker thread at a time.
+
+On disk, below the cache directory:
+
+    lock        held while a mount uses the directory; has its process id
+    clean       there when the last user closed the cache: no file without an entry
+    blocks/     diskcache: cache.db and one file a block, each with a header that names and sums it
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from cosfs.errors import ConfigError
+from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, DamagedBlock, NewBlock, is_corruption, read_block
+
+__all__ = ["BlockCache", "BlockKey", "BlockStats"]
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+QUEUE_LIMIT = 16 * MIB  # bytes waiting to be written; what comes on top is not kept on disk
+GATHER_SECONDS = 0.05  # small blocks share a transaction
+OFF_SECONDS = 60.0  # how long the disk is left alone after OFF_FAILURES failures in a row
+OFF_FAILURES = 3
+NOTES_LIMIT = 10_000  # objects to drop or hits to note for the next batch; more are forgotten
+
+_ENTRY_COST = 700  # bytes; what one block takes in memory besides its own (measured)
+
+
+class BlockKey(NamedTuple):
+    """A block of one state of one object."""
+
+    bucket: str
+    key: str
+    etag: str
+    block_no: int
+
+
+@dataclass(slots=True)
+class BlockStats:
+    """Counters since the start. Memory hits are of gets and get_hots, disk hits of gets."""
+
+    hits_memory: int = 0
+    hits_disk: int = 0
+    misses: int = 0
+    dropped: int = 0  # blocks not written to disk: queue full, disk full or switched off
+    damaged: int = 0  # blocks whose bytes on disk were not what was written
+    errors: int = 0  # operations on the disk that failed
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Work for the disk, in the order in which it is done."""
+
+    forget: set[bytes] = field(default_factory=set)  # tags of dropped objects
+    damaged: set[bytes] = field(default_factory=set)  # digests
+    touched: set[bytes] = field(default_factory=set)  # digests
+    blocks: _Memory = field(default_factory=lambda: _Memory(QUEUE_LIMIT))
+
+    def __bool__(self) -> bool:
+        return bool(self.forget or self.damaged or len(self.blocks))
+
+
+class BlockCache:
+    """Blocks of at most block_size bytes: memory_limit bytes in memory, size_limit on disk.
+
+    size_limit 0 means memory only. run() has to run for blocks to reach the disk; close() writes
+    what still waits. Another process that uses the directory is a ConfigError.
+    """
+
+    def __init__(
+        self, directory: Path, *, size_limit: int, block_size: int, memory_limit: int = 32 * MIB
+    ) -> None:
+        self.directory = directory
+        self.size_limit = size_limit
+        self.block_size = block_size
+        self.stats = BlockStats()
+        self._hot = _Memory(memory_limit)
+        self._queue_limit = min(QUEUE_LIMIT, size_limit // 4)
+        self._queued = _Batch()
+        self._writing = _Batch()
+        self._wake = trio.Event()
+        self._readers = trio.CapacityLimiter(4)
+        self._writer = trio.CapacityLimiter(1)
+        self._store: BlockStore | None = None
+        self._lock_fd = -1
+        self._failures = 0
+        self._off_until = 0.0
+        self._is_corrupt = False
+        self._is_swept = False  # no block files without an entry
+        self._is_closed = False
+        if size_limit > 0:
+            self._attach()
+
+    def get_hot(self, key: BlockKey) -> bytes | None:
+        """Return a block if it is in memory; takes about a microsecond."""
+        data = self._hot.get(key)
+        if data is None:
+            data = self._queued.blocks.peek(key)
+            if data is None:
+                data = self._writing.blocks.peek(key)
+                if data is None:
+                    return None
+        self.stats.hits_memory += 1
+        return data
+
+    def is_hot(self, key: BlockKey) -> bool:
+        """Whether a block is in memory; neither a hit nor a use."""
+        return self._hot.peek(key) is not None
+
+    def done_with(self, key: BlockKey) -> None:
+        """A sequential reader has passed this block: memory is for what it has not read yet."""
+        self._hot.retire(key)
+
+    async def get(self, key: BlockKey) -> bytes | None:
+        """Return a block from memory or disk, None if it is in neither."""
+        data = self.get_hot(key)
+        if data is not None:
+            return data
+        data = await self._get_from_disk(key)
+        if data is None:
+            self.stats.misses += 1
+            return None
+        self.stats.hits_disk += 1
+        self._failures = 0
+        self._hot.put(key, data)
+        return data
+
+    def put(self, key: BlockKey, data: bytes) -> None:
+        """Remember a block; it reaches the disk later, if the disk keeps up."""
+        self._hot.put(key, data)
+        if self.size_limit <= 0 or self._is_closed:
+            return
+        waiting = self._queued.blocks.total + self._writing.blocks.total
+        if waiting + len(data) + _ENTRY_COST > self._queue_limit or self._is_off():
+            self.stats.dropped += 1
+            return
+        self._queued.blocks.put(key, data)
+        self._wake.set()
+
+    def drop(self, bucket: str, key: str) -> None:
+        """Forget all blocks of an object, whatever their etag."""
+        self._hot.remove_object(bucket, key)
+        self._queued.blocks.remove_object(bucket, key)
+        # Blocks being written just now are dropped by the next batch. What does not fit in the
+        # notes is only space lost until it is evicted: no other object has these keys.
+        if self.size_limit > 0 and len(self._queued.forget) < NOTES_LIMIT:
+            self._queued.forget.add(_tag(bucket, key))
+            self._wake.set()
+
+    def volume(self) -> int:
+        """How many bytes the cache takes on disk, 0 if that is not known."""
+        if self._store is None:
+            return 0
+        try:
+            return self._store.volume()
+        except STORE_ERRORS:
+            return 0
+
+    async def run(self) -> None:
+        """Write, evict and drop in the background until cancelled."""
+        if self._store is not None and not self._is_swept:
+            await trio.to_thread.run_sync(self._sweep, self._store, limiter=self._writer)
+        while True:
+            await self._wake.wait()
+            await trio.sleep(GATHER_SECONDS)
+            started = _now()
+            await self._write_queued()
+            # At most half of one processor: a fast stream is worth more than a cached one.
+            await trio.sleep(_now() - started)
+
+    def close(self) -> None:
+        """Write what waits, close everything. run() must have ended."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._store is not None and not self._is_off():
+            self._write(self._take())
+        if self._store is not None:
+            self._store.close()
+            if self._is_swept and not self._failures:
+                _make_file(self.directory / "clean")
+            self._store = None
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _attach(self) -> None:
+        """Lock and open the disk part."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock_fd = _lock(self.directory)
+            self._open()
+        except STORE_ERRORS as error:
+            self._note_failure("cannot be opened", error)
+            self._off_until = _now() + OFF_SECONDS
+
+    def _open(self) -> None:
+        """Open the store, a new one if the old one is damaged."""
+        clean = self.directory / "clean"
+        self._is_swept = clean.exists() or not (self.directory / "blocks").exists()
+        clean.unlink(missing_ok=True)
+        try:
+            self._store = BlockStore(self.directory / "blocks")
+        except sqlite3.DatabaseError as error:
+            if not is_corruption(error):
+                raise
+            self._reset(error)
+
+    def _reset(self, error: Exception | None = None) -> None:
+        log.warning("the block cache in %s is damaged and starts empty: %s", self.directory, error or "")
+        self._is_corrupt = False
+        if self._store is not None:
+            self._store.close()
+        shutil.rmtree(self.directory / "blocks", ignore_errors=True)
+        self._is_swept = True
+        self._store = BlockStore(self.directory / "blocks")
+
+    def _is_off(self) -> bool:
+        return _now() < self._off_until
+
+    def _note_failure(self, what: str, error: BaseException) -> None:
+        self.stats.errors += 1
+        self._failures += 1
+        if is_corruption(error):
+            self._is_corrupt = True
+        if self._failures >= OFF_FAILURES:
+            self._off_until = _now() + OFF_SECONDS
+        if _is_round(self.stats.errors):
+            log.warning(
+                "the block cache in %s %s: %s (%d times)", self.directory, what, error, self.stats.errors
+            )
+
+    async def _get_from_disk(self, key: BlockKey) -> bytes | None:
+        if self._store is None or self._is_off() or self._is_corrupt:
+            return None
+        digest = _digest(self.block_size, key)
+        path = ""
+        try:
+            path = self._store.find(digest)
+            if not path:
+                return None
+            data = read_block(path, digest, nowait=True)
+            if data is None:
+                data = await trio.to_thread.run_sync(read_block, path, digest, limiter=self._readers)
+            else:
+                await trio.lowlevel.checkpoint()  # many hits in a row must not hold up the others
+        except FileNotFoundError:
+            self._queued.damaged.add(digest)  # evicted just now, or lost with the machine's power
+            return None
+        except DamagedBlock:
+            self._note_damage(digest, path)
+            return None
+        except STORE_ERRORS as error:
+            self._note_failure("cannot be read", error)
+            return None
+        if len(self._queued.touched) < NOTES_LIMIT:
+            self._queued.touched.add(digest)
+        return data
+
+    def _note_damage(self, digest: bytes, path: str) -> None:
+        self._queued.damaged.add(digest)
+        self._wake.set()
+        self.stats.damaged += 1
+        if _is_round(self.stats.damaged):
+            log.warning("a block in the cache is damaged: %s (%d so far)", path, self.stats.damaged)
+
+    async def _write_queued(self) -> None:
+        self._wake = trio.Event()
+        batch = self._take()
+        if self._is_off():
+            self.stats.dropped += len(batch.blocks)
+            return
+        self._writing = batch
+        try:
+            await trio.to_thread.run_sync(self._write, batch, limiter=self._writer)
+        finally:
+            self._writing = _Batch()
+
+    def _take(self) -> _Batch:
+        batch, self._queued = self._queued, _Batch()
+        return batch
+
+    def _write(self, batch: _Batch) -> None:
+        """Do a batch; runs in a worker thread."""
+        store = None
+        try:
+            if self._is_corrupt:
+                self._reset()
+            elif self._store is None:
+                self._attach_again()
+            store = self._store
+            if store is not None:
+                if not self._apply(store, batch):
+                    self.stats.dropped += len(batch.blocks)
+                self._failures = 0
+        except STORE_ERRORS as error:
+            self.stats.dropped += len(batch.blocks)
+            self._note_failure("cannot be written", error)
+        finally:
+            if store is not None and not self._is_closed:
+                store.close()  # this thread's connection: the next batch may run in another one
+
+    def _apply(self, store: BlockStore, batch: _Batch) -> bool:
+        blocks = [
+            NewBlock(_digest(self.block_size, key), _tag(key.bucket, key.key), data)
+            for key, data in batch.blocks.items()
+        ]
+        return store.apply(
+            tags=batch.forget,
+            digests=batch.damaged,
+            touched=batch.touched,
+            blocks=blocks,
+            size_limit=self.size_limit,
+        )
+
+    def _attach_again(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._lock_fd < 0:
+            try:
+                self._lock_fd = _lock(self.directory)
+            except ConfigError as error:
+                raise OSError(errno.EBUSY, str(error)) from error
+        self._open()
+
+    def _sweep(self, store: BlockStore) -> None:
+        """Remove files that a crash left without an entry; runs in a worker thread."""
+        try:
+            store.sweep()
+            self._is_swept = True
+        except STORE_ERRORS as error:
+            self._note_failure("cannot be cleaned up", error)
+        finally:
+            store.close()
+
+
+class _Memory:
+    """Blocks in memory, the least recently used first, at most limit bytes with overhead."""
+
+    __slots__ = ("_blocks", "_limit", "_objects", "total")
+
+    def __init__(self, limit: int) -> None:
+        self.total = 0
+        self._limit = limit
+        self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
+        self._objects: dict[tuple[str, str], set[BlockKey]] = {}
+
+    def get(self, key: BlockKey) -> bytes | None:
+        data = self._blocks.get(key)
+        if data is not None:
+            self._blocks.move_to_end(key)
+        return data
+
+    def peek(self, key: BlockKey) -> bytes | None:
+        return self._blocks.get(key)
+
+    def retire(self, key: BlockKey) -> None:
+        """Make a block the first to go."""
+        if key in self._blocks:
+            self._blocks.move_to_end(key, last=False)
+
+    def put(self, key: BlockKey, data: bytes) -> None:
+        self._remove(key)
+        if len(data) + _ENTRY_COST > self._limit:
+            return
+        self._blocks[key] = data
+        self._objects.setdefault(key[:2], set()).add(key)
+        self.total += len(data) + _ENTRY_COST
+        while self.total > self._limit:
+            self._remove(next(iter(self._blocks)))
+
+    def remove_object(self, bucket: str, key: str) -> None:
+        for block in self._objects.pop((bucket, key), ()):
+            self.total -= len(self._blocks.pop(block)) + _ENTRY_COST
+
+    def items(self) -> Iterable[tuple[BlockKey, bytes]]:
+        return self._blocks.items()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def _remove(self, key: BlockKey) -> None:
+        data = self._blocks.pop(key, None)
+        if data is None:
+            return
+        self.total -= len(data) + _ENTRY_COST
+        blocks = self._objects[key[:2]]
+        blocks.discard(key)
+        if not blocks:
+            del self._objects[key[:2]]
+
+
+def _digest(block_size: int, key: BlockKey) -> bytes:
+    """The name of a block on disk: another block size is another block."""
+    text = f"{block_size}\0{key.bucket}\0{key.key}\0{key.etag}\0{key.block_no}"
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _tag(bucket: str, key: str) -> bytes:
+    return hashlib.blake2b(f"{bucket}\0{key}".encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _lock(directory: Path) -> int:
+    """Take the directory for this process; return the descriptor that holds the lock."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError:
+        pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise ConfigError(
+            f"cache directory {directory} is in use by another mount (pid {pid})",
+            hint="Choose another with --cache-dir",
+        ) from None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.touch(mode=0o600)
+    except OSError:
+        pass  # the next start looks for lost files, that is all
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _is_round(count: int) -> bool:
+    """Whether to log the count-th time something went wrong: 1, 10, 100 …"""
+    return str(count).strip("0") == "1"

@@ -1,0 +1,645 @@
+"""Making COS hold what the mount holds: when, how, and what if somebody else was faster.
+
+A file is sent under its lock, so it is sent once however many ask. How it is sent depends on
+what changed: a small file goes in one PUT with all its attributes; a large new one was streamed
+as parts while it was written; of a large changed one only the changed parts go, COS copies the
+rest from the old object; changed attributes alone are a copy of the object onto itself.
+
+What could not be sent stays: the error is told to whoever waits, the journal keeps the bytes,
+and run() tries again until it works or the file is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import trio
+
+from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.errors import (
+    AlreadyExistsError,
+    COSError,
+    FilesystemError,
+    NotFoundError,
+    PreconditionFailedError,
+)
+from cosfs.fs import attributes
+from cosfs.fs.background import Background
+from cosfs.fs.deleter import Deleter
+from cosfs.fs.extents import plan_parts
+from cosfs.fs.fetcher import Fetcher, Source
+from cosfs.fs.inodes import DirNode, FileNode
+from cosfs.fs.journal import Journal, Record
+from cosfs.fs.remote import Remote
+from cosfs.fs.settings import MIB, FsSettings
+from cosfs.fs.staging import Staging
+from cosfs.fs.stream import Stream
+from cosfs.fs.tree import Tree
+from cosfs.transfer.copy import copy_object
+from cosfs.transfer.engine import Engine
+from cosfs.transfer.multipart import MultipartUpload
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_MAX = 4 * MIB  # up to here a file is sent from memory and may be written meanwhile
+KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after they were sent
+ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
+ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
+RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
+
+
+@dataclass(slots=True)
+class _Due:
+    """When a file is to be sent without anybody waiting for it."""
+
+    node: FileNode | DirNode
+    at: float
+    tries: int = 0
+
+
+class Committer:
+    """Sends files and attributes. background runs the parts of files still being written."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        remote: Remote,
+        engine: Engine,
+        fetcher: Fetcher,
+        deleter: Deleter,
+        journal: Journal,
+        settings: FsSettings,
+        background: Background,
+    ) -> None:
+        self._tree = tree
+        self._remote = remote
+        self._engine = engine
+        self._fetcher = fetcher
+        self._deleter = deleter
+        self._journal = journal
+        self._settings = settings
+        self._background = background
+        self._streams: dict[int, Stream] = {}
+        self._orphans: dict[tuple[str, str], FileNode] = {}
+        self._due: dict[int, _Due] = {}
+        self._wake = trio.Event()
+        self._limit = trio.CapacityLimiter(16)
+        self.failures = 0
+        self.conflicts = 0
+
+    # While a file is written
+
+    def wrote(self, node: FileNode, start: int, stop: int) -> None:
+        """Bytes were written: stream out what has become whole."""
+        content = node.content
+        assert content is not None
+        stream = self._streams.get(node.ino)
+        if stream is None:
+            if (
+                content.size < self._settings.multipart_threshold
+                or content.base_limit
+                or not content.changed.covers(0, self._settings.multipart_threshold)
+                or node.unlinked
+            ):
+                return
+            headers = self._headers(node, streamed=True)
+            stream = Stream(
+                self._engine, self._background, node.bucket, node.key, headers, self._settings.part_size
+            )
+            self._streams[node.ino] = stream
+        stream.wrote(start, stop)
+        stream.grew(content)
+
+    async def truncated(self, node: FileNode) -> None:
+        """A file was cut: parts beyond its end cannot be taken back one by one."""
+        stream = self._streams.get(node.ino)
+        if stream is not None and node.size < stream.sent_end:
+            del self._streams[node.ino]
+            await stream.abort()
+
+    async def drop(self, node: FileNode) -> None:
+        """Forget unsent changes: the file was removed."""
+        stream = self._streams.pop(node.ino, None)
+        if stream is not None:
+            await stream.abort()
+        self._due.pop(node.ino, None)
+        node.attrs_dirty = False
+        if node.pending_id:
+            self._journal.remove(node.pending_id)
+            node.pending_id = 0
+
+    # Files that were removed while open
+
+    def orphan(self, node: FileNode) -> None:
+        """A removed file is still open: its object goes when the last handle does."""
+        if node.info is not None:
+            self._orphans[node.bucket, node.key] = node
+
+    async def rescue(self, bucket: str, key: str) -> None:
+        """A key is about to be written: save what an open, removed file still reads from it."""
+        node = self._orphans.pop((bucket, key), None)
+        if node is None or node.info is None:
+            return
+        if node.content is None:
+            node.content = Staging(self._journal.staging, Source(bucket, key, node.info.etag, node.info.size))
+        await node.content.fill(self._fetcher)
+        node.content.detach()
+
+    def bury(self, node: FileNode) -> None:
+        """The last handle of a removed file is gone."""
+        for place, orphan in list(self._orphans.items()):
+            if orphan is node:
+                del self._orphans[place]
+                self._deleter.schedule(*place, node.info.etag if node.info is not None else "")
+        if node.content is not None:
+            node.content.close()
+            node.content = None
+        node.attrs_dirty = False
+        self._tree.table.drop_if_idle(node)
+
+    # Sending
+
+    async def flush(self, node: FileNode) -> None:
+        """Return when COS holds the file as it was when we were called; raise if it cannot."""
+        if not node.changed:
+            return
+        async with node.lock:
+            if node.unlinked or not node.changed:
+                return
+            try:
+                if node.dirty:
+                    await self._send(node)
+                elif node.attrs_dirty:
+                    await self._send_attributes(node)
+            except COSError as exc:
+                self.failures += 1
+                if node.dirty:
+                    self.record(node, str(exc))
+                raise
+        self._due.pop(node.ino, None)
+        self._release_content(node)
+
+    async def _send(self, node: FileNode) -> None:
+        content = node.content
+        assert content is not None
+        version, attrs, bucket, key = content.version, node.attrs, node.bucket, node.key
+        await self.rescue(bucket, key)
+        if await self._deleter.claim(bucket, key) and node.expected == "":
+            node.expected = None  # the object we were about to remove is still there
+        await self._check(node, bucket, key)
+        stream = self._streams.pop(node.ino, None)
+        if stream is not None and (stream.bucket, stream.key) != (bucket, key):
+            await stream.abort()  # renamed since: an upload cannot change its key
+            stream = None
+        headers = stream.headers if stream is not None else self._headers(node)
+        try:
+            result = await self._put(node, content, stream, headers)
+        except AlreadyExistsError:
+            await self._conflict(node, content, bucket, key)
+            return
+        except BaseException:
+            if stream is not None:
+                await stream.abort()
+            raise
+        info = ObjectInfo(
+            key=key,
+            size=content.size,
+            etag=result.etag,
+            last_modified=result.last_modified or time.time(),
+            storage_class=headers.storage_class or "STANDARD",
+            crc64=result.crc64,
+            version_id=result.version_id,
+            headers=headers,
+        )
+        source = Source(bucket, key, info.etag, content.size)
+        if content.version == version:
+            await self._keep(source, content)
+        content.mark_clean(source, version)
+        self._after_send(node, info, attrs, streamed=stream is not None)
+
+    def _after_send(
+        self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes, *, streamed: bool
+    ) -> None:
+        """Note a successful send. A streamed object carries the attributes it began with."""
+        node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
+        self._tree.committed(node, info)
+        for bucket, key, etag in node.obsolete:
+            self._deleter.schedule(bucket, key, etag)
+        node.obsolete.clear()
+        if node.pending_id and not node.dirty:
+            self._journal.remove(node.pending_id)
+            node.pending_id = 0
+        if streamed:
+            self._adopt_streamed(node, info)
+        else:
+            node.attrs_dirty = node.attrs != attrs
+        if node.attrs_dirty:
+            self.attributes_changed(node)
+
+    def _adopt_streamed(self, node: FileNode, info: ObjectInfo) -> None:
+        """The upload was opened before the last write, so it could not carry its time.
+
+        COS's own Last-Modified stands in; only attributes that somebody set on purpose need
+        the copy that writes them.
+        """
+        stored = attributes.decode(info, self._settings.defaults, is_dir=False)
+        a = node.attrs
+        chosen = (a.mode, a.uid, a.gid, a.rdev, dict(a.xattrs))
+        if node.attrs_dirty or chosen != (
+            stored.mode,
+            stored.uid,
+            stored.gid,
+            stored.rdev,
+            dict(stored.xattrs),
+        ):
+            node.attrs_dirty = True
+        else:
+            node.attrs = replace(a, mtime_ns=stored.mtime_ns, ctime_ns=stored.ctime_ns)
+
+    async def _check(self, node: FileNode, bucket: str, key: str) -> None:
+        """Refuse to replace an object that is not the one this file was opened on."""
+        if not node.expected:
+            return
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            return  # removed by somebody: nothing is lost by writing it again
+        if found is not None and found.etag != node.expected:
+            assert node.content is not None
+            await self._conflict(node, node.content, bucket, key)
+
+    async def _put(
+        self, node: FileNode, content: Staging, stream: Stream | None, headers: Headers
+    ) -> PutResult:
+        forbid = node.expected == ""
+        if stream is not None:
+            return await stream.finish(content, forbid_overwrite=forbid)
+        return await self._put_whole(node.bucket, node.key, content, headers, forbid=forbid)
+
+    async def _put_whole(
+        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+    ) -> PutResult:
+        client = self._remote.client
+        if content.size < self._settings.multipart_threshold:
+            await content.fill(self._fetcher)
+            body = content.snapshot() if content.size <= SNAPSHOT_MAX else content.body(0, content.size)
+            return await self._remote.change(
+                client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
+            )
+        return await self._put_parts(bucket, key, content, headers, forbid=forbid)
+
+    async def _put_parts(
+        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+    ) -> PutResult:
+        plan = plan_parts(
+            content.size,
+            content.changed,
+            content.base_limit,
+            self._settings.part_size,
+            max_copy=self._settings.max_copy_part,
+        )
+        upload = await MultipartUpload.create(self._engine, bucket, key, headers, forbid_overwrite=forbid)
+        slots = trio.CapacityLimiter(8)
+
+        async def copy(number: int, start: int, stop: int) -> Part:
+            base = content.base
+            assert base is not None
+            async with slots:
+                return await upload.copy(number, base.bucket, base.key, start, stop, if_match=base.etag)
+
+        async def send(number: int, start: int, stop: int) -> Part:
+            async with slots:
+                await content.fill(self._fetcher, start, stop)
+                return await upload.send(number, content.body(start, stop))
+
+        try:
+            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+                for part in plan:
+                    nursery.start_soon(
+                        copy if part.source == "copy" else send, part.number, part.start, part.stop
+                    )
+            return await upload.complete()
+        except BaseException:
+            await upload.abort()
+            raise
+
+    async def _keep(self, source: Source, content: Staging) -> None:
+        """Put our own bytes into the block cache: reading them back costs no request."""
+        if 0 < content.size <= KEEP_MAX and content.valid.covers(0, content.size):
+            if content.size <= self._fetcher.block_size:
+                self._fetcher.keep(source, content.snapshot())
+            else:
+                data = await trio.to_thread.run_sync(content.snapshot)
+                self._fetcher.keep(source, data)
+
+    def _headers(self, node: FileNode, *, streamed: bool = False) -> Headers:
+        base = node.info.headers if node.info is not None else None
+        if base is None:
+            name = node.component.rpartition("/")[2]
+            base = Headers(content_type=attributes.content_type(name, node.attrs.mode))
+        if self._settings.extra:
+            base = replace(base, extra={**self._settings.extra, **base.extra})
+        if node.info is not None and node.info.storage_class != "STANDARD":
+            base = replace(base, storage_class=node.info.storage_class)
+        headers = attributes.encode(node.attrs, base)
+        if streamed:
+            timeless = {k: v for k, v in headers.metadata.items() if k not in attributes.TIME_KEYS}
+            headers = replace(headers, metadata=timeless)
+        return headers
+
+    # Somebody else changed the object
+
+    async def _conflict(self, node: FileNode, content: Staging, bucket: str, key: str) -> None:
+        """Keep both: ours goes beside the other one under a name that says what it is."""
+        other = _conflict_key(key)
+        self.conflicts += 1
+        stream = self._streams.pop(node.ino, None)
+        if stream is not None:
+            await stream.abort()
+        await self._put_whole(bucket, other, content, self._headers(node), forbid=False)
+        log.error(
+            "cos://%s/%s was changed by somebody else while it was open here; "
+            "both are kept: the other's under its name, ours as cos://%s/%s",
+            bucket, key, bucket, other,
+        )  # fmt: skip
+        info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        content.close()
+        node.content = None
+        node.attrs_dirty = False
+        if node.pending_id:
+            self._journal.remove(node.pending_id)
+            node.pending_id = 0
+        if info is not None:
+            self._tree.apply(node, info)
+        if node.parent is not None:
+            node.parent.listing = None
+        raise FilesystemError(
+            errno.ESTALE,
+            f"cos://{bucket}/{key} was changed by somebody else while it was open here",
+            hint=f"Your version is kept as cos://{bucket}/{other}",
+        )
+
+    # Attributes alone
+
+    def attributes_changed(self, node: FileNode | DirNode) -> None:
+        """Send changed attributes soon; more changes until then go with them."""
+        node.attrs_dirty = True
+        self._schedule(node, ATTRIBUTE_DELAY)
+
+    async def _send_attributes(self, node: FileNode) -> None:
+        info = node.info
+        assert info is not None
+        bucket, key, attrs = node.bucket, node.key, node.attrs
+        for attempt in (1, 2):
+            if info.headers is None or attempt == 2:
+                found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+                assert found is not None
+                info = found
+            headers = attributes.encode(attrs, info.headers)
+            try:
+                result = await self._copy_onto_itself(bucket, key, info, headers)
+                break
+            except PreconditionFailedError:
+                if attempt == 2:
+                    raise
+        new = replace(
+            info,
+            etag=result.etag or info.etag,
+            last_modified=result.last_modified or time.time(),
+            headers=headers,
+            version_id=result.version_id,
+        )
+        if node.cached_etag == info.etag:
+            node.cached_etag = new.etag
+        if node.content is not None and node.content.base is not None and node.content.base.etag == info.etag:
+            node.content.base = Source(bucket, key, new.etag, new.size)
+        self._tree.committed(node, new)
+        node.attrs_dirty = node.attrs != attrs
+
+    async def _copy_onto_itself(self, bucket: str, key: str, info: ObjectInfo, headers: Headers) -> PutResult:
+        if info.size > ONE_COPY_MAX:
+            done = await copy_object(
+                self._engine,
+                bucket,
+                key,
+                bucket,
+                key,
+                info=info,
+                headers=headers,
+                storage_class=info.storage_class,
+            )
+            return PutResult(done.etag, done.crc64, done.version_id)
+        return await self._remote.change(
+            self._remote.client.copy_object,
+            bucket, key, bucket, key,
+            if_match=info.etag, headers=headers, storage_class=info.storage_class,
+        )  # fmt: skip
+
+    async def flush_dir(self, node: DirNode) -> None:
+        """Write a directory's attributes to its marker."""
+        async with node.attrs_lock:
+            if not node.attrs_dirty or node.unlinked or not node.prefix:
+                node.attrs_dirty = False
+                return
+            attrs = node.attrs
+            await self.put_marker(node, attrs)
+            node.attrs_dirty = node.attrs != attrs
+
+    async def put_marker(self, node: DirNode, attrs: attributes.Attributes) -> None:
+        """Make (or make again) the object that stands for a directory."""
+        bucket, key, marker = node.bucket, node.prefix, node.marker
+        await self._deleter.claim(bucket, key)
+        base = marker.headers if marker is not None else None
+        headers = attributes.encode(attrs, base or Headers(content_type=attributes.DIRECTORY_TYPE))
+        if marker is not None and marker.size:
+            result = await self._copy_onto_itself(bucket, key, marker, headers)
+            size = marker.size
+        else:
+            result = await self._remote.change(
+                self._remote.client.put_object, bucket, key, b"", headers=headers
+            )
+            size = 0
+        node.marker = ObjectInfo(
+            key, size, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
+        )
+        if node.listing is not None:
+            node.listing.marker = node.marker
+
+    # In the background
+
+    def record(self, node: FileNode, error: str = "") -> None:
+        """Write a file's unsent state to the journal."""
+        content = node.content
+        if content is None or node.unlinked:
+            return
+        headers = self._headers(node)
+        body: dict[str, Any] = {
+            "content": content.to_json(),
+            "headers": _headers_json(headers),
+            "expected": node.expected,
+            "obsolete": node.obsolete,
+            "error": error,
+        }
+        if node.pending_id:
+            self._journal.replace(node.pending_id, node.bucket, node.key, body)
+        else:
+            node.pending_id = self._journal.add("file", node.bucket, node.key, body)
+
+    async def send_recovered(self, record: Record, content: Staging) -> None:
+        """Send a file that an earlier mount could not; both are kept if somebody was faster."""
+        bucket, key, expected = record.bucket, record.key, record.body["expected"]
+        headers = headers_from_json(record.body["headers"])
+        target = key
+        found: ObjectInfo | None
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            found = None
+        if found is not None and found.etag != expected:
+            target = _conflict_key(key)
+            self.conflicts += 1
+            log.error(
+                "cos://%s/%s was changed by somebody else; what an earlier mount could not send is kept as cos://%s/%s",
+                bucket, key, bucket, target,
+            )  # fmt: skip
+        await self._put_whole(bucket, target, content, headers, forbid=False)
+        for old_bucket, old_key, etag in record.body["obsolete"]:
+            self._deleter.schedule(old_bucket, old_key, etag)
+
+    def send_later(self, node: FileNode, delay: float = 0.0) -> None:
+        """Send a file whose state is in the journal; nobody waits for it."""
+        self._schedule(node, delay)
+
+    def _schedule(self, node: FileNode | DirNode, delay: float) -> None:
+        due = self._due.get(node.ino)
+        if due is None:
+            self._due[node.ino] = _Due(node, trio.current_time() + delay)
+        self._wake.set()
+
+    @property
+    def pending(self) -> list[FileNode | DirNode]:
+        """What waits to be sent."""
+        return [due.node for due in self._due.values()]
+
+    async def run(self) -> None:
+        """Send what is due until cancelled."""
+        async with trio.open_nursery() as nursery:
+            running: set[int] = set()
+            while True:
+                now = trio.current_time()
+                waits = []
+                for ino, due in list(self._due.items()):
+                    if ino in running:
+                        continue
+                    if due.at <= now:
+                        running.add(ino)
+                        nursery.start_soon(self._send_due, due, running)
+                    else:
+                        waits.append(due.at - now)
+                with trio.move_on_after(min(waits, default=60.0)):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+
+    async def _send_due(self, due: _Due, running: set[int]) -> None:
+        node = due.node
+        try:
+            async with self._limit:
+                if isinstance(node, DirNode):
+                    await self.flush_dir(node)
+                else:
+                    await self.flush(node)
+            if self._due.get(node.ino) is due:
+                del self._due[node.ino]
+            if node.unlinked:
+                return
+            if isinstance(node, DirNode):
+                self._tree.table.drop_if_idle(node)
+            else:
+                self._release_content(node)
+        except COSError as exc:
+            self._failed(due, exc)
+        except OSError as exc:
+            self._failed(due, FilesystemError(exc.errno or errno.EIO, str(exc)))
+        finally:
+            running.discard(node.ino)
+            self._wake.set()
+
+    def _failed(self, due: _Due, exc: COSError) -> None:
+        delay = RETRY_DELAYS[min(due.tries, len(RETRY_DELAYS) - 1)]
+        due.tries += 1
+        due.at = trio.current_time() + delay
+        node = due.node
+        if isinstance(node, FileNode):
+            if not node.changed:
+                self._due.pop(node.ino, None)  # a conflict was resolved by keeping both
+                return
+            if isinstance(exc, NotFoundError) and not node.dirty:
+                log.error("the attributes of %s cannot be changed: %s", node.url, exc)
+                node.attrs_dirty = False
+                self._due.pop(node.ino, None)
+                return
+        self._due[node.ino] = due
+        level = logging.WARNING if exc.retryable else logging.ERROR
+        log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
+
+    def _release_content(self, node: FileNode) -> None:
+        """Free the staging file of a closed file that COS has."""
+        if node.opens == 0 and node.content is not None and not node.content.dirty:
+            node.content.close()
+            node.content = None
+        self._tree.table.drop_if_idle(node)
+
+    def closed(self, node: FileNode) -> None:
+        """The last handle of a file is gone."""
+        self._release_content(node)
+
+    async def drain(self) -> None:
+        """Send everything now; returns when nothing is left or all of it has failed once more."""
+        nodes = [n for n in self._tree.table.nodes.values() if isinstance(n, FileNode) and n.changed]
+        dirs = [n for n in self._tree.table.nodes.values() if isinstance(n, DirNode) and n.attrs_dirty]
+
+        async def one(node: FileNode | DirNode) -> None:
+            try:
+                async with self._limit:
+                    if isinstance(node, DirNode):
+                        await self.flush_dir(node)
+                    else:
+                        await self.flush(node)
+            except (COSError, OSError) as exc:
+                log.error("%s could not be sent: %s", node.url, exc)
+
+        async with trio.open_nursery() as nursery:
+            for file in nodes:
+                nursery.start_soon(one, file)
+            for directory in dirs:
+                nursery.start_soon(one, directory)
+
+
+def _conflict_key(key: str) -> str:
+    """A name beside key that says when and where the other version came from."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    return f"{key}.conflict-{socket.gethostname().split('.')[0]}-{stamp}-{os.urandom(2).hex()}"
+
+
+def _headers_json(headers: Headers) -> dict[str, Any]:
+    return {
+        "content_type": headers.content_type,
+        "cache_control": headers.cache_control,
+        "content_disposition": headers.content_disposition,
+        "content_encoding": headers.content_encoding,
+        "content_language": headers.content_language,
+        "expires": headers.expires,
+        "storage_class": headers.storage_class,
+        "metadata": dict(headers.metadata),
+        "extra": dict(headers.extra),
+    }
+
+
+def headers_from_json(record: dict[str, Any]) -> Headers:
+    return Headers(**record)

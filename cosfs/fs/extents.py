@@ -1,0 +1,256 @@
+"""Half-open byte ranges, and the block and part arithmetic of files. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+__all__ = ["MAX_COPY", "MAX_PARTS", "MIN_PART", "Extents", "PartPlan", "block_range", "plan_parts"]
+
+MIN_PART = 1 << 20  # bytes; what COS demands of every part but the last
+MAX_COPY = 5 << 30  # bytes; the most one part can be, sent or copied
+MAX_PARTS = 10_000
+
+
+class Extents:
+    """A set of bytes kept as sorted, disjoint ranges that never touch.
+
+    Ranges are half-open and not negative; an empty one (start >= stop) changes nothing and is
+    always covered. Appending costs O(1), anything else O(log n) and a move within two lists.
+    """
+
+    __slots__ = ("_starts", "_stops")
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        for start, stop in ranges:
+            self.add(start, stop)
+
+    def add(self, start: int, stop: int) -> None:
+        """Put in all bytes of a range."""
+        if start >= stop:
+            return
+        starts, stops = self._starts, self._stops
+        if not stops or start > stops[-1]:
+            starts.append(start)
+            stops.append(stop)
+            return
+        if start >= starts[-1]:  # the usual case: the last range grows
+            stops[-1] = max(stop, stops[-1])
+            return
+        first = bisect_left(stops, start)  # ranges that only touch are joined
+        last = bisect_right(starts, stop)
+        if first < last:
+            start = min(start, starts[first])
+            stop = max(stop, stops[last - 1])
+        starts[first:last] = [start]
+        stops[first:last] = [stop]
+
+    def cut(self, start: int, stop: int) -> None:
+        """Take out all bytes of a range."""
+        if start >= stop:
+            return
+        first, last = self._touched(start, stop)
+        if first >= last:
+            return
+        left, right = self._starts[first], self._stops[last - 1]
+        starts: list[int] = []
+        stops: list[int] = []
+        if left < start:
+            starts.append(left)
+            stops.append(start)
+        if right > stop:
+            starts.append(stop)
+            stops.append(right)
+        self._starts[first:last] = starts
+        self._stops[first:last] = stops
+
+    def truncate(self, size: int) -> None:
+        """Take out all bytes from size on."""
+        self.cut(size, max(size, self.end))
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether every byte of a range is in."""
+        if start >= stop:
+            return True
+        index = bisect_right(self._starts, start) - 1
+        return index >= 0 and stop <= self._stops[index]
+
+    def missing(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the parts of a range that are not in."""
+        gaps = []
+        for left, right in self.overlap(start, stop):
+            if start < left:
+                gaps.append((start, left))
+            start = right
+        if start < stop:
+            gaps.append((start, stop))
+        return gaps
+
+    def overlap(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the parts of a range that are in."""
+        if start >= stop:
+            return []
+        first, last = self._touched(start, stop)
+        found = list(zip(self._starts[first:last], self._stops[first:last], strict=True))
+        if found:
+            found[0] = (max(start, found[0][0]), found[0][1])
+            found[-1] = (found[-1][0], min(stop, found[-1][1]))
+        return found
+
+    def copy(self) -> Extents:
+        """Return an independent copy."""
+        other = Extents()
+        other._starts = self._starts.copy()
+        other._stops = self._stops.copy()
+        return other
+
+    def clear(self) -> None:
+        """Take out everything."""
+        self._starts.clear()
+        self._stops.clear()
+
+    @property
+    def end(self) -> int:
+        """The byte after the last one that is in, 0 when nothing is."""
+        return self._stops[-1] if self._stops else 0
+
+    @property
+    def total(self) -> int:
+        """How many bytes are in."""
+        return sum(self._stops) - sum(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges as they are now, in order."""
+        return iter(list(zip(self._starts, self._stops, strict=True)))
+
+    def __len__(self) -> int:
+        """How many ranges there are."""
+        return len(self._starts)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Extents):
+            return NotImplemented
+        return self._starts == other._starts and self._stops == other._stops
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"Extents({list(self)})"
+
+    def _touched(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the slice of ranges that share a byte with start..stop."""
+        return bisect_right(self._stops, start), bisect_left(self._starts, stop)
+
+
+def block_range(offset: int, length: int, block_size: int) -> range:
+    """Return the numbers of the blocks that hold length bytes from offset."""
+    if length <= 0:
+        return range(0)
+    return range(offset // block_size, (offset + length - 1) // block_size + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """One part of a multipart upload: bytes start..stop of the new object.
+
+    "copy" parts are the same bytes of the old object, copied by the server.
+    """
+
+    number: int
+    start: int
+    stop: int
+    source: Literal["copy", "send"]
+
+
+def plan_parts(
+    size: int,
+    dirty: Extents,
+    base_size: int,
+    part_size: int,
+    *,
+    min_part: int = MIN_PART,
+    max_copy: int = MAX_COPY,
+    max_parts: int = MAX_PARTS,
+) -> list[PartPlan]:
+    """Plan how to write an object of size bytes, of which only the dirty ones differ from the old one.
+
+    Bytes from base_size on are sent, dirty or not (a hole is sent as zeros). Every part but the last
+    has at least min_part bytes, so clean bytes beside a short dirty range go with it: fewer than
+    2 * min_part of them for each dirty range, unless that would need more than max_parts parts.
+    No part is longer than max_copy if part_size is at most half of it. Empty for size 0.
+    """
+    changed = dirty.copy()
+    changed.add(min(base_size, size), size)
+    changed.truncate(size)
+    least = min_part
+    while True:
+        runs = _plan_runs(size, changed, least)
+        copies = sum(-(-(stop - start) // max_copy) for start, stop, copied in runs if copied)
+        sends = [stop - start for start, stop, copied in runs if not copied]
+        spare = max_parts - copies - len(sends)
+        # Longer sent parts cost nothing but leave some numbers spare; else more clean bytes are sent.
+        if spare > max_parts // 20 or least > size:
+            break
+        least *= 2
+    longest = max(part_size, least, -(-sum(sends) // max(spare, 1)))
+    return _number_parts(runs, least, longest, max_copy)
+
+
+def _plan_runs(size: int, changed: Extents, least: int) -> list[tuple[int, int, bool]]:
+    """Split 0..size into alternating runs (start, stop, copied), none but the last shorter than `least`."""
+    copies: list[tuple[int, int]] = []
+    sent = 0  # where the run of sent bytes begins that is not finished yet
+    for start, stop in changed.missing(0, size):
+        wanted = max(0, least - (start - sent)) if start > sent else 0
+        if stop < size:
+            if stop - start < least:
+                continue  # too short to be a part: goes with what is sent
+            taken = min(wanted, stop - start - least)
+            if taken < wanted:  # this run cannot give enough: take the rest from the copy before
+                if not copies or copies[-1][1] - copies[-1][0] - least < wanted - taken:
+                    continue
+                sent -= wanted - taken
+                copies[-1] = (copies[-1][0], sent)
+            start += taken
+        else:
+            start += wanted
+            # A short tail is sent along: COS promises copies of 1 MiB and more only.
+            if sent < start and stop - start < least:
+                continue
+        copies.append((start, stop))
+        sent = stop
+    return _fill_gaps(size, copies)
+
+
+def _fill_gaps(size: int, copies: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+    """Return the copied runs and between them the sent ones."""
+    runs: list[tuple[int, int, bool]] = []
+    position = 0
+    for start, stop in copies:
+        if position < start:
+            runs.append((position, start, False))
+        runs.append((start, stop, True))
+        position = stop
+    if position < size:
+        runs.append((position, size, False))
+    return runs
+
+
+def _number_parts(
+    runs: Iterable[tuple[int, int, bool]], least: int, longest: int, max_copy: int
+) -> list[PartPlan]:
+    parts: list[PartPlan] = []
+    for start, stop, copied in runs:
+        length = stop - start
+        # Equal pieces: none is shorter than least, as one left over at the end could be.
+        count = -(-length // (max_copy if copied else longest))
+        count = max(1, min(count, length // least))
+        cuts = [start + length * index // count for index in range(count + 1)]
+        for left, right in pairwise(cuts):
+            parts.append(PartPlan(len(parts) + 1, left, right, "copy" if copied else "send"))
+    return parts

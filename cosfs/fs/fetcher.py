@@ -1,0 +1,299 @@
+"""Bytes of objects as they are in COS: blocks, each fetched once however many ask.
+
+Lookup order of a block: memory, a fetch under way, disk, a ranged GET with If-Match. One GET
+brings many blocks; each is handed to its waiters as soon as it is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+
+from cosfs.errors import COSError, FilesystemError, IntegrityError
+from cosfs.fs.background import Background
+from cosfs.fs.blocks import BlockCache, BlockKey
+from cosfs.fs.remote import Remote
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One immutable state of one object."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+    def block(self, block_no: int) -> BlockKey:
+        return BlockKey(self.bucket, self.key, self.etag, block_no)
+
+
+class _Flight:
+    """A block on its way here."""
+
+    __slots__ = ("data", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.data: bytes | None = None
+        self.error: BaseException | None = None
+
+    def land(self, data: bytes | None, error: BaseException | None = None) -> None:
+        self.data, self.error = data, error
+        self.done.set()
+
+
+class Fetcher:
+    """Serves blocks. background owns the fetches, so that a cancelled reader does not stop them.
+
+    on_info is told what each GET showed about its object (its attributes come for free).
+    """
+
+    def __init__(
+        self, remote: Remote, cache: BlockCache, background: Background, *, block_size: int, fetch_size: int
+    ) -> None:
+        self.cache = cache
+        self.block_size = block_size
+        self.fetch_blocks = max(1, fetch_size // block_size)
+        self.in_flight = 0  # bytes asked for and not yet here
+        self._remote = remote
+        self._background = background
+        self._flights: dict[BlockKey, _Flight] = {}
+        self._token = trio.lowlevel.current_trio_token()
+
+    def hot(self, source: Source, block_no: int) -> bytes | None:
+        """The block if it is in memory; no waiting."""
+        return self.cache.get_hot(source.block(block_no))
+
+    async def block(self, source: Source, block_no: int) -> bytes:
+        """Return one block; the last one of an object is short."""
+        for _ in range(3):
+            data = self.cache.get_hot(source.block(block_no))
+            if data is not None:
+                return data
+            flight = self._flights.get(source.block(block_no))
+            if flight is None:
+                self.fetch(source, block_no, block_no + 1)
+                flight = self._flights[source.block(block_no)]
+            await flight.done.wait()
+            if flight.data is not None:
+                return flight.data
+            if flight.error is not None and not isinstance(flight.error, _Abandoned):
+                raise flight.error
+        raise FilesystemError(5, f"{source.key}: block {block_no} could not be read")
+
+    def wanted(self, source: Source, block_no: int) -> bool:
+        """Whether a block is neither in memory nor on its way."""
+        key = source.block(block_no)
+        return key not in self._flights and not self.cache.is_hot(key)
+
+    def fetch(self, source: Source, first: int, stop: int) -> None:
+        """Start bringing blocks [first, stop) into memory; returns at once."""
+        run: list[int] = []
+        for block_no in range(first, stop):
+            if self.wanted(source, block_no):
+                run.append(block_no)
+                continue
+            self._start(source, run)
+            run = []
+        self._start(source, run)
+
+    def _start(self, source: Source, run: list[int]) -> None:
+        if not run:
+            return
+        for block_no in run:
+            self._flights[source.block(block_no)] = _Flight()
+            self.in_flight += self.block_size
+        self._background.start_soon(self._bring, source, run)
+
+    async def _bring(self, source: Source, run: list[int]) -> None:
+        """Land every block of a run: from disk where it is there, the rest by GETs."""
+        missing: list[int] = []
+        try:
+            for block_no in run:
+                data = await self.cache.get(source.block(block_no))
+                if data is not None:
+                    self._land(source, block_no, data)
+                else:
+                    missing.append(block_no)
+            async with trio.open_nursery() as nursery:
+                for first, stop in _runs(missing):
+                    nursery.start_soon(self._get, source, first, stop)
+        finally:
+            for block_no in run:
+                self._drop(source, block_no, _Abandoned())
+
+    async def _get(self, source: Source, first: int, stop: int) -> None:
+        try:
+            await self._remote.data(self._read_blocks, source, first, stop)
+        except Exception as exc:
+            if not isinstance(exc, COSError):
+                log.exception("reading %r", source.key)
+            for block_no in range(first, stop):
+                self._drop(source, block_no, exc)
+
+    def _read_blocks(self, source: Source, first: int, stop: int) -> None:
+        """Read [first, stop) with as few GETs as possible. Runs in a worker thread."""
+        size = self.block_size
+        start, end = first * size, min(stop * size, source.size)
+        next_no = first
+        tries = 0
+        while start < end:
+            try:
+                with self._remote.client.get_object(
+                    source.bucket, source.key, start=start, stop=end, if_match=source.etag
+                ) as stream:
+                    if stream.info.size != source.size:
+                        raise IntegrityError(f"cos://{source.bucket}/{source.key} changed its size under way")
+                    while start < end:
+                        want = min(size, end - start)
+                        data = _read_exactly(stream, want)
+                        self._token.run_sync_soon(self._arrived, source, next_no, data)
+                        start += want
+                        next_no += 1
+            except COSError as exc:
+                # A connection that broke off half-way: go on behind the last whole block.
+                tries += 1
+                if not exc.retryable or tries > 4:
+                    raise
+
+    def _arrived(self, source: Source, block_no: int, data: bytes) -> None:
+        self.cache.put(source.block(block_no), data)
+        self._land(source, block_no, data)
+
+    def _land(self, source: Source, block_no: int, data: bytes) -> None:
+        flight = self._flights.pop(source.block(block_no), None)
+        if flight is not None:
+            self.in_flight -= self.block_size
+            flight.land(data)
+
+    def _drop(self, source: Source, block_no: int, error: BaseException) -> None:
+        flight = self._flights.pop(source.block(block_no), None)
+        if flight is not None:
+            self.in_flight -= self.block_size
+            flight.land(None, error)
+
+    async def read(self, source: Source, offset: int, length: int) -> bytes | memoryview:
+        """Return [offset, offset + length), cut at the end of the object."""
+        length = max(0, min(length, source.size - offset))
+        if length == 0:
+            return b""
+        size = self.block_size
+        first, last = offset // size, (offset + length - 1) // size
+        if first == last:
+            data = self.hot(source, first)
+            if data is None:
+                data = await self.block(source, first)
+            begin = offset - first * size
+            return memoryview(data)[begin : begin + length]
+        if any(self.hot(source, no) is None for no in range(first, last + 1)):
+            self.fetch(source, first, last + 1)
+        pieces = []
+        for block_no in range(first, last + 1):
+            data = self.hot(source, block_no)
+            if data is None:
+                data = await self.block(source, block_no)
+            begin = max(0, offset - block_no * size)
+            stop = min(len(data), offset + length - block_no * size)
+            pieces.append(memoryview(data)[begin:stop])
+        return b"".join(pieces)
+
+    def keep(self, source: Source, data: bytes) -> None:
+        """Remember the bytes of a small object that we have written ourselves."""
+        for block_no in range((len(data) + self.block_size - 1) // self.block_size):
+            start = block_no * self.block_size
+            self.cache.put(source.block(block_no), data[start : start + self.block_size])
+
+
+class _Abandoned(Exception):
+    """The fetch was cancelled before this block arrived."""
+
+
+def _read_exactly(stream: object, length: int) -> bytes:
+    buffer = bytearray(length)
+    view = memoryview(buffer)
+    done = 0
+    while done < length:
+        count = stream.read_into(view[done:])  # type: ignore[attr-defined]
+        if count == 0:
+            raise IntegrityError(f"{done} of {length} bytes arrived")
+        done += count
+    return bytes(buffer)
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Consecutive numbers as half-open ranges."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found
+
+
+class Readahead:
+    """What one open file reads next: a window that doubles while reading is sequential.
+
+    Nothing is fetched ahead until START bytes were read in order, so that looking at the head of
+    a large file costs one block. Two reads elsewhere close the window again: random reads fetch
+    one block each.
+    """
+
+    __slots__ = ("_ahead", "_misses", "_next", "_run", "_window")
+
+    START = 256 * 1024
+    INITIAL = 8 * 1024 * 1024
+    DISORDER = 8 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self._next = 0  # where a sequential reader would go on
+        self._run = 0  # bytes read in order so far
+        self._ahead = 0  # first block not yet asked for
+        self._window = 0  # bytes to have ready beyond _next
+        self._misses = 0
+
+    def advance(self, fetcher: Fetcher, source: Source, offset: int, length: int, limit: int) -> None:
+        """Note a read and start fetching what will follow it; limit is the bytes on their way."""
+        size = fetcher.block_size
+        # The kernel's own readahead sends requests out of order.
+        if not self._next - self.DISORDER <= offset <= self._next + self.DISORDER:
+            self._misses += 1
+            if self._misses > 1:
+                self._window = 0
+            self._run = 0
+            self._ahead = 0
+            self._next = offset + length
+            return
+        self._misses = 0
+        self._run += length
+        before, self._next = self._next, max(self._next, offset + length)
+        for passed in range((before - self.DISORDER) // size, (self._next - self.DISORDER) // size):
+            if passed >= 0:
+                fetcher.cache.done_with(source.block(passed))
+        if self._run < self.START or limit < size:
+            return
+        self._window = max(self._window, min(limit, self.INITIAL))
+        self._extend(fetcher, source, limit)
+
+    def _extend(self, fetcher: Fetcher, source: Source, limit: int) -> None:
+        size = fetcher.block_size
+        here = self._next // size
+        blocks = (source.size + size - 1) // size
+        self._ahead = max(self._ahead, here)
+        while self._ahead < blocks:
+            # Whole aligned steps: a window that grows by a block with each read must not turn
+            # into one GET a block.
+            stop = min(blocks, (self._ahead // fetcher.fetch_blocks + 1) * fetcher.fetch_blocks)
+            if (stop - here) * size > self._window and self._ahead > here + 1:
+                return
+            if fetcher.in_flight + (stop - self._ahead) * size > limit and self._ahead > here + 1:
+                return
+            fetcher.fetch(source, self._ahead, stop)
+            self._ahead = stop
+            self._window = min(limit, self._window * 2)

@@ -1,0 +1,180 @@
+"""One reading of a directory from COS, page by page, shared by everyone who looks at it.
+
+Object storage makes this harder than it sounds:
+- COS sorts by key, so `a-` comes between the object `a` and the prefix `a/`: an entry's place
+  in the listing says nothing about another name's place, and only a complete listing proves
+  that a name is absent.
+- A page may outlive the reply it was fetched for: `order` only grows while a listing is read,
+  so an index into it stays a valid position for readdir.
+- `a` and `a/` may both exist. The directory keeps the plain name; the file gets a suffix. The
+  directory may turn up in a later page than the file, so the file is renamed in place then.
+- Names that no path can hold are shown escaped (`names.py`); the marker `dir/` is not an entry.
+- A listing may lag behind our own changes: what was removed here lately is left out, what was
+  made here lately is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from cosfs.client.model import ListPage, ObjectInfo
+from cosfs.fs import names
+
+if TYPE_CHECKING:
+    from cosfs.fs.remote import Remote
+
+PageHook = Callable[[ListPage], ListPage]
+
+
+class Entry:
+    """One name in a directory. info is None for a directory and for a file not yet in COS."""
+
+    __slots__ = ("component", "index", "info", "is_dir", "name", "removed")
+
+    def __init__(self, name: bytes, component: str, is_dir: bool, info: ObjectInfo | None) -> None:
+        self.name = name
+        self.component = component
+        self.is_dir = is_dir
+        self.info = info
+        self.index = -1
+        self.removed = False
+
+
+class Listing:
+    """The entries of one prefix as COS told them, plus what changed here since.
+
+    hide(entry) says that a listed entry was removed here; page_hook runs in the worker thread
+    on each page (it adds remembered attributes).
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        bucket: str,
+        prefix: str,
+        *,
+        hide: Callable[[Entry], bool],
+        page_hook: PageHook,
+        page_size: int = 1000,
+    ) -> None:
+        self.entries: dict[bytes, Entry] = {}
+        self.order: list[Entry] = []
+        self.marker: ObjectInfo | None = None
+        self.complete = False
+        self.made_here = False  # a directory made just now: nothing was read from COS
+        self.started = trio.current_time()
+        self.head_index = 0  # attributes were asked for up to here
+        self._remote = remote
+        self._bucket = bucket
+        self._prefix = prefix
+        self._hide = hide
+        self._page_hook = page_hook
+        self._page_size = page_size
+        self._next = ""
+        self._pages = 0
+        self._lock = trio.Lock()
+
+    @classmethod
+    def empty(cls, remote: Remote, bucket: str, prefix: str) -> Listing:
+        """The listing of a directory that was made just now: nothing in it, known for sure."""
+        listing = cls(remote, bucket, prefix, hide=lambda _: False, page_hook=lambda page: page)
+        listing.complete = True
+        return listing
+
+    @property
+    def started_reading(self) -> bool:
+        return self._pages > 0 or self.complete
+
+    async def load_first(self) -> None:
+        """Make sure that the first page is here."""
+        if not self.started_reading:
+            await self._load_page(0)
+
+    async def load_all(self) -> None:
+        while not self.complete:
+            await self._load_page(self._pages)
+
+    async def load_until(self, index: int) -> bool:
+        """Make sure that order[index] is here; False when the directory has fewer entries."""
+        while len(self.order) <= index and not self.complete:
+            await self._load_page(self._pages)
+        return index < len(self.order)
+
+    async def _load_page(self, page_no: int) -> None:
+        async with self._lock:
+            if self.complete or self._pages > page_no:
+                return  # somebody else loaded it while we waited
+            page = await self._remote.metadata(self._fetch, self._next)
+            self._take(page)
+            self._next = page.next_marker
+            self._pages += 1
+            self.complete = not page.next_marker
+
+    def _fetch(self, marker: str) -> ListPage:
+        page = self._remote.client.list_objects(
+            self._bucket, prefix=self._prefix, delimiter="/", marker=marker, max_keys=self._page_size
+        )
+        return self._page_hook(page)
+
+    def _take(self, page: ListPage) -> None:
+        skip = len(self._prefix)
+        for prefix in page.prefixes:
+            component = prefix[skip:-1]
+            self._add_dir(component)
+        for info in page.objects:
+            component = info.key[skip:]
+            if component:
+                self._add_file(component, info)
+            else:
+                self.marker = info
+                if info.size:
+                    self.add(Entry(names.CONTENT_NAME.encode(), "", False, info))
+
+    def _add_dir(self, component: str) -> None:
+        name = names.to_name(component)
+        entry = self.entries.get(name)
+        if entry is not None and not entry.is_dir:
+            self._shadow(entry)
+        elif entry is not None:
+            return
+        self.add(Entry(name, component, True, None))
+
+    def _add_file(self, component: str, info: ObjectInfo) -> None:
+        name = names.to_name(component)
+        beside = self.entries.get(name)
+        if beside is not None and beside.is_dir:
+            name = names.shadow_name(component)
+        known = self.entries.get(name)
+        if known is not None:
+            return  # made here in the meantime: our own state is newer
+        self.add(Entry(name, component, False, info))
+
+    def _shadow(self, entry: Entry) -> None:
+        """A directory of the same name turned up: the file moves to its suffixed name."""
+        del self.entries[entry.name]
+        entry.name = names.shadow_name(entry.component)
+        self.entries[entry.name] = entry
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry that COS listed or that was made here."""
+        if self._hide(entry):
+            return
+        entry.index = len(self.order)
+        self.entries[entry.name] = entry
+        self.order.append(entry)
+
+    def remove(self, name: bytes) -> None:
+        entry = self.entries.pop(name, None)
+        if entry is not None:
+            entry.removed = True
+
+    def get(self, name: bytes) -> Entry | None:
+        return self.entries.get(name)
+
+    @property
+    def live(self) -> bool:
+        """Whether anything is in the directory as far as it was read."""
+        return bool(self.entries)

@@ -1,0 +1,38 @@
+"""Settings of the filesystem, one frozen value handed down by the mount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cosfs.fs.attributes import Defaults
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FsSettings:
+    """Sizes in bytes, times in seconds.
+
+    bucket "" means all buckets. prefix is "" or ends with "/".
+    """
+
+    bucket: str
+    prefix: str
+    cache_dir: Path
+    defaults: Defaults
+    read_only: bool = False
+    metadata_ttl: float = 5.0  # how long names and attributes are believed without asking COS
+    buckets_ttl: float = 30.0  # the same for the list of buckets, which changes rarely
+    attributes: str = "full"  # full: modes, owners and times by HEAD; listing: only what lists tell
+    write_back: str = "close"  # close: close() waits for COS; async: for the local journal
+    block_size: int = MIB
+    readahead: int = 64 * MIB  # per mount, not per file; bounds the memory of reading
+    fetch_size: int = 8 * MIB  # one GET of a sequential reader
+    cache_size: int = 10 * 1024 * MIB
+    multipart_threshold: int = 16 * MIB
+    part_size: int = 8 * MIB
+    max_copy_part: int = 1024 * MIB  # one Upload Part - Copy; COS allows 5 GiB, smaller ones run side by side
+    grace: float = 10.0  # COS lists late: our own change outweighs a listing for so long
+    head_ahead: int = 64  # attributes fetched ahead of a reader of a directory
+    extra: dict[str, str] = field(default_factory=dict)  # headers of every PUT (x-cos-storage-class ...)

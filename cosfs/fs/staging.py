@@ -1,0 +1,209 @@
+"""The local state of a file that is being changed: new bytes on disk, the rest still in COS.
+
+Invariants, with base the object the file was opened on:
+- byte i of the file is staging[i] if i is in `valid`; else base[i] if i < base_limit; else 0;
+- `changed` is the part of `valid` that may differ from base;
+- base_limit never grows: what was cut off stays cut off when the file grows again;
+- `version` grows with every change, so that a commit can tell whether more came meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from cosfs.client.body import FileBody
+from cosfs.fs.extents import Extents
+from cosfs.fs.fetcher import Fetcher, Source
+
+_serial = itertools.count(1)
+INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
+FILL_STEP = 8 * 1024 * 1024
+
+
+class Staging:
+    """One file's changes. The staging file is made at the first write."""
+
+    def __init__(self, directory: Path, base: Source | None, *, path: Path | None = None) -> None:
+        self.base = base
+        self.size = base.size if base is not None else 0
+        self.base_limit = self.size
+        self.valid = Extents()
+        self.changed = Extents()
+        self.dirty = False
+        self.version = 0
+        self._directory = directory
+        self._path = path
+        self._fd = -1
+
+    @property
+    def path(self) -> Path | None:
+        return self._path
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes of local disk in use (holes not counted)."""
+        return self.valid.total
+
+    def fileno(self) -> int:
+        """The staging file's descriptor, opened or made when needed."""
+        if self._fd < 0:
+            if self._path is not None:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            else:
+                path = self._directory / f"{os.getpid():x}-{next(_serial):x}.data"
+                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                self._path = path
+        return self._fd
+
+    def touch(self) -> None:
+        """Mark as changed without writing (a new empty file)."""
+        self.dirty = True
+        self.version += 1
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put data at offset; OSError (ENOSPC) leaves everything as it was."""
+        fd = self.fileno()
+        if len(data) <= INLINE:
+            _pwrite_all(fd, data, offset)
+        else:
+            # The kernel may stop a writer to let the disk catch up: not the whole mount.
+            await trio.to_thread.run_sync(_pwrite_all, fd, data, offset)
+        stop = offset + len(data)
+        self.valid.add(offset, stop)
+        self.changed.add(offset, stop)
+        self.size = max(self.size, stop)
+        self.touch()
+
+    def truncate(self, size: int) -> None:
+        """Cut or grow to size; new bytes are zeros."""
+        if size < self.size:
+            self.valid.truncate(size)
+            self.changed.truncate(size)
+            self.base_limit = min(self.base_limit, size)
+            if self._fd >= 0 or self._path is not None:
+                os.ftruncate(self.fileno(), size)
+        self.size = size
+        self.touch()
+
+    async def read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
+        """Return [offset, offset + length), cut at the end of the file."""
+        stop = min(self.size, offset + length)
+        if offset >= stop:
+            return b""
+        if self.valid.covers(offset, stop):
+            return await _pread(self.fileno(), stop - offset, offset)
+        out = bytearray(stop - offset)
+        for start, end in self._from_base(offset, stop):
+            assert self.base is not None
+            out[start - offset : end - offset] = await fetcher.read(self.base, start, end - start)
+        # Read our own bytes last: a write that came while we waited for COS wins.
+        for start, end in self.valid.overlap(offset, stop):
+            out[start - offset : end - offset] = await _pread(self.fileno(), end - start, start)
+        return bytes(out)
+
+    def _from_base(self, start: int, stop: int) -> list[tuple[int, int]]:
+        stop = min(stop, self.base_limit)
+        return self.valid.missing(start, stop) if start < stop else []
+
+    async def fill(self, fetcher: Fetcher, start: int = 0, stop: int | None = None) -> None:
+        """Fetch what is only in COS into the staging file."""
+        end = self.size if stop is None else min(stop, self.size)
+        while gaps := self._from_base(start, end):
+            first, last = gaps[0]
+            last = min(last, first + FILL_STEP)
+            assert self.base is not None
+            data = await fetcher.read(self.base, first, last - first)
+            fd = self.fileno()
+            for a, b in self._from_base(first, last):  # what was not written meanwhile
+                _pwrite_all(fd, data[a - first : b - first], a)
+                self.valid.add(a, b)
+
+    def body(self, start: int, stop: int) -> FileBody:
+        """A window of the staging file; holes read as zeros. The range must have been filled."""
+        fd = self.fileno()
+        if os.fstat(fd).st_size < stop:
+            os.ftruncate(fd, stop)
+        return FileBody(fd, start, stop - start)
+
+    def snapshot(self) -> bytes:
+        """All bytes of a small, filled file."""
+        if self.size == 0:
+            return b""
+        data = os.pread(self.fileno(), self.size, 0)
+        return data + bytes(self.size - len(data))
+
+    def detach(self) -> None:
+        """Everything is here: do without the object from now on."""
+        self.base = None
+        self.base_limit = 0
+
+    def mark_clean(self, base: Source, version: int) -> None:
+        """COS now holds what this was at version."""
+        self.base = base
+        if self.version == version:
+            self.base_limit = self.size
+            self.changed.clear()
+            self.dirty = False
+        else:
+            # More came while it was sent. Which bytes is not recorded: all of them go again.
+            self.base_limit = 0
+            self.changed.clear()
+            self.changed.add(0, self.size)
+            self.valid.add(0, self.size)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of the staging file; keep leaves it on disk for the journal."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if not keep and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    async def make_durable(self) -> None:
+        """Force the staged bytes to the local disk."""
+        if self._fd >= 0:
+            await trio.to_thread.run_sync(os.fdatasync, self._fd)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the journal needs to build this again after a crash."""
+        base = self.base
+        return {
+            "path": str(self._path) if self._path is not None else "",
+            "size": self.size,
+            "base": [base.bucket, base.key, base.etag, base.size] if base is not None else None,
+            "base_limit": self.base_limit,
+            "changed": [list(pair) for pair in self.changed],
+        }
+
+    @classmethod
+    def from_json(cls, directory: Path, record: dict[str, Any]) -> Staging:
+        base = Source(*record["base"]) if record["base"] is not None else None
+        path = Path(record["path"]) if record["path"] else None
+        staging = cls(directory, base, path=path)
+        staging.size = record["size"]
+        staging.base_limit = record["base_limit"]
+        staging.changed = Extents([(a, b) for a, b in record["changed"]])
+        staging.valid = staging.changed.copy()
+        staging.touch()
+        return staging
+
+
+async def _pread(fd: int, length: int, offset: int) -> bytes:
+    data = os.pread(fd, length, offset)
+    if len(data) < length:
+        data += bytes(length - len(data))  # beyond the end of the staging file is a hole
+    return data
+
+
+def _pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view = view[count:]
+        offset += count

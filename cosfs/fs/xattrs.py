@@ -1,0 +1,44 @@
+"""Extended attributes: user.* travel with the object, user.cos.* tell what COS knows of it."""
+
+from __future__ import annotations
+
+import errno
+
+from cosfs.client.model import ObjectInfo
+from cosfs.errors import FilesystemError
+from cosfs.fs.inodes import FileNode, Node
+
+COS = "user.cos."
+
+
+def check_name(name: bytes) -> str:
+    """The attribute's name as text; only the user namespace can be kept in object metadata."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as exc:
+        raise FilesystemError(errno.EILSEQ) from exc
+    if not text.startswith("user."):
+        raise FilesystemError(errno.ENOTSUP)
+    return text
+
+
+def check_writable(name: str) -> None:
+    if name.startswith(COS):
+        raise FilesystemError(errno.EPERM, f"{name} is what COS says and cannot be set")
+
+
+def virtual(node: Node) -> dict[str, bytes]:
+    """The read-only attributes of a node; only files that COS holds have them all."""
+    found = {"user.cos.url": node.url.encode()}
+    if not isinstance(node, FileNode) or node.info is None:
+        return found
+    info: ObjectInfo = node.info
+    found["user.cos.etag"] = info.etag.encode()
+    found["user.cos.storage-class"] = info.storage_class.encode()
+    if info.crc64 is not None:
+        found["user.cos.crc64"] = str(info.crc64).encode()
+    if info.version_id:
+        found["user.cos.version-id"] = info.version_id.encode()
+    if info.archived or info.restore:
+        found["user.cos.restore"] = (info.restore or "archived; restore it first").encode()
+    return found

@@ -1,0 +1,310 @@
+"""Talking to running mounts: what there is, how it goes, and how to end it.
+
+Each mount has a small JSON file and a Unix socket in the runtime directory, named after its
+mountpoint. The socket takes one JSON line and answers with JSON lines; the last has "done".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosfs.errors import COSError, FilesystemError, UsageError
+
+MNT_DETACH = 2
+FSTYPE = "fuse.cosfs"
+
+
+def runtime_dir() -> Path:
+    """Where sockets of mounts live: gone after a reboot, private to the user, with a short path."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base:
+        path = Path(base) / "cosfs"
+    elif os.getuid() == 0:
+        path = Path("/run/cosfs")
+    else:
+        path = Path(f"/tmp/cosfs-{os.getuid()}")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise UsageError(
+            f"{path} belongs to another user", hint="Set XDG_RUNTIME_DIR to a directory of your own"
+        )
+    return path
+
+
+def _stem(mountpoint: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
+    return runtime_dir() / digest
+
+
+def socket_path(mountpoint: Path) -> Path:
+    return _stem(mountpoint).with_suffix(".sock")
+
+
+def state_path(mountpoint: Path) -> Path:
+    return _stem(mountpoint).with_suffix(".json")
+
+
+def write_state(mountpoint: Path, source: str) -> None:
+    """Register a mount that is about to answer."""
+    path = state_path(mountpoint)
+    record = {"mountpoint": str(mountpoint), "source": source, "pid": os.getpid(), "started": time.time()}
+    temp = path.with_suffix(".tmp")
+    temp.write_text(json.dumps(record))
+    temp.rename(path)
+
+
+def remove_state(mountpoint: Path) -> None:
+    state_path(mountpoint).unlink(missing_ok=True)
+    socket_path(mountpoint).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MountStatus:
+    """One mount. state: running, dead (mounted, nobody answers) or stopping (unmounted, still sending)."""
+
+    mountpoint: str
+    source: str
+    pid: int
+    state: str
+    started: float = 0.0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def mounted_here() -> dict[str, str]:
+    """Mountpoints of our filesystems, with their sources, as the kernel lists them."""
+    return {point: source for point, kind, source in _mountinfo() if kind == FSTYPE}
+
+
+def _mountinfo() -> list[tuple[str, str, str]]:
+    """Mountpoint, type and source of everything mounted, in the order it was mounted."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        kind, source, *_ = right.split(" ")
+        found.append((_unescape(left.split(" ")[4]), kind, _unescape(source)))
+    return found
+
+
+def _unescape(text: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether anything is mounted exactly here."""
+    return any(point == str(path) for point, _, _ in _mountinfo())
+
+
+def ask(mountpoint: Path, request: dict[str, Any], *, timeout: float = 10.0) -> Iterator[dict[str, Any]]:
+    """Send one request to a mount; yields its answers. timeout is for each answer."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        sock.connect(str(socket_path(mountpoint)))
+        sock.sendall(json.dumps(request).encode() + b"\n")
+        with sock.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def status(mountpoint: Path) -> MountStatus | None:
+    """One mount's status, None if there is none."""
+    for found in list_mounts():
+        if found.mountpoint == str(mountpoint):
+            return found
+    return None
+
+
+def list_mounts() -> list[MountStatus]:
+    """All mounts of this user, including those whose process is gone."""
+    found: dict[str, MountStatus] = {}
+    mounted = mounted_here()
+    for path in sorted(runtime_dir().glob("*.json")):
+        try:
+            record = json.loads(path.read_text())
+            mountpoint = Path(record["mountpoint"])
+        except (OSError, ValueError, KeyError):
+            continue
+        details = _details(mountpoint)
+        if details is None:
+            alive = _alive(record["pid"])
+            if str(mountpoint) not in mounted and not alive:
+                remove_state(mountpoint)
+                continue
+            state = "dead" if not alive else "stopping"
+        else:
+            state = "running" if str(mountpoint) in mounted else "stopping"
+        found[str(mountpoint)] = MountStatus(
+            str(mountpoint), record["source"], record["pid"], state, record["started"], details or {}
+        )
+    for point, source in mounted.items():
+        if point not in found:
+            found[point] = MountStatus(point, source, 0, "dead" if is_dead(Path(point)) else "running")
+    return sorted(found.values(), key=lambda m: m.mountpoint)
+
+
+def _details(mountpoint: Path) -> dict[str, Any] | None:
+    try:
+        for answer in ask(mountpoint, {"op": "status"}, timeout=5.0):
+            return answer
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """Whether something is mounted here whose process is gone."""
+    try:
+        mountpoint.stat()
+    except OSError as exc:
+        return exc.errno == errno.ENOTCONN
+    return False
+
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+def unmount(
+    mountpoint: Path, *, timeout: float = 0.0, force: bool = False, progress: Progress | None = None
+) -> None:
+    """Send everything, unmount, and wait until the mount's process is gone.
+
+    timeout 0 waits as long as there is progress to be hoped for. force unmounts even if
+    something could not be sent (it stays in the journal for the next mount) and detaches a
+    mountpoint that is in use. Raises COSError with what is still pending.
+    """
+    mountpoint = _absolute(mountpoint)
+    if is_dead(mountpoint):
+        detach(mountpoint, lazy=True)
+        remove_state(mountpoint)
+        return
+    if str(mountpoint) not in mounted_here():
+        known = status(mountpoint)
+        if known is None:
+            raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="`cos status` lists all mounts")
+        _wait_for_exit(known.pid, timeout)
+        return
+    known = status(mountpoint)
+    left = _drain(mountpoint, timeout, progress)
+    if left and not force:
+        raise FilesystemError(
+            errno.EBUSY,
+            f"{mountpoint} stays mounted: {left} changes could not be sent to COS",
+            hint=f"`cos status {mountpoint}` shows them; --force leaves them to the next mount",
+        )
+    detach(mountpoint, lazy=force)
+    if known is not None and known.pid:
+        _wait_for_exit(known.pid, timeout)
+
+
+def _drain(mountpoint: Path, timeout: float, progress: Progress | None) -> int:
+    """Ask the mount to send everything; returns how many changes are left."""
+    left = 0
+    try:
+        for answer in ask(mountpoint, {"op": "drain", "timeout": timeout}, timeout=60.0):
+            left = int(answer.get("pending", 0))
+            if progress is not None:
+                progress(answer)
+            if answer.get("done"):
+                break
+    except (OSError, ValueError):
+        return left
+    return left
+
+
+def _wait_for_exit(pid: int, timeout: float) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except (ProcessLookupError, PermissionError):
+        return
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(None if timeout <= 0 else int(timeout * 1000)):
+            raise FilesystemError(
+                110, f"the mount's process {pid} is still sending; it goes on in the background"
+            )
+    finally:
+        os.close(fd)
+
+
+def _absolute(path: Path) -> Path:
+    """Absolute without touching the mount itself, which may be dead."""
+    return Path(os.path.realpath(path.parent)) / path.name if path.name not in ("", "..") else path.resolve()
+
+
+def detach(mountpoint: Path, *, lazy: bool) -> None:
+    """Take the filesystem off its mountpoint."""
+    if os.getuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mountpoint), MNT_DETACH if lazy else 0) == 0:
+            return
+        code = ctypes.get_errno()
+        if code == errno.EBUSY:
+            raise _busy(mountpoint)
+        raise COSError(f"{mountpoint} cannot be unmounted: {os.strerror(code)}")
+    tool = shutil.which("fusermount3") or shutil.which("fusermount")
+    if tool is None:
+        raise COSError("fusermount3 is not installed", hint="Install the package fuse3")
+    done = subprocess.run(
+        [tool, "-uz" if lazy else "-u", str(mountpoint)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        if "busy" in done.stderr:
+            raise _busy(mountpoint)
+        raise COSError(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}")
+
+
+def _busy(mountpoint: Path) -> FilesystemError:
+    users = ", ".join(_users(mountpoint)) or "another process"
+    return FilesystemError(
+        errno.EBUSY,
+        f"{mountpoint} is in use by {users}",
+        hint="Close it and try again, or use --force to detach it",
+    )
+
+
+def _users(mountpoint: Path) -> list[str]:
+    """Processes with something open below a mountpoint, as far as we may see."""
+    prefix = str(mountpoint) + "/"
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            links = [process / "cwd", *(process / "fd").iterdir()]
+            if any((str(target) + "/").startswith(prefix) for target in map(_target, links)):
+                name = (process / "comm").read_text().strip()
+                found.append(f"{name} (pid {process.name})")
+    return found[:5]
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""

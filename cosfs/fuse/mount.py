@@ -1,0 +1,307 @@
+"""One mount: check, compose the parts, serve, and leave nothing behind.
+
+`mount()` runs in the process that the user started. Unless it stays in the foreground it forks
+before anything with threads or sockets exists; the child reports through a pipe whether the
+mount answers, and only then the parent returns.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import errno
+import logging
+import logging.handlers
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.config import Settings, TransferSettings
+from cosfs.errors import ConfigError, COSError, FilesystemError, UsageError
+from cosfs.fuse import control
+from cosfs.fuse.settings import MountSettings, default_cache_dir
+
+log = logging.getLogger("cosfs.mount")
+
+FUSE_MAJOR_OPTIONS = frozenset(
+    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "ro", "rw", "sync", "dirsync"}
+)
+READ_AHEAD_KIB = 4096
+MAX_BACKGROUND = 64
+ClientFactory = Callable[[], CosClient]
+
+
+def mount(settings: Settings, mount_settings: MountSettings, make_client: ClientFactory) -> int:
+    """Mount and return when the mount answers, or (foreground) when it has ended.
+
+    make_client is called in the process that serves. Raises COSError, with nothing left
+    mounted, if the mount cannot be made.
+    """
+    mount_settings = replace(mount_settings, mountpoint=check_mountpoint(mount_settings.mountpoint))
+    _check_fuse()
+    if mount_settings.foreground:
+        _serve(settings, mount_settings, make_client, lambda: None)
+        return 0
+    return _in_background(settings, mount_settings, make_client)
+
+
+def check_mountpoint(path: Path) -> Path:
+    """Return the absolute mountpoint; UsageError says what is wrong with it."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        raise UsageError(f"the mountpoint {path} does not exist", hint=f"Make it: mkdir -p {path}") from None
+    except OSError as exc:
+        if exc.errno == errno.ENOTCONN:
+            raise UsageError(
+                f"{path} holds a mount whose process is gone (transport endpoint is not connected)",
+                hint=f"Clean it up with: cos umount {path}",
+            ) from None
+        raise UsageError(f"the mountpoint {path} cannot be used: {exc.strerror}") from None
+    if not stat.S_ISDIR(info.st_mode):
+        raise UsageError(f"the mountpoint {path} is not a directory")
+    path = path.resolve()
+    if control.is_mounted(path):
+        what = control.mounted_here().get(str(path))
+        by = f"{what} is already mounted on {path}" if what else f"something is already mounted on {path}"
+        raise UsageError(by, hint=f"Unmount it first: cos umount {path}")
+    if any(path.iterdir()):
+        raise UsageError(
+            f"the mountpoint {path} is not empty", hint="Files in it would be hidden; use an empty directory"
+        )
+    return path
+
+
+def _check_fuse() -> None:
+    if not Path("/dev/fuse").exists():
+        raise ConfigError(
+            "/dev/fuse is missing",
+            hint="Load the kernel module (modprobe fuse) or pass the device into the container",
+        )
+    if ctypes.util.find_library("fuse3") is None and not list(Path("/usr/lib").glob("*/libfuse3.so.3*")):
+        raise ConfigError("libfuse3 is not installed", hint="Install it: apt-get install fuse3 libfuse3-3")
+    if os.getuid() != 0 and shutil.which("fusermount3") is None:
+        raise ConfigError("fusermount3 is not installed", hint="Install it: apt-get install fuse3")
+    try:
+        import pyfuse3  # noqa: F401
+    except ImportError as exc:
+        raise ConfigError(
+            f"pyfuse3 cannot be loaded: {exc}",
+            hint="Install libfuse3 (apt-get install fuse3 libfuse3-dev) and reinstall this package",
+        ) from exc
+
+
+# Background
+
+
+def _in_background(settings: Settings, mount_settings: MountSettings, make_client: ClientFactory) -> int:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _child(settings, mount_settings, make_client, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read().decode("utf-8", "replace")
+    if answer == "ok":
+        return 0
+    os.waitpid(pid, os.WNOHANG)
+    code, _, text = answer.partition("\n")
+    if not code.isdigit():
+        raise COSError("the mount process ended without a word", hint="Try again with --foreground --debug")
+    error = COSError(text)
+    error.exit_code = int(code)
+    raise error
+
+
+def _child(
+    settings: Settings, mount_settings: MountSettings, make_client: ClientFactory, writer: int
+) -> None:
+    """Serve in a session of our own; never returns."""
+    code = 1
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+
+        def ready() -> None:
+            os.write(writer, b"ok")
+            os.close(writer)
+
+        _serve(settings, mount_settings, make_client, ready)
+        code = 0
+    except COSError as exc:
+        log.error("%s", exc)
+        _tell(writer, exc.exit_code, str(exc))
+    except BaseException as exc:
+        log.exception("the mount failed")
+        _tell(writer, 255, f"{type(exc).__name__}: {exc}")
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _tell(writer: int, code: int, text: str) -> None:
+    try:
+        os.write(writer, f"{code}\n{text}".encode())
+    except OSError:
+        pass  # the parent has been told "ok" and is gone
+
+
+# Logging
+
+
+def _set_up_logging(mount_settings: MountSettings) -> None:
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    handler: logging.Handler
+    if mount_settings.foreground and mount_settings.log_file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        path = mount_settings.log_file or _default_log_file(mount_settings)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=50 * 1024 * 1024, backupCount=3)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if mount_settings.debug else logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.INFO)
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+
+
+def _default_log_file(mount_settings: MountSettings) -> Path:
+    name = str(mount_settings.mountpoint).strip("/").replace("/", "-") or "root"
+    return Path.home() / ".cos" / "log" / f"mount-{name[-100:]}.log"
+
+
+# Serving
+
+
+def _serve(
+    settings: Settings, mount_settings: MountSettings, make_client: ClientFactory, ready: Callable[[], None]
+) -> None:
+    _set_up_logging(mount_settings)
+    with ExitStack() as stack:
+        client = stack.enter_context(_closing_client(make_client))
+        bucket = check_source(client, mount_settings)
+        mount_settings = replace(mount_settings, bucket=bucket)
+        from cosfs.fuse.serve import serve  # pulls in pyfuse3
+
+        transfer = _transfer_settings(settings.transfer, mount_settings)
+        trio.run(serve, client, transfer, mount_settings, cache_dir(mount_settings, settings), ready)
+
+
+@contextmanager
+def _closing_client(make_client: ClientFactory) -> Iterator[CosClient]:
+    client = make_client()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def check_source(client: CosClient, mount_settings: MountSettings) -> str:
+    """Ask COS once whether the source is there and ours; returns the bucket's full name."""
+    if not mount_settings.bucket:
+        client.list_buckets()
+        return ""
+    bucket = client.resolve_bucket(mount_settings.bucket)
+    client.head_bucket(bucket)
+    return bucket
+
+
+def _transfer_settings(transfer: TransferSettings, mount_settings: MountSettings) -> TransferSettings:
+    if mount_settings.part_size:
+        transfer = replace(transfer, multipart_chunksize=mount_settings.part_size)
+    if mount_settings.concurrency:
+        transfer = replace(transfer, max_concurrent_requests=mount_settings.concurrency)
+    return transfer
+
+
+def cache_dir(mount_settings: MountSettings, settings: Settings) -> Path:
+    """The directory of this mount's cache and journal, made if missing.
+
+    By default one per source and endpoint, so that a later mount of the same source finds what
+    an earlier one could not send.
+    """
+    if mount_settings.cache_dir is not None:
+        path = mount_settings.cache_dir
+    else:
+        import hashlib
+
+        place = f"{settings.client.endpoint_url}|{mount_settings.source}"
+        name = (mount_settings.bucket or "all-buckets") + "-" + hashlib.sha256(place.encode()).hexdigest()[:8]
+        path = default_cache_dir() / name
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as exc:
+        raise ConfigError(
+            f"the cache directory {path} cannot be written: {exc.strerror}",
+            hint="Free some space or choose another directory with --cache-dir",
+        ) from exc
+    return path.resolve()
+
+
+def fuse_options(mount_settings: MountSettings) -> set[str]:
+    """The options that libfuse is given."""
+    options = {"default_permissions", f"fsname={_escape(mount_settings.source)}", "subtype=cosfs"}
+    if mount_settings.allow_other:
+        options.add("allow_other")
+    if mount_settings.read_only:
+        options.add("ro")
+    unknown = [o for o in mount_settings.fuse_options if o not in FUSE_MAJOR_OPTIONS]
+    if unknown:
+        raise UsageError(
+            f"unknown mount option: {', '.join(unknown)}", hint="`cos mount --help` lists all options"
+        )
+    options.update(mount_settings.fuse_options)
+    options.discard("rw")
+    return options
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(",", "\\,").encode("ascii", "replace").decode()
+
+
+def tune_kernel(mountpoint: Path) -> None:
+    """Let the kernel ask for more at once (root only; without it our own readahead does most of it).
+
+    With 20 ms to COS the kernel's defaults give 12 MB/s, a larger window and more requests in
+    flight some 800.
+    """
+    if os.getuid() != 0:
+        return
+    device = mountpoint.stat().st_dev
+    for path, value in (
+        (f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", READ_AHEAD_KIB),
+        (f"/sys/fs/fuse/connections/{os.minor(device)}/max_background", MAX_BACKGROUND),
+        (f"/sys/fs/fuse/connections/{os.minor(device)}/congestion_threshold", MAX_BACKGROUND * 3 // 4),
+    ):
+        try:
+            Path(path).write_text(str(value))
+        except OSError as exc:
+            log.debug("%s stays as it is: %s", path, exc)
+
+
+def mount_failed(mountpoint: Path, error: BaseException) -> COSError:
+    """Why libfuse could not mount, in words."""
+    if isinstance(error, COSError):
+        return error
+    return FilesystemError(
+        errno.EIO,
+        f"{mountpoint} could not be mounted: {error}",
+        hint="As another user than root this needs fusermount3 and, for --allow-other, "
+        "user_allow_other in /etc/fuse.conf",
+    )

@@ -1,0 +1,306 @@
+"""pyfuse3's view of the filesystem: types in, types out, errors to errno. No semantics here.
+
+An exception other than FUSEError would end the whole mount, so every handler runs inside
+`_answering`. FUSEError is raised nowhere else.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyfuse3
+import trio
+
+from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import names
+from cosfs.fs.filesystem import Caller, Change, Filesystem
+from cosfs.fs.inodes import DirNode, FileNode, Node
+from cosfs.fs.listing import Entry
+from cosfs.fuse.plain import make_plain
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
+DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
+QUIET = frozenset({errno.ENOENT, errno.ENODATA, errno.ENOTSUP, errno.EEXIST, errno.ENOTEMPTY})
+
+
+@contextmanager
+def _answering(call: str, *args: object) -> Iterator[None]:
+    """Turn every error into the errno of this call."""
+    try:
+        yield
+    except COSError as exc:
+        own = isinstance(exc, FilesystemError) and not exc.hint
+        if exc.errno not in QUIET:
+            log.log(logging.DEBUG if own else logging.WARNING, "%s%r: %s", call, args, exc)
+        raise pyfuse3.FUSEError(exc.errno) from exc
+    except OSError as exc:
+        log.warning("%s%r: %s", call, args, exc)
+        raise pyfuse3.FUSEError(exc.errno or errno.EIO) from exc
+    except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
+        raise
+    except Exception as exc:
+        log.exception("%s%r", call, args)
+        raise pyfuse3.FUSEError(errno.EIO) from exc
+
+
+def _caller(ctx: Any) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.umask)
+
+
+class Operations(pyfuse3.Operations):
+    """One method per FUSE request; what each means is in fs/filesystem.py."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False  # the kernel would lose the errors of close()
+    enable_acl = False
+
+    def __init__(self, fs: Filesystem) -> None:
+        super().__init__()
+        self._fs = fs
+        self._ttl = fs.settings.metadata_ttl
+
+    # Entries
+
+    def _entry(self, node: Node) -> Any:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = node.ino
+        attrs = node.attrs
+        entry.st_mode = attrs.mode
+        entry.st_nlink = 0 if node.unlinked else 1
+        entry.st_uid = attrs.uid
+        entry.st_gid = attrs.gid
+        entry.st_rdev = attrs.rdev
+        entry.st_blksize = BLOCK
+        if isinstance(node, FileNode):
+            size = node.size
+            entry.st_size = size
+            entry.st_blocks = (size + 511) // 512
+        entry.st_mtime_ns = attrs.mtime_ns
+        entry.st_atime_ns = attrs.atime_ns
+        entry.st_ctime_ns = attrs.ctime_ns
+        left = self._ttl if self._fs.tree.local(node) else max(0.0, node.expires - trio.current_time())
+        entry.entry_timeout = left
+        entry.attr_timeout = left
+        return entry
+
+    def _counted(self, node: Node) -> Any:
+        node.nlookup += 1
+        return self._entry(node)
+
+    async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> Any:
+        with _answering("lookup", parent_inode, name):
+            try:
+                return self._counted(await self._fs.lookup(parent_inode, name))
+            except FilesystemError as exc:
+                if exc.errno != errno.ENOENT:
+                    raise
+                absent = pyfuse3.EntryAttributes()
+                absent.st_ino = 0
+                absent.entry_timeout = min(1.0, self._ttl)
+                return absent
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, nlookup in inode_list:
+            self._fs.forget(inode, nlookup)
+
+    async def getattr(self, inode: int, ctx: Any) -> Any:
+        with _answering("getattr", inode):
+            return self._entry(await self._fs.getattr(inode))
+
+    async def setattr(self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any) -> Any:
+        with _answering("setattr", inode):
+            change = Change(
+                mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+                uid=attr.st_uid if fields.update_uid else None,
+                gid=attr.st_gid if fields.update_gid else None,
+                size=attr.st_size if fields.update_size else None,
+                atime_ns=attr.st_atime_ns if fields.update_atime else None,
+                mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            )
+            return self._entry(await self._fs.setattr(inode, change))
+
+    # Directories
+
+    async def opendir(self, inode: int, ctx: Any) -> int:
+        with _answering("opendir", inode):
+            return await self._fs.opendir(inode)
+
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        with _answering("readdir", fh, start_id):
+            handle, listing = await self._fs.readdir(fh, start_id)
+            position = start_id
+            if position < DOTS and not self._dots(handle.node, position, token):
+                return
+            position = max(position, DOTS)
+            given = False
+            while True:
+                index = position - DOTS
+                if index >= len(listing.order):
+                    # With something to give, give it: the kernel comes back for the next page.
+                    if given or not await listing.load_until(index):
+                        return
+                    self._fs.tree.load_ahead(listing)
+                entry = listing.order[index]
+                position += 1
+                if entry.removed:
+                    continue
+                if not self._reply(token, handle.node, entry, position):
+                    return
+                given = True
+
+    def _dots(self, node: DirNode, start: int, token: Any) -> bool:
+        for position, (name, other) in enumerate(((b".", node), (b"..", node.parent or node))):
+            if position >= start:
+                entry = self._entry(other)
+                make_plain(entry)
+                if not pyfuse3.readdir_reply(token, name, entry, position + 1):
+                    return False
+        return True
+
+    def _reply(self, token: Any, directory: DirNode, entry: Entry, next_id: int) -> bool:
+        node = self._fs.node_of_entry(directory, entry)
+        if node is None:
+            return bool(pyfuse3.readdir_reply(token, entry.name, self._plain(directory, entry), next_id))
+        if not pyfuse3.readdir_reply(token, entry.name, self._entry(node), next_id):
+            self._fs.tree.table.drop_if_idle(node)
+            return False
+        node.nlookup += 1
+        return True
+
+    def _plain(self, directory: DirNode, entry: Entry) -> Any:
+        """A name whose attributes would cost a request: the kernel asks if it wants them."""
+        found = pyfuse3.EntryAttributes()
+        key = directory.child_key(entry.component) + ("/" if entry.is_dir else "")
+        found.st_ino = self._fs.tree.table.number(directory.bucket, key)
+        if entry.is_dir:
+            found.st_mode = stat.S_IFDIR
+        elif self._fs.tree.maybe_symlink(entry.info):
+            found.st_mode = 0  # DT_UNKNOWN: it could be a symbolic link
+        else:
+            found.st_mode = stat.S_IFREG
+        make_plain(found)
+        return found
+
+    async def releasedir(self, fh: int) -> None:
+        with _answering("releasedir", fh):
+            self._fs.releasedir(fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        with _answering("fsyncdir", fh):
+            await self._fs.fsyncdir(fh)
+
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: Any) -> Any:
+        with _answering("mkdir", parent_inode, name):
+            return self._counted(await self._fs.mkdir(parent_inode, name, mode, _caller(ctx)))
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
+        with _answering("rmdir", parent_inode, name):
+            await self._fs.rmdir(parent_inode, name)
+
+    # Names
+
+    async def create(self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
+        with _answering("create", parent_inode, name):
+            fh, node = await self._fs.create(parent_inode, name, mode, flags, _caller(ctx))
+            return self._file_info(fh), self._counted(node)
+
+    async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
+        with _answering("mknod", parent_inode, name):
+            return self._counted(await self._fs.mknod(parent_inode, name, mode, rdev, _caller(ctx)))
+
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Any) -> Any:
+        with _answering("symlink", parent_inode, name):
+            return self._counted(await self._fs.symlink(parent_inode, name, target, _caller(ctx)))
+
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        with _answering("readlink", inode):
+            return await self._fs.readlink(inode)
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
+        with _answering("unlink", parent_inode, name):
+            await self._fs.unlink(parent_inode, name)
+
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: Any,
+    ) -> None:
+        with _answering("rename", parent_inode_old, name_old, parent_inode_new, name_new):
+            await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
+        raise pyfuse3.FUSEError(errno.EPERM)  # COS has no second name for an object
+
+    # Open files
+
+    async def open(self, inode: int, flags: int, ctx: Any) -> Any:
+        with _answering("open", inode):
+            return self._file_info(await self._fs.open(inode, flags))
+
+    def _file_info(self, fh: int) -> Any:
+        return pyfuse3.FileInfo(fh=fh, keep_cache=self._fs.keep_cache(fh))
+
+    async def read(self, fh: int, off: int, size: int) -> Any:
+        with _answering("read", fh, off, size):
+            return await self._fs.read(fh, off, size)
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        with _answering("write", fh, off, len(buf)):
+            return await self._fs.write(fh, off, buf)
+
+    async def flush(self, fh: int) -> None:
+        with _answering("flush", fh):
+            await self._fs.flush(fh)
+
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        with _answering("fsync", fh):
+            await self._fs.fsync(fh)
+
+    async def release(self, fh: int) -> None:
+        with _answering("release", fh):
+            await self._fs.release(fh)
+
+    # The rest
+
+    async def statfs(self, ctx: Any) -> Any:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = BLOCK
+        data.f_frsize = BLOCK
+        data.f_blocks = data.f_bfree = data.f_bavail = 1 << 30  # 1 PiB: COS has no limit to tell
+        data.f_files = data.f_ffree = data.f_favail = 1 << 40
+        data.f_namemax = names.NAME_MAX
+        return data
+
+    async def access(self, inode: int, mode: int, ctx: Any) -> bool:
+        return True  # default_permissions: the kernel has checked
+
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        with _answering("getxattr", inode, name):
+            return await self._fs.getxattr(inode, name)
+
+    async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
+        with _answering("listxattr", inode):
+            return await self._fs.listxattr(inode)
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
+        with _answering("setxattr", inode, name):
+            await self._fs.setxattr(inode, name, value)
+
+    async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
+        with _answering("removexattr", inode, name):
+            await self._fs.removexattr(inode, name)
+
+    def stacktrace(self) -> None:
+        log.warning("stack trace asked for by uid %d", os.getuid())

@@ -1,0 +1,49 @@
+"""Settings of one mount. Cheap to import: the command line builds it before anything else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+def default_cache_dir() -> Path:
+    """Where blocks, unsent files and the journal live unless the user says otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "cosfs"
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """Sizes in bytes, times in seconds. bucket "" mounts all buckets; prefix is "" or ends with "/"."""
+
+    bucket: str
+    prefix: str
+    mountpoint: Path
+    read_only: bool = False
+    allow_other: bool = False
+    uid: int | None = None  # owner of what carries no owner; None: who mounts
+    gid: int | None = None
+    umask: int = 0o022
+    file_mode: int | None = None  # None: 0666 less umask
+    dir_mode: int | None = None  # None: 0777 less umask
+    cache_dir: Path | None = None  # None: one directory per source below default_cache_dir()
+    cache_size: int = 10 * 1024 * MIB
+    block_size: int = MIB
+    readahead: int = 64 * MIB
+    metadata_ttl: float = 5.0
+    attributes: str = "full"  # full | listing
+    write_back: str = "close"  # close | async
+    part_size: int = 0  # 0: as in the transfer settings
+    concurrency: int = 0  # 0: as in the transfer settings
+    foreground: bool = False
+    log_file: Path | None = None
+    debug: bool = False
+    fuse_options: tuple[str, ...] = field(default=())  # passed to the kernel: nosuid, noexec, noatime ...
+
+    @property
+    def source(self) -> str:
+        """The source as the user writes it."""
+        return f"cos://{self.bucket}/{self.prefix}" if self.bucket else "cos://"

@@ -1,0 +1,102 @@
+"""What transfers may use of the machine: bytes held in memory, bytes a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+__all__ = ["Bandwidth", "ByteBudget"]
+
+
+class ByteBudget:
+    """Bytes that may be held in memory at once, given out in the order they were asked for.
+
+    Belongs to the trio thread. A request for more than everything is granted when nothing
+    else is held: one part larger than the budget must still be possible.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._waiters: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()
+
+    def _fits(self, count: int) -> bool:
+        return self.used == 0 or self.used + count <= self.limit
+
+    def acquire_nowait(self, count: int) -> bool:
+        """Take count bytes if they are free and nobody waits for some."""
+        if self._waiters or not self._fits(count):
+            return False
+        self.used += count
+        return True
+
+    async def acquire(self, count: int) -> None:
+        """Wait until count bytes are free and take them."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.acquire_nowait(count):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        task = trio.lowlevel.current_task()
+        self._waiters[task] = count
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self._waiters[task]
+            # The one behind may have waited only for its turn.
+            self._grant()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def release(self, count: int) -> None:
+        """Give count bytes back."""
+        self.used -= count
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiters:
+            task, count = next(iter(self._waiters.items()))
+            if not self._fits(count):
+                return
+            del self._waiters[task]
+            self.used += count
+            trio.lowlevel.reschedule(task)
+
+    @asynccontextmanager
+    async def hold(self, count: int) -> AsyncIterator[None]:
+        """Hold count bytes for the length of a with block."""
+        await self.acquire(count)
+        try:
+            yield
+        finally:
+            self.release(count)
+
+
+class Bandwidth:
+    """A token bucket for all transfers of the process, taken from by worker threads.
+
+    rate is in bytes a second, 0 = no limit. The bucket may go into debt: whoever took the
+    bytes waits until the debt is paid, so pieces larger than the bucket are possible.
+    """
+
+    _BURST = 0.1  # seconds' worth that may be saved up
+
+    def __init__(self, rate: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    def take(self, count: int) -> float:
+        """Take count bytes and return how many seconds to wait before moving them."""
+        if not self.rate:
+            return 0.0
+        now = self._clock()
+        with self._lock:
+            start = max(self._free_at, now - self._BURST)
+            self._free_at = start + count / self.rate
+            return max(0.0, start - now)

@@ -1,0 +1,222 @@
+"""Objects to objects, by the server itself: one request, or parts many at once when large."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+
+from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.errors import IntegrityError, PreconditionFailedError
+from cosfs.transfer.engine import SMALL, Engine
+from cosfs.transfer.model import TransferResult
+from cosfs.transfer.multipart import MultipartUpload
+from cosfs.transfer.parts import part_ranges, part_size
+from cosfs.transfer.work import Meter, Progress
+from cosfs.units import GIB, MIB
+
+__all__ = ["PART_COPY_THRESHOLD", "CopyRequest", "copy_object", "copy_small"]
+
+log = logging.getLogger(__name__)
+
+# One request copies up to 5 GiB, but in one stream inside COS; parts copy side by side.
+PART_COPY_THRESHOLD = 1 * GIB
+_COPY_PART_SIZE = 128 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """What is copied where; headers None keeps all that the source says about itself.
+
+    COS never keeps the storage class by itself: empty means STANDARD.
+    """
+
+    source_bucket: str
+    source_key: str
+    bucket: str
+    key: str
+    info: ObjectInfo | None = None
+    headers: Headers | None = None
+    storage_class: str = ""
+    source_version_id: str = ""
+    forbid_overwrite: bool = False
+
+    def __str__(self) -> str:
+        return f"cos://{self.source_bucket}/{self.source_key} to cos://{self.bucket}/{self.key}"
+
+
+async def copy_object(
+    engine: Engine,
+    source_bucket: str,
+    source_key: str,
+    bucket: str,
+    key: str,
+    *,
+    info: ObjectInfo | None = None,
+    headers: Headers | None = None,
+    storage_class: str = "",
+    source_version_id: str = "",
+    forbid_overwrite: bool = False,
+    progress: Progress | None = None,
+    part_threshold: int = PART_COPY_THRESHOLD,
+) -> TransferResult:
+    """Copy an object of any size on the server; the copy is verified before this returns.
+
+    headers replaces what the object says about itself, None keeps it. info saves a HEAD. Objects
+    from part_threshold on are copied in parts, from one version of the source. A source replaced
+    meanwhile is begun again once.
+    """
+    request = CopyRequest(
+        source_bucket,
+        source_key,
+        bucket,
+        key,
+        info,
+        headers,
+        storage_class,
+        source_version_id,
+        forbid_overwrite,
+    )
+    for attempt in (1, 2):
+        try:
+            return await _copy_once(engine, request, progress, part_threshold, attempt)
+        except (IntegrityError, PreconditionFailedError) as error:
+            if attempt == 2:
+                raise
+            log.info("%s is copied again: %s", request, error)
+            request = replace(request, info=None)
+    raise AssertionError("unreachable")
+
+
+async def _copy_once(
+    engine: Engine, request: CopyRequest, progress: Progress | None, part_threshold: int, attempt: int
+) -> TransferResult:
+    info = request.info
+    if info is None:
+        info = await engine.run(_head_source, engine, request)
+        request = replace(request, info=info)
+    if info.size >= part_threshold:
+        return await _copy_parts(engine, request, progress, attempt)
+    result = await engine.run(_copy_single, engine, request, attempt, kind=SMALL)
+    if progress is not None:
+        progress(info.size)
+    return result
+
+
+def _head_source(engine: Engine, request: CopyRequest) -> ObjectInfo:
+    info = engine.client.head_object(
+        request.source_bucket, request.source_key, version_id=request.source_version_id
+    )
+    assert info is not None
+    return info
+
+
+# --- one request ---
+
+
+def copy_small(engine: Engine, request: CopyRequest, progress: Progress | None = None) -> TransferResult:
+    """Copy a small object with one request; blocking, for worker threads. Needs request.info."""
+    try:
+        result = _copy_single(engine, request, 1)
+    except (IntegrityError, PreconditionFailedError) as error:
+        log.info("%s is copied again: %s", request, error)
+        result = _copy_single(engine, replace(request, info=_head_source(engine, request)), 2)
+    Meter(engine, progress).settle(result.size)
+    return result
+
+
+def _copy_single(engine: Engine, request: CopyRequest, attempt: int) -> TransferResult:
+    """Copy with one request and verify, in a worker thread."""
+    info = request.info
+    assert info is not None
+    result = engine.client.copy_object(
+        request.bucket,
+        request.key,
+        request.source_bucket,
+        request.source_key,
+        source_version_id=request.source_version_id,
+        if_match=info.etag,
+        headers=request.headers,
+        storage_class=request.storage_class,
+        forbid_overwrite=request.forbid_overwrite,
+    )
+    if _is_md5(info.etag) and result.etag == info.etag:
+        # Same MD5 on both sides: COS has computed it of what it wrote, no further request needed.
+        return _result(info, result, info.crc64 if result.crc64 is None else result.crc64, "md5", attempt)
+    crc, verified = _verify(engine, request, info, result)
+    return _result(info, result, crc, verified, attempt)
+
+
+def _is_md5(etag: str) -> bool:
+    return len(etag) == 32 and "-" not in etag
+
+
+def _verify(
+    engine: Engine, request: CopyRequest, info: ObjectInfo, result: PutResult
+) -> tuple[int | None, str]:
+    """Compare the checksums of source and copy; ask for those nobody has told."""
+    source_crc = info.crc64
+    if source_crc is None:
+        source_crc = _head_source(engine, request).crc64
+    crc = result.crc64
+    if crc is None:
+        copied = engine.client.head_object(request.bucket, request.key)
+        assert copied is not None
+        crc = copied.crc64
+        if copied.size != info.size:
+            raise IntegrityError(f"{request}: the copy has {copied.size} bytes instead of {info.size}")
+    if crc is None or source_crc is None:
+        return crc, "size"
+    if crc != source_crc:
+        raise IntegrityError(f"{request}: the checksum of the copy is {crc}, of the source {source_crc}")
+    return crc, "crc64"
+
+
+def _result(
+    info: ObjectInfo, result: PutResult, crc: int | None, verified: str, attempt: int
+) -> TransferResult:
+    return TransferResult(
+        info.size, result.etag, crc, result.version_id, verified, attempt, result.last_modified
+    )
+
+
+# --- in parts ---
+
+
+async def _copy_parts(
+    engine: Engine, request: CopyRequest, progress: Progress | None, attempt: int
+) -> TransferResult:
+    info = request.info
+    assert info is not None
+    if info.headers is None:
+        # A listing does not say what the object carries, and parts do not carry it over.
+        info = await engine.run(_head_source, engine, request)
+    headers = request.headers or info.headers or Headers()
+    if request.storage_class:
+        headers = replace(headers, storage_class=request.storage_class)
+    elif request.headers is None:
+        headers = replace(headers, storage_class="")
+    moved = 0
+
+    def copied(part: Part) -> None:
+        nonlocal moved
+        moved += part.size
+        if progress is not None:
+            progress(part.size)
+
+    upload = await MultipartUpload.create(
+        engine, request.bucket, request.key, headers, request.forbid_overwrite
+    )
+    copy = upload.copier(
+        request.source_bucket, request.source_key, if_match=info.etag, version_id=request.source_version_id
+    )
+    try:
+        async with upload:
+            await upload.send_all(copy, part_ranges(info.size, part_size(info.size, _COPY_PART_SIZE)), copied)
+            stored = await upload.complete()
+        crc, verified = await engine.run(partial(_verify, engine, request, info, stored))
+    except (IntegrityError, PreconditionFailedError):
+        if progress is not None:
+            progress(-moved)
+        raise
+    return _result(info, stored, crc, verified, attempt)

@@ -1,0 +1,514 @@
+"""The one scheduler of a process: runs blocking client calls in worker threads for the trio thread.
+
+Every request of every file, of the command line and of the mount, goes through one Engine. It owns
+the threads (as many as requests may be in flight), the budget of bytes held in memory and the
+bandwidth. A call is given up at once when it is cancelled: the thread that runs it is abandoned and
+another one takes its place.
+
+Threads take the next job themselves and hand results back in batches, so thousands of small jobs
+cost one wake-up of the trio thread now and then, not two thread switches each.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import outcome
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.config import TransferSettings
+from cosfs.transfer.budget import Bandwidth, ByteBudget
+from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
+from cosfs.transfer.work import Abandoned, current
+
+__all__ = ["LARGE", "REQUEST", "SMALL", "Engine", "Flow", "Pending", "open_nursery"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - the item a job was made for
+
+SMALL = "small"  # whole small files
+LARGE = "large"  # parts of large files
+
+# How long leaving the engine waits for calls that clean up after themselves.
+_CLEAN_UP_TIME = 3.0
+# Bytes a second that one transfer gets at least when the bandwidth is limited.
+_SLOWEST = 256 * 1024
+# Results of a stream of jobs are handed over after so many seconds or at so many.
+_BATCH_TIME = 0.01
+_BATCH = 64
+
+
+class _Job:
+    """One call: made in the trio thread, run in a worker, delivered in the trio thread."""
+
+    __slots__ = ("abandoned", "args", "deliver", "discard", "error", "fn", "lazy", "queue", "undo", "value")
+
+    def __init__(
+        self,
+        queue: Queue[_Job],
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        deliver: Callable[[_Job], None],
+        *,
+        discard: Callable[[Any], None] | None = None,
+        lazy: bool = False,
+    ) -> None:
+        self.queue = queue
+        self.fn = fn
+        self.args = args
+        self.deliver = deliver
+        self.discard = discard
+        self.lazy = lazy
+        self.abandoned = False
+        self.undo: Callable[[], None] | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def is_abandoned(self) -> bool:
+        return self.abandoned
+
+
+class Pending(Generic[T]):
+    """A call under way whose result is asked for later."""
+
+    def __init__(self, engine: Engine, job: _Job) -> None:
+        self._engine = engine
+        self._job = job
+        self._outcome: outcome.Outcome[T] | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def _deliver(self, job: _Job) -> None:
+        if job.abandoned:
+            # Given up while the result was on its way to us.
+            self._engine._discard_late(job)
+            return
+        self._outcome = outcome.Value(job.value) if job.error is None else outcome.Error(job.error)
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, self._outcome)
+            self._task = None
+
+    async def wait(self) -> T:
+        """Return the call's result; cancelling gives the call up. To be awaited once."""
+        if self._outcome is not None:
+            await trio.lowlevel.checkpoint()
+            return self._outcome.unwrap()
+        self._task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            self.cancel()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        value: T = await trio.lowlevel.wait_task_rescheduled(abort)
+        return value
+
+    def cancel(self) -> None:
+        """Give the call up; nothing happens if it is done."""
+        if self._outcome is None:
+            self._engine._abandon(self._job)
+
+
+class Engine:
+    """Runs calls for tasks; use it as an async context manager around everything that transfers."""
+
+    def __init__(self, client: CosClient, settings: TransferSettings) -> None:
+        self.client = client
+        self.settings = settings
+        self.limit = max(1, settings.max_concurrent_requests)
+        self.buffers = ByteBudget(settings.max_buffer_memory)
+        self.bandwidth = Bandwidth(settings.max_bandwidth)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._scheduler: Scheduler[_Job] = Scheduler(self.limit, self._bulk_limit())
+        self._queues: dict[str, Queue[_Job]] = {}
+        self._threads = 0
+        self._idle = 0
+        self._abandoned = 0
+        self._cleaning = 0
+        self._closing = False
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._woken = False
+        self._last_wake = 0.0
+
+    def _bulk_limit(self) -> int | None:
+        """Return how many transfers may share the bandwidth; None = as many as there are slots."""
+        # So many that each is fast enough not to be taken for a dead connection.
+        rate = self.settings.max_bandwidth
+        return max(1, rate // _SLOWEST) if rate else None
+
+    async def __aenter__(self) -> Engine:
+        self._token = trio.lowlevel.current_trio_token()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for queue in list(self._queues.values()):
+            self.abandon(queue)
+        with trio.move_on_after(_CLEAN_UP_TIME, shield=True):
+            while self._cleaning:  # noqa: ASYNC110 - counted by threads, rare and short
+                await trio.sleep(0.01)
+        with self._work:
+            self._closing = True
+            self._work.notify_all()
+
+    # --- calls, in the trio thread ---
+
+    async def run(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        kind: str = REQUEST,
+        queue: Queue[_Job] | None = None,
+        discard: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run one blocking call in a worker thread and return its result.
+
+        Cancelling returns at once; the thread is left to end by itself and its result is
+        dropped, or given to discard (in that thread) if it needs to be undone.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await self.start(fn, *args, kind=kind, queue=queue, discard=discard).wait()
+
+    def start(
+        self,
+        fn: Callable[..., T],
+        *args: Any,
+        kind: str = REQUEST,
+        queue: Queue[_Job] | None = None,
+        discard: Callable[[T], None] | None = None,
+    ) -> Pending[T]:
+        """Begin one call without waiting for it."""
+        if queue is None:
+            queue = self._queues.get(kind)
+            if queue is None:
+                queue = self._queues[kind] = Queue(kind)
+        job = _Job(queue, fn, args, _nobody, discard=discard)
+        pending: Pending[T] = Pending(self, job)
+        job.deliver = pending._deliver
+        self._add(job)
+        return pending
+
+    def flow(
+        self, kind: str, on_result: Callable[[Any, Any, Exception | None], None], backlog: int = 0
+    ) -> Flow:
+        """Open a stream of many calls; see Flow. backlog 0 = as many as keep the threads busy."""
+        return Flow(self, kind, on_result, backlog or max(256, 4 * self.limit))
+
+    async def run_many(
+        self,
+        fn: Callable[[I], T],
+        items: Iterable[I] | AsyncIterable[I],
+        on_result: Callable[[I, T | None, Exception | None], None],
+        *,
+        kind: str = REQUEST,
+        backlog: int = 0,
+    ) -> None:
+        """Call fn(item) for every item, many at once, and on_result(item, value, error) as they end.
+
+        on_result runs in the trio thread, in batches and in any order; what it raises gives up
+        the rest and is raised here. Items are taken only as fast as they are worked on.
+        """
+        async with self.flow(kind, on_result, backlog) as flow:
+            await flow.put_all(fn, items)
+
+    # --- scheduling, any thread ---
+
+    def _add(self, job: _Job) -> None:
+        with self._work:
+            if self._closing:
+                raise RuntimeError("the engine is closed")
+            self._scheduler.add(job.queue, job)
+            self._provide_thread()
+
+    def _provide_thread(self) -> None:
+        """See to it that somebody takes a job that waits. Lock held."""
+        if self._idle:
+            # Counted off here and not by the thread: the next caller must not count on it too.
+            self._idle -= 1
+            self._work.notify()
+        elif self._threads - self._abandoned < self.limit and self._threads < 4 * self.limit:
+            self._threads += 1
+            # A daemon: a thread stuck in a dead connection must not keep the process.
+            threading.Thread(target=self._run_jobs, name=f"cos-{self._threads}", daemon=True).start()
+
+    def _abandon(self, job: _Job) -> None:
+        with self._work:
+            if job.abandoned:
+                return
+            if job in job.queue.active:
+                self._scheduler.finish(job.queue, job)
+                self._mark_abandoned(job)
+                self._refill()
+            else:
+                # Still waiting: skipped when its turn comes. Or done, and its result on its way.
+                job.abandoned = True
+        if job.undo is not None:
+            job.undo()
+
+    def abandon(self, queue: Queue[_Job]) -> None:
+        """Give up all calls of a queue, waiting or running."""
+        with self._work:
+            waiting, active = self._scheduler.clear(queue)
+            for job in waiting:
+                job.abandoned = True
+            for job in active:
+                self._mark_abandoned(job)
+            self._refill()
+        for job in active:
+            if job.undo is not None:
+                job.undo()
+
+    def _mark_abandoned(self, job: _Job) -> None:
+        job.abandoned = True
+        self._abandoned += 1
+        self._cleaning += job.discard is not None
+
+    def _refill(self) -> None:
+        """Provide threads for jobs that may run now that slots are free. Lock held."""
+        for _ in range(self._scheduler.startable()):
+            self._provide_thread()
+
+    # --- worker threads ---
+
+    def _run_jobs(self) -> None:
+        while self._run_one():
+            pass
+
+    def _run_one(self) -> bool:
+        """Wait for a job and run it; False ends the thread."""
+        job = self._next()
+        if job is None:
+            return False
+        current.abandoned = job.is_abandoned
+        current.undo = self._undo_setter(job)
+        try:
+            job.value = job.fn(*job.args)
+        except BaseException as error:
+            job.error = error
+        current.undo = None
+        # What the call held (buffers, descriptors) goes now, not when the result is looked at.
+        job.args = ()
+        job.fn = _nobody
+        self._finish(job)
+        return True
+
+    def _undo_setter(self, job: _Job) -> Callable[[Callable[[], None]], None]:
+        def setter(undo: Callable[[], None]) -> None:
+            with self._lock:
+                job.undo = undo
+                abandoned = job.abandoned
+            if abandoned:
+                undo()
+                raise Abandoned
+
+        return setter
+
+    def _next(self) -> _Job | None:
+        with self._work:
+            while True:
+                job = None if self._closing else self._scheduler.take()
+                if job is not None:
+                    return job
+                if self._closing or self._threads - self._abandoned > self.limit:
+                    self._threads -= 1
+                    return None
+                self._idle += 1
+                self._work.wait()
+
+    def _finish(self, job: _Job) -> None:
+        """Send a result on its way; drop that of an abandoned call."""
+        with self._lock:
+            abandoned = job.abandoned
+            if not abandoned:
+                job.undo = None
+                self._scheduler.finish(job.queue, job)
+                self._inbox.append((job.deliver, job))
+                urgent = not job.lazy or not job.queue.waiting or len(self._inbox) >= _BATCH
+        if abandoned:
+            self._discard(job)
+            with self._lock:
+                self._abandoned -= 1
+                self._cleaning -= job.discard is not None
+        elif urgent or time.monotonic() - self._last_wake >= _BATCH_TIME:
+            self._wake()
+
+    def _discard(self, job: _Job) -> None:
+        if job.discard is None or job.error is not None:
+            return
+        try:
+            job.discard(job.value)
+        except Exception as error:
+            log.warning("could not undo a cancelled request: %s", error)
+
+    def _discard_late(self, job: _Job) -> None:
+        """Undo a call that was cancelled after it ended; in a worker thread."""
+        if job.discard is None or job.error is not None:
+            return
+        with self._lock:
+            self._cleaning += 1
+
+        def discard() -> None:
+            self._discard(job)
+            with self._lock:
+                self._cleaning -= 1
+
+        self._add(_Job(Queue(REQUEST), discard, (), _nobody))
+
+    # --- results, back to the trio thread ---
+
+    def post(self, callback: Callable[[Any], None], value: Any, *, wake: bool = True) -> None:
+        """Have callback(value) called in the trio thread; from any thread."""
+        self._inbox.append((callback, value))
+        if wake:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._last_wake = time.monotonic()
+        if self._woken or self._token is None:
+            return
+        self._woken = True
+        try:
+            self._token.run_sync_soon(self.deliver)
+        except trio.RunFinishedError:
+            pass
+
+    def deliver(self) -> None:
+        """Call what waits to be called in the trio thread."""
+        # First, so that what comes in from now on wakes us again.
+        self._woken = False
+        inbox = self._inbox
+        while inbox:
+            callback, value = inbox.popleft()
+            try:
+                callback(value)
+            except Exception:
+                # Nobody is on the stack who could be told; a callback's bug must not end the run.
+                log.exception("a progress callback failed")
+
+
+class Flow:
+    """A stream of calls, put in as fast as they are worked on; results come in any order.
+
+    Leaving the with block waits for all of them; leaving it by an exception, or when on_result
+    raises, gives up those that are not done.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        kind: str,
+        on_result: Callable[[Any, Any, Exception | None], None],
+        backlog: int,
+        queue: Queue[Any] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._queue: Queue[_Job] = queue or Queue(kind)
+        self._on_result = on_result
+        self._backlog = backlog
+        self._unfinished = 0
+        self._wanted = -1
+        self._changed = trio.Event()
+        self._error: BaseException | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Flow:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.join()
+        finally:
+            self._closed = True
+            self._engine.abandon(self._queue)
+
+    @property
+    def unfinished(self) -> int:
+        """How many calls were put in and not delivered yet."""
+        return self._unfinished
+
+    async def put(self, item: Any, fn: Callable[..., Any], *args: Any) -> None:
+        """Add the call fn(*args) for item; wait while too many are waiting."""
+        if self._error is not None:
+            raise self._error
+        self._unfinished += 1
+        job = _Job(self._queue, fn, args, lambda job: self._deliver(item, job), lazy=True)
+        self._engine._add(job)
+        if self._unfinished >= self._backlog:
+            await self._until(self._backlog * 3 // 4)
+
+    async def put_all(self, fn: Callable[[I], Any], items: Iterable[I] | AsyncIterable[I]) -> None:
+        """Add the call fn(item) for every item."""
+        if isinstance(items, AsyncIterable):
+            async for item in items:
+                await self.put(item, fn, item)
+        else:
+            for item in items:
+                await self.put(item, fn, item)
+
+    async def join(self) -> None:
+        """Wait until all calls put in so far are delivered."""
+        await self._until(0)
+
+    async def _until(self, count: int) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self._unfinished > count and self._error is None:
+            self._wanted = count
+            self._changed = trio.Event()
+            # The last results of a batch may lie there without a wake-up.
+            with trio.move_on_after(0.05):
+                await self._changed.wait()
+            self._engine.deliver()
+        self._wanted = -1
+        if self._error is not None:
+            raise self._error
+
+    def _deliver(self, item: Any, job: _Job) -> None:
+        self._unfinished -= 1
+        error = job.error
+        try:
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            if self._error is None and not self._closed:
+                self._on_result(item, job.value, error)
+        except BaseException as failure:
+            self._error = self._error or failure
+        if self._unfinished <= self._wanted or self._error is not None:
+            self._changed.set()
+
+
+def _nobody(*_: object) -> None:
+    """Stand in where nothing is left to call."""
+
+
+@asynccontextmanager
+async def open_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a nursery that raises the first failure itself, not a group around it."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise _first_failure(group) from None
+
+
+def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception that is not only the cancellation which another one caused."""
+    _, failures = group.split(trio.Cancelled)
+    found: BaseException = failures if failures is not None else group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

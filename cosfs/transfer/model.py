@@ -1,0 +1,35 @@
+"""What a transfer says about itself when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cosfs.client.model import PutResult
+
+__all__ = ["TransferResult", "upload_result"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """One object that was moved whole.
+
+    verified says how its bytes were compared with what COS holds: `crc64`, `md5` (of a part-less
+    ETag) or `size` when COS gave neither. attempts counts tries of the whole object.
+    """
+
+    size: int
+    etag: str = ""
+    crc64: int | None = None
+    version_id: str = ""
+    verified: str = "crc64"
+    attempts: int = 1
+    last_modified: float = 0.0  # of the object in COS, Unix seconds
+
+
+def upload_result(size: int, result: PutResult, crc64: int | None, attempt: int) -> TransferResult:
+    """Describe an upload whose Content-MD5 COS has checked, and its CRC unless COS gave none."""
+    verified = "md5" if result.crc64 is None else "crc64"
+    known = crc64 if result.crc64 is None else result.crc64
+    return TransferResult(
+        size, result.etag, known, result.version_id, verified, attempt, result.last_modified
+    )

@@ -1,0 +1,279 @@
+"""One open multipart upload: parts sent or copied in any order, then completed or aborted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import trio
+
+from cosfs.client.body import Body, FileBody, digest
+from cosfs.client.model import Headers, Part, PutResult, Upload
+from cosfs.errors import COSError, IntegrityError, ServiceError
+from cosfs.transfer.engine import LARGE, Engine, Flow
+from cosfs.transfer.parts import combine_crc64
+from cosfs.transfer.scheduler import Queue
+from cosfs.transfer.work import Meter, Progress, SharedFile, metered, pause
+
+__all__ = ["MultipartUpload", "damaged_on_the_way"]
+
+log = logging.getLogger(__name__)
+
+# How long aborting may hold up whoever was cancelled.
+_ABORT_TIME = 5.0
+
+Piece = tuple[int, int, int]  # part number, start, stop
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def damaged_on_the_way(error: COSError) -> bool:
+    """Whether COS got other bytes than those whose checksum we sent, or we think so."""
+    return isinstance(error, IntegrityError) or (
+        isinstance(error, ServiceError) and error.code in ("BadDigest", "InvalidDigest")
+    )
+
+
+class MultipartUpload:
+    """Parts sent so far and the upload they belong to.
+
+    As an async context manager it is aborted unless it was completed. Each upload is one share
+    of the engine's slots, whoever calls `send`.
+    """
+
+    def __init__(self, engine: Engine, upload: Upload, *, forbid_overwrite: bool = False) -> None:
+        self.upload = upload
+        self.parts: dict[int, Part] = {}
+        self.forbid_overwrite = forbid_overwrite
+        self.completed = False
+        self._engine = engine
+        self._queue: Queue[Any] = Queue(LARGE)
+        # Calls in worker threads, abandoned ones too; only touched by atomic operations.
+        self._working: set[object] = set()
+
+    @classmethod
+    async def create(
+        cls,
+        engine: Engine,
+        bucket: str,
+        key: str,
+        headers: Headers | None = None,
+        forbid_overwrite: bool = False,
+    ) -> MultipartUpload:
+        """Open an upload; cancelled meanwhile, the upload COS may have opened is aborted."""
+        create = partial(
+            engine.client.create_upload,
+            bucket,
+            key,
+            headers=headers or Headers(),
+            forbid_overwrite=forbid_overwrite,
+        )
+        upload = await engine.run(create, discard=engine.client.abort_upload)
+        return cls(engine, upload, forbid_overwrite=forbid_overwrite)
+
+    async def __aenter__(self) -> MultipartUpload:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.completed:
+            await self.abort()
+
+    async def send(self, number: int, body: Body, progress: Progress | None = None) -> Part:
+        """Send one part; its checksums are computed in the worker and compared.
+
+        number counts from 1; a part sent earlier under it is replaced. A FileBody's descriptor
+        may be closed as soon as this returns or is cancelled; memory must stay unchanged until
+        then. Nothing of a cancelled part counts.
+        """
+        part = await self._engine.run(
+            self._tracked(_send_part),
+            self._engine,
+            self.upload,
+            number,
+            _own(body),
+            progress,
+            queue=self._queue,
+        )
+        self.parts[number] = part
+        return part
+
+    async def copy(
+        self,
+        number: int,
+        source_bucket: str,
+        source_key: str,
+        start: int,
+        stop: int,
+        *,
+        if_match: str = "",
+        source_version_id: str = "",
+    ) -> Part:
+        """Let the server copy bytes [start, stop) of another object into one part."""
+        copy = self.copier(source_bucket, source_key, if_match=if_match, version_id=source_version_id)
+        part = await self._engine.run(copy, (number, start, stop), queue=self._queue)
+        self.parts[number] = part
+        return part
+
+    def copier(
+        self, source_bucket: str, source_key: str, *, if_match: str = "", version_id: str = ""
+    ) -> Callable[[Piece], Part]:
+        """Return the blocking call that copies one (number, start, stop)."""
+
+        def copy(piece: Piece) -> Part:
+            number, start, stop = piece
+            return self._engine.client.upload_part_copy(
+                self.upload,
+                number,
+                source_bucket,
+                source_key,
+                start,
+                stop,
+                if_match=if_match,
+                source_version_id=version_id,
+            )
+
+        return self._tracked(copy)
+
+    async def send_all(
+        self,
+        send: Callable[[Piece], Part],
+        pieces: Iterable[Piece] | AsyncIterable[Piece],
+        on_part: Callable[[Part], None] | None = None,
+    ) -> None:
+        """Call send((number, start, stop)) for many parts at once; the first failure ends it."""
+
+        def keep(piece: Piece, part: Part | None, error: Exception | None) -> None:
+            if error is not None:
+                raise error
+            assert part is not None
+            self.parts[part.number] = part
+            if on_part is not None:
+                on_part(part)
+
+        async with Flow(self._engine, LARGE, keep, 2 * self._engine.limit, queue=self._queue) as flow:
+            await flow.put_all(send, pieces)
+
+    def sender(self, file: SharedFile, progress: Progress | None) -> Callable[[Piece], Part]:
+        """Return the blocking call that sends one (number, start, stop) of a file."""
+
+        def send(piece: Piece) -> Part:
+            number, start, stop = piece
+            return _send_part(self._engine, self.upload, number, (file, start, stop - start), progress)
+
+        return self._tracked(send)
+
+    def _tracked(self, call: Callable[P, T]) -> Callable[P, T]:
+        def tracked(*args: P.args, **kwargs: P.kwargs) -> T:
+            mark = object()
+            self._working.add(mark)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._working.discard(mark)
+
+        return tracked
+
+    async def complete(self) -> PutResult:
+        """Make the object of the parts; compare its checksum with that of the parts, if all are known.
+
+        Raises IntegrityError if it differs: the object is there, and is not what was sent.
+        """
+        parts = [self.parts[number] for number in sorted(self.parts)]
+        complete = partial(
+            self._engine.client.complete_upload,
+            self.upload,
+            parts,
+            forbid_overwrite=self.forbid_overwrite,
+        )
+        result = await self._engine.run(complete)
+        self.completed = True
+        expected = self.crc64()
+        if expected is not None and result.crc64 is not None and expected != result.crc64:
+            raise IntegrityError(
+                f"cos://{self.upload.bucket}/{self.upload.key}: the checksum of the completed upload "
+                f"is {result.crc64}, that of its parts {expected}"
+            )
+        return result
+
+    def crc64(self) -> int | None:
+        """Return the checksum of all parts together; None if that of one is not known."""
+        pieces = []
+        for number in sorted(self.parts):
+            part = self.parts[number]
+            if part.crc64 is None:
+                return None
+            pieces.append((part.crc64, part.size))
+        return combine_crc64(pieces)
+
+    async def abort(self) -> None:
+        """Give the upload up; never raises, is not cancelled, takes a few seconds at most."""
+        if self.completed:
+            return
+        self._engine.abandon(self._queue)
+        with trio.move_on_after(_ABORT_TIME, shield=True) as scope:
+            # A part that arrives after the abort would be kept, and billed: wait for those under
+            # way, which end at their next piece, and look once more if one did not.
+            quiet = await self._quiet(_ABORT_TIME / 10)
+            await self._abort_once()
+            if not quiet and await self._quiet(_ABORT_TIME / 2):
+                await self._abort_once()
+        if scope.cancelled_caught:
+            log.warning("gave up aborting the upload of %r after %.0f s", self.upload.key, _ABORT_TIME)
+
+    async def _quiet(self, seconds: float) -> bool:
+        """Wait until no thread works for this upload; return whether it came to that in time."""
+        with trio.move_on_after(seconds):
+            while self._working:  # noqa: ASYNC110 - changed by threads, rare and short
+                await trio.sleep(0.01)
+        return not self._working
+
+    async def _abort_once(self) -> None:
+        try:
+            await self._engine.run(self._engine.client.abort_upload, self.upload)
+        except COSError as error:
+            log.warning("could not abort the upload of %r: %s", self.upload.key, error)
+
+
+def _own(body: Body) -> Body | tuple[SharedFile, int, int]:
+    """Give a worker a descriptor of its own: the caller's may be closed when it is cancelled."""
+    if isinstance(body, FileBody):
+        return SharedFile(os.dup(body.fileno())), body.offset, body.length
+    return body
+
+
+def _send_part(
+    engine: Engine,
+    upload: Upload,
+    number: int,
+    body: Body | tuple[SharedFile, int, int],
+    progress: Progress | None,
+) -> Part:
+    """Send one part in a worker thread; damaged on its way it is sent once more."""
+    if isinstance(body, tuple):
+        file, offset, length = body
+        with file as fd:
+            return _send_part(engine, upload, number, FileBody(fd, offset, length), progress)
+    meter = Meter(engine, progress)
+    for attempt in (1, 2):
+        sums = digest(body)
+        try:
+            part = engine.client.upload_part(
+                upload, number, metered(body, meter), content_md5=sums.md5, crc64=sums.crc64
+            )
+        except COSError as error:
+            meter.rewind()
+            if attempt == 2 or not damaged_on_the_way(error):
+                meter.flush()
+                raise
+            log.warning("part %d of %r is sent again: %s", number, upload.key, error)
+            pause(0.1)
+        else:
+            meter.settle(sums.length)
+            return Part(number, part.etag, sums.length, sums.crc64)
+    raise AssertionError("unreachable")

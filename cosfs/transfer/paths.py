@@ -1,0 +1,254 @@
+"""Keys to local paths that cannot leave the directory they are meant for.
+
+A bucket can hold keys that no path can have (`a//b`, `../x`, names of 300 bytes) or that several
+keys share. They are refused with a reason, never bent into something else. And the directories on
+the way are opened one by one without following symlinks, so that nothing planted below the
+destination can send a write elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import unquote_to_bytes
+
+from cosfs.errors import TransferError
+from cosfs.transfer.work import SharedFile
+
+__all__ = [
+    "Collisions",
+    "DestinationRoot",
+    "LocalTarget",
+    "decode_key",
+    "encode_key",
+    "encode_name",
+    "is_marker",
+    "key_problem",
+    "plain_target",
+    "split_key",
+]
+
+MAX_NAME = 255  # bytes of one path component on every Linux filesystem that matters
+_ESCAPE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+
+
+def is_marker(key: str) -> bool:
+    """Whether a key (relative to a prefix) stands for a directory."""
+    return key.endswith("/")
+
+
+def split_key(relative: str) -> tuple[str, ...]:
+    """Return the path components of a key below the prefix; a marker's slash at the end is dropped."""
+    return tuple(relative.removesuffix("/").split("/"))
+
+
+def key_problem(relative: str) -> str:
+    """Return why no local path can stand for a key (relative to its prefix); empty if one can."""
+    if not relative:
+        return "the name is empty"
+    for component in split_key(relative):
+        problem = _component_problem(component)
+        if problem:
+            return problem
+    return ""
+
+
+def _component_problem(component: str) -> str:
+    if not component:
+        return "it has an empty path component (// or a leading /)"
+    if component in (".", ".."):
+        return f"it has the path component {component!r}"
+    if "\0" in component:
+        return "it holds a NUL character"
+    if len(component.encode("utf-8", "surrogatepass")) > MAX_NAME:
+        return f"a path component is longer than {MAX_NAME} bytes"
+    try:
+        component.encode()
+    except UnicodeEncodeError:
+        return "it is not valid Unicode"
+    return ""
+
+
+def encode_key(relative: str) -> str:
+    """Return a key with what no path can hold percent-encoded; decode_key turns it back.
+
+    `..` becomes `%2E%2E`, a slash that parts nothing `%2F`, NUL `%00`, and a percent sign that
+    would look like one of these `%25`. Components that are too long stay too long.
+    """
+    components = relative.split("/")
+    marker = not components[-1] and len(components) > 1
+    if marker:
+        components.pop()
+    encoded: list[str] = []
+    slashes = ""
+    for component in components:
+        if component:
+            encoded.append(slashes + _encode_component(component))
+            slashes = ""
+        else:
+            slashes += "%2F"
+    if slashes:
+        # It ended in empty components: the last slash is one of the encoded.
+        return "/".join([*encoded, slashes])
+    return "/".join(encoded) + ("/" if marker else "")
+
+
+def _encode_component(component: str) -> str:
+    if component in (".", ".."):
+        return component.replace(".", "%2E")
+    return _ESCAPE.sub("%25", component).replace("\0", "%00")
+
+
+def encode_name(name: bytes) -> str:
+    """Return a local name that is not UTF-8 as text, the odd bytes percent-encoded."""
+    return "".join(f"%{ord(c) - 0xDC00:02X}" if "\udc80" <= c <= "\udcff" else c for c in os.fsdecode(name))
+
+
+def decode_key(relative: str) -> str:
+    """Turn encode_key's percent-encoding back; what does not decode to UTF-8 is left as it is."""
+    try:
+        return unquote_to_bytes(relative).decode()
+    except UnicodeDecodeError:
+        return relative
+
+
+class Collisions:
+    """Finds keys of a sorted stream that need a directory where another key needs a file.
+
+    `file` and `file/child` can both be keys. Keys come in UTF-8 byte order, `file.txt` between
+    those two, so the keys that the current one begins with are remembered: no more than it is long.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[str] = []
+
+    def add(self, key: str) -> str:
+        """Note the next key; return the earlier one that is in its way, or empty text."""
+        while self._files and not key.startswith(self._files[-1]):
+            self._files.pop()
+        for file in self._files:
+            if key.startswith(file + "/"):
+                return file
+        if not is_marker(key):
+            self._files.append(key)
+        return ""
+
+
+# Enough to create files in a directory, even in one that may not be listed.
+_AT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class DestinationRoot:
+    """The directory a recursive download writes below. Its methods can be called from any thread.
+
+    The root itself may be reached through symlinks, the user named it; nothing below it is.
+    """
+
+    def __init__(self, path: Path | str, *, create: bool = True) -> None:
+        self.path = os.fspath(path)
+        if create:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+        self._root = SharedFile(os.open(self.path or ".", _AT))
+
+    def close(self) -> None:
+        """Close the root once the threads that use it are done."""
+        self._root.close()
+
+    def __enter__(self) -> DestinationRoot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def target(self, relative: str) -> LocalTarget:
+        """Return where the key with this name below the prefix goes.
+
+        Raises TransferError, with the reason, for a name that no path can have.
+        """
+        problem = key_problem(relative)
+        if problem:
+            raise TransferError(f"{relative!r} cannot be a path here: {problem}")
+        components = split_key(relative)
+        return LocalTarget("/".join((self.path.rstrip("/"), *components)), self, components)
+
+    def make_directory(self, relative: str) -> None:
+        """Create the directory that a marker stands for, and those above it."""
+        os.close(self.open_directory(self.target(relative).components))
+
+    def open_directory(self, components: Sequence[str]) -> int:
+        """Open a directory below the root, creating what is missing; the descriptor is the caller's."""
+        with self._root as root:
+            fd = os.dup(root)
+        for depth, component in enumerate(components):
+            try:
+                below = _enter(fd, component)
+            except OSError as error:
+                explained = self._error(error, fd, components[: depth + 1])
+                os.close(fd)
+                raise explained from None
+            os.close(fd)
+            fd = below
+        return fd
+
+    def _error(self, error: OSError, parent: int, components: Sequence[str]) -> Exception:
+        path = "/".join((self.path.rstrip("/"), *components))
+        try:
+            mode = os.stat(components[-1], dir_fd=parent, follow_symlinks=False).st_mode
+        except OSError:
+            mode = 0
+        if stat.S_ISLNK(mode):
+            return TransferError(
+                f"{path}: is a symbolic link, and a download does not follow those",
+                hint="Replace it by a directory, or make what it points to the destination.",
+            )
+        return OSError(error.errno, error.strerror, path)
+
+
+def _enter(parent: int, name: str) -> int:
+    """Open directory name in parent, created if it is missing."""
+    try:
+        return os.open(name, _AT | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        # Another thread was faster.
+        pass
+    return os.open(name, _AT | os.O_NOFOLLOW, dir_fd=parent)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """One file to be written; path is for people, and for opening when there is no root."""
+
+    path: str
+    root: DestinationRoot | None = None
+    components: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.components[-1] if self.components else Path(self.path).name
+
+    def open_parent(self) -> int:
+        """Open the directory the file goes to, creating what is missing."""
+        if self.root is not None:
+            return self.root.open_directory(self.components[:-1])
+        parent = os.path.dirname(self.path) or "."  # noqa: PTH120 - keeps `a/..` and a trailing slash
+        try:
+            return os.open(parent, _AT)
+        except FileNotFoundError:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+            return os.open(parent, _AT)
+
+
+def plain_target(path: Path | str) -> LocalTarget:
+    """Return the target for a path that the user named."""
+    return LocalTarget(os.fspath(path))

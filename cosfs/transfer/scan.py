@@ -1,0 +1,378 @@
+"""A prefix of a bucket, or a local tree, as one sorted stream with little memory.
+
+Both come in UTF-8 byte order of the path below their root, so that two of them can be merged:
+`a-b` before `a/c`, because directories sort as if their names ended in a slash.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import trio
+
+from cosfs.client.model import ListPage, ObjectInfo
+from cosfs.transfer.engine import Engine, Pending
+from cosfs.transfer.paths import decode_key, encode_name
+
+__all__ = ["LocalEntry", "LocalWalk", "ObjectListing", "Prefix", "list_objects", "walk"]
+
+# Sorts after every character a key can go on with, so as a marker it skips what begins with a prefix.
+_LAST = "\U0010ffff"
+
+
+# --- remote ---
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A common prefix of a listing with a delimiter: what is shown as a directory."""
+
+    key: str
+
+
+class ObjectListing:
+    """The objects below a prefix, the next page fetched while this one is looked at.
+
+    An async iterator and context manager. Left early it drops the page under way.
+    """
+
+    def __init__(
+        self, engine: Engine, bucket: str, prefix: str, *, delimiter: str = "", start_after: str = ""
+    ) -> None:
+        self._engine = engine
+        self._bucket = bucket
+        self._prefix = prefix
+        self._delimiter = delimiter
+        self._items: deque[ObjectInfo | Prefix] = deque()
+        self._pending: Pending[ListPage] | None = self._fetch(start_after)
+
+    def _fetch(self, marker: str) -> Pending[ListPage]:
+        request = partial(
+            self._engine.client.list_objects,
+            self._bucket,
+            prefix=self._prefix,
+            delimiter=self._delimiter,
+            marker=marker,
+        )
+        return self._engine.start(request)
+
+    async def __aenter__(self) -> ObjectListing:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what is left."""
+        if self._pending is not None:
+            self._pending.cancel()
+            self._pending = None
+        self._items.clear()
+
+    def __aiter__(self) -> ObjectListing:
+        return self
+
+    async def __anext__(self) -> ObjectInfo | Prefix:
+        while not self._items:
+            await self._next_page()
+        return self._items.popleft()
+
+    async def _next_page(self) -> None:
+        if self._pending is None:
+            raise StopAsyncIteration
+        page = await self._pending.wait()
+        self._pending = self._fetch(page.next_marker) if page.next_marker else None
+        if not page.prefixes:
+            self._items.extend(page.objects)
+            return
+        items: list[ObjectInfo | Prefix] = [*page.objects, *(Prefix(name) for name in page.prefixes)]
+        items.sort(key=lambda item: item.key.encode())
+        self._items.extend(items)
+
+    def skip(self, prefix: str) -> None:
+        """Go on after everything that begins with prefix, without listing it.
+
+        To be called when the item just returned begins with it.
+        """
+        while self._items and self._items[0].key.startswith(prefix):
+            self._items.popleft()
+        if not self._items and self._pending is not None:
+            self._pending.cancel()
+            self._pending = self._fetch(prefix + _LAST)
+
+
+def list_objects(
+    engine: Engine, bucket: str, prefix: str = "", *, delimiter: str = "", start_after: str = ""
+) -> ObjectListing:
+    """Iterate over all objects whose keys begin with prefix, in UTF-8 byte order of their keys.
+
+    With a delimiter, what lies behind it comes as one Prefix. The first page is asked for at once.
+    """
+    return ObjectListing(engine, bucket, prefix, delimiter=delimiter, start_after=start_after)
+
+
+# --- local ---
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEntry:
+    """One local file, or directory (relative ends in a slash), or symlink that is kept as one."""
+
+    path: str  # to open it
+    relative: str  # below the root, as the key is spelled
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+    mode: int
+    link_target: str = ""  # only for a symlink that is kept as one
+
+    @property
+    def is_directory(self) -> bool:
+        return self.relative.endswith("/")
+
+
+Keep = Callable[[str], bool]
+Warn = Callable[[str, str], None]  # path, reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    symlinks: str
+    directories: bool
+    one_filesystem: bool
+    encoded_names: bool
+    keep: Keep
+
+
+class _Level:
+    """One directory of the walk: what is left of it, last first."""
+
+    __slots__ = ("entries", "identity", "path", "relative")
+
+    def __init__(self, path: str, relative: str, identity: tuple[int, int]) -> None:
+        self.path = path if path.endswith("/") else path + "/"
+        self.relative = relative
+        self.identity = identity
+        # sort key, name on disk, whether it is a directory
+        self.entries: list[tuple[bytes, str, bool]] = []
+
+
+class _Tree:
+    """The blocking walk: iterate over it in one thread at a time."""
+
+    def __init__(self, root: str, rules: _Rules, warn: Warn) -> None:
+        self._rules = rules
+        self._warn = warn
+        self._follow = rules.symlinks == "follow"
+        info = Path(root).stat()
+        self._device = info.st_dev
+        top = _Level(root, "", (info.st_dev, info.st_ino))
+        self._read(top)
+        self._levels = [top]
+
+    def __iter__(self) -> Iterator[LocalEntry]:
+        while self._levels:
+            level = self._levels[-1]
+            if not level.entries:
+                self._levels.pop()
+                continue
+            sort_key, name, is_directory = level.entries.pop()
+            path, relative = level.path + name, level.relative + sort_key.decode()
+            entry = self._enter(path, relative) if is_directory else self._look_at(path, relative)
+            if entry is not None:
+                yield entry
+
+    def _read(self, level: _Level) -> None:
+        """Read the names of a directory and sort them as keys sort."""
+        with os.scandir(level.path) as found:
+            for item in found:
+                spelled = self._spell(item.name, level.path)
+                if spelled is None:
+                    continue
+                is_directory = self._is_directory(item, level.relative + spelled)
+                name = spelled + "/" if is_directory else spelled
+                if self._rules.keep(level.relative + name):
+                    level.entries.append((name.encode(), item.name, is_directory))
+        level.entries.sort(reverse=True)
+
+    def _is_directory(self, item: os.DirEntry[str], relative: str) -> bool:
+        if not item.is_symlink():
+            return item.is_dir()
+        # What is excluded is not even looked at: no warning about where it points.
+        if not self._follow or not self._rules.keep(relative):
+            return False
+        try:
+            return item.is_dir()
+        except OSError:
+            # A link to itself; told when its turn comes.
+            return False
+
+    def _spell(self, name: str, directory: str) -> str | None:
+        """Return a name as it is spelled in a key; None if it cannot be."""
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            if self._rules.encoded_names:
+                return encode_name(os.fsencode(name))
+            self._warn(directory + name, "its name is not UTF-8")
+            return None
+        return decode_key(name) if self._rules.encoded_names else name
+
+    def _enter(self, path: str, relative: str) -> LocalEntry | None:
+        """Go down into a directory; return its own entry if those are wanted."""
+        try:
+            info = Path(path).stat()
+            identity = info.st_dev, info.st_ino
+            if any(level.identity == identity for level in self._levels):
+                self._warn(path, "is a symbolic link to a directory it lies in")
+                return None
+            if self._rules.one_filesystem and info.st_dev != self._device:
+                return None
+            level = _Level(path, relative, identity)
+            self._read(level)
+        except OSError as error:
+            self._warn(path, _reason(error))
+            return None
+        self._levels.append(level)
+        return _entry(path, relative, info) if self._rules.directories else None
+
+    def _look_at(self, path: str, relative: str) -> LocalEntry | None:
+        try:
+            info = os.stat(path, follow_symlinks=self._follow)  # noqa: PTH116 - a Path a file is too slow
+        except FileNotFoundError:
+            dangling = os.path.islink(path)  # noqa: PTH114
+            self._warn(path, "points to nothing" if dangling else "has vanished")
+            return None
+        except OSError as error:
+            self._warn(path, _reason(error))
+            return None
+        if stat.S_ISLNK(info.st_mode):
+            return self._link(path, relative, info)
+        if not stat.S_ISREG(info.st_mode):
+            self._warn(path, f"is {_KINDS.get(stat.S_IFMT(info.st_mode), 'not a regular file')}")
+            return None
+        if not os.access(path, os.R_OK, effective_ids=True):
+            self._warn(path, "cannot be read: permission denied")
+            return None
+        return _entry(path, relative, info)
+
+    def _link(self, path: str, relative: str, info: os.stat_result) -> LocalEntry | None:
+        if self._rules.symlinks != "keep":
+            return None
+        try:
+            return _entry(path, relative, info, os.readlink(path))  # noqa: PTH115
+        except OSError as error:
+            self._warn(path, _reason(error))
+            return None
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory now",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _entry(path: str, relative: str, info: os.stat_result, link_target: str = "") -> LocalEntry:
+    return LocalEntry(
+        path,
+        relative,
+        info.st_size,
+        info.st_mtime_ns,
+        info.st_ctime_ns,
+        info.st_ino,
+        info.st_dev,
+        info.st_mode,
+        link_target,
+    )
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _keep_all(_: str) -> bool:
+    return True
+
+
+class LocalWalk:
+    """The entries of a local tree; an async iterator that reads in a thread, many at a time."""
+
+    _BATCH = 1000
+    _BATCH_TIME = 0.05
+
+    def __init__(self, root: str, rules: _Rules, on_warning: Warn | None) -> None:
+        self._root = root
+        self._rules = rules
+        self._on_warning = on_warning
+        self._entries: deque[LocalEntry] = deque()
+        self._warnings: list[tuple[str, str]] = []
+        self._tree: Iterator[LocalEntry] | None = None
+        self._done = False
+
+    def __aiter__(self) -> LocalWalk:
+        return self
+
+    async def __anext__(self) -> LocalEntry:
+        while not self._entries:
+            if self._done:
+                raise StopAsyncIteration
+            # Left alone when cancelled: a dead network disk must not hold us.
+            await trio.to_thread.run_sync(self._read_some, abandon_on_cancel=True)
+            self._tell()
+        return self._entries.popleft()
+
+    def _tell(self) -> None:
+        warnings, self._warnings = self._warnings, []
+        if self._on_warning is not None:
+            for path, reason in warnings:
+                self._on_warning(path, reason)
+
+    def _read_some(self) -> None:
+        if self._tree is None:
+            self._tree = iter(_Tree(self._root, self._rules, self._note))
+        end = time.monotonic() + self._BATCH_TIME
+        for entry in self._tree:
+            self._entries.append(entry)
+            if len(self._entries) >= self._BATCH or time.monotonic() >= end:
+                return
+        self._done = True
+
+    def _note(self, path: str, reason: str) -> None:
+        self._warnings.append((path, reason))
+
+
+def walk(
+    root: Path | str,
+    *,
+    on_warning: Warn | None = None,
+    keep: Keep | None = None,
+    symlinks: str = "follow",
+    directories: bool = False,
+    one_filesystem: bool = False,
+    encoded_names: bool = False,
+) -> LocalWalk:
+    """Iterate over the files below a directory, in the order their keys have in a bucket.
+
+    on_warning(path, reason) hears, in the trio thread, of what is left out: dangling links, cycles,
+    special and unreadable files, names that are not UTF-8. keep(relative) says what is wanted; what
+    it does not want is never looked at, a directory (`sub/`) not even read. symlinks: `follow`, `skip`
+    (say nothing) or `keep` (as entries with a link_target). directories adds an entry for each directory.
+    encoded_names reads names as paths.encode_key writes them. Raises OSError if root cannot be read.
+    """
+    rules = _Rules(symlinks, directories, one_filesystem, encoded_names, keep or _keep_all)
+    return LocalWalk(os.fspath(root), rules, on_warning)

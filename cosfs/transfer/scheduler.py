@@ -1,0 +1,133 @@
+"""Which job runs next: slots shared evenly between kinds, then between the queues of a kind. Pure.
+
+No threads and no trio here; the engine calls everything with its lock held.
+
+A kind is what the jobs are for (`request` for single calls that somebody waits for, `small` for
+whole small files, `large` for parts). A queue is one file's parts, or one stream of jobs. The next
+job comes from the kind with the fewest running jobs and in it from the queue with the fewest, so a
+big file uses every slot while it is alone and gives half of them up when small files come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["REQUEST", "Queue", "Scheduler"]
+
+REQUEST = "request"
+
+
+class Schedulable(Protocol):
+    abandoned: bool
+
+
+J = TypeVar("J", bound=Schedulable)
+
+
+class Queue(Generic[J]):
+    """Jobs that are run in order, as one share of its kind."""
+
+    __slots__ = ("active", "kind", "waiting")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.waiting: deque[J] = deque()
+        self.active: set[J] = set()
+
+
+class _Lane(Generic[J]):
+    __slots__ = ("kind", "ready", "running")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.running = 0
+        self.ready: deque[Queue[J]] = deque()
+
+
+class Scheduler(Generic[J]):
+    """All waiting and running jobs; at most limit of them run at once.
+
+    One slot in eight is kept for kind `request`: a lookup never waits for a part to end. bulk_limit
+    is a further limit on all other kinds.
+    """
+
+    def __init__(self, limit: int, bulk_limit: int | None = None) -> None:
+        self.limit = limit
+        reserve = max(1, limit // 8) if limit >= 4 else 0
+        self.bulk_limit = min(limit - reserve, limit if bulk_limit is None else bulk_limit)
+        self.running = 0
+        self._lanes: dict[str, _Lane[J]] = {}
+
+    def _lane(self, kind: str) -> _Lane[J]:
+        lane = self._lanes.get(kind)
+        if lane is None:
+            lane = self._lanes[kind] = _Lane(kind)
+        return lane
+
+    def add(self, queue: Queue[J], job: J) -> None:
+        """Put a job at the end of its queue."""
+        if not queue.waiting:
+            self._lane(queue.kind).ready.append(queue)
+        queue.waiting.append(job)
+
+    def take(self) -> J | None:
+        """Start the next job, if one waits and a slot is free for it."""
+        while (lane := self._choose_lane()) is not None:
+            queue = self._choose_queue(lane)
+            job = queue.waiting.popleft()
+            lane.ready.remove(queue)
+            if queue.waiting:
+                # To the end: of queues with equal shares each has its turn.
+                lane.ready.append(queue)
+            if job.abandoned:
+                continue
+            queue.active.add(job)
+            lane.running += 1
+            self.running += 1
+            return job
+        return None
+
+    def _choose_lane(self) -> _Lane[J] | None:
+        if self.running >= self.limit:
+            return None
+        requests = self._lanes.get(REQUEST)
+        bulk = self.running - (requests.running if requests else 0)
+        bulk_allowed = bulk < self.bulk_limit
+        best: _Lane[J] | None = None
+        for lane in self._lanes.values():
+            if not lane.ready or (lane is not requests and not bulk_allowed):
+                continue
+            if best is None or lane.running < best.running:
+                best = lane
+        return best
+
+    @staticmethod
+    def _choose_queue(lane: _Lane[J]) -> Queue[J]:
+        best = lane.ready[0]
+        for queue in lane.ready:
+            if len(queue.active) < len(best.active):
+                best = queue
+        return best
+
+    def finish(self, queue: Queue[J], job: J) -> None:
+        """Free the slot of a job that ended, or that nobody waits for any more."""
+        if job in queue.active:
+            queue.active.discard(job)
+            self._lanes[queue.kind].running -= 1
+            self.running -= 1
+
+    def clear(self, queue: Queue[J]) -> tuple[list[J], list[J]]:
+        """Drop what waits in a queue and free the slots of what runs; return both."""
+        waiting, active = [*queue.waiting], [*queue.active]
+        if waiting:
+            queue.waiting.clear()
+            self._lanes[queue.kind].ready.remove(queue)
+        for job in active:
+            self.finish(queue, job)
+        return waiting, active
+
+    def startable(self) -> int:
+        """Return how many threads could find work now, at most."""
+        waiting = sum(len(queue.waiting) for lane in self._lanes.values() for queue in lane.ready)
+        return min(waiting, self.limit - self.running)

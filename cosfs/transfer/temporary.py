@@ -1,0 +1,120 @@
+"""The hidden file a download grows in until it is whole."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import threading
+from functools import cache
+from pathlib import Path
+
+from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.work import Abandoned, SharedFile
+
+__all__ = ["TemporaryFile"]
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class TemporaryFile:
+    """A file beside its target, under a name of its own, that replaces the target by one rename.
+
+    Can be discarded from any thread at any moment: its name is gone at once, the descriptor
+    when the last writer is done, and a rename that comes later fails with Abandoned.
+    """
+
+    def __init__(self, target: LocalTarget) -> None:
+        self._target = target
+        self._lock = threading.Lock()
+        self._directory = target.open_parent()
+        try:
+            self.name, fd = self._create()
+        except BaseException:
+            os.close(self._directory)
+            raise
+        self.file = SharedFile(fd)
+        self._live = True
+
+    def _create(self) -> tuple[str, int]:
+        while True:
+            # Independent of the target's name, which may already be as long as a name can be.
+            name = f".cos-{secrets.token_hex(4)}.tmp"
+            try:
+                return name, os.open(name, _CREATE, 0o600, dir_fd=self._directory)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                path = str(Path(self._target.path).parent)
+                raise OSError(error.errno, error.strerror, path) from None
+
+    def allocate(self, size: int) -> None:
+        """Take size bytes on disk now, so that a full disk is noticed before the download."""
+        with self.file as fd:
+            _allocate(fd, size)
+
+    def commit(self, *, mtime: float = 0.0, sync: bool = False) -> None:
+        """Make it the target: mode from the umask, mtime (Unix seconds) if given, rename."""
+        with self.file as fd:
+            os.fchmod(fd, 0o666 & ~_umask())
+            if mtime:
+                mtime_ns = round(mtime * 1_000_000_000)
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+            if sync:
+                os.fsync(fd)
+        with self._lock:
+            if not self._live:
+                raise Abandoned
+            self._rename()
+            self._end()
+
+    def _rename(self) -> None:
+        try:
+            os.rename(self.name, self._target.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._target.path) from None
+
+    def discard(self) -> None:
+        """Remove it unless it became the target; again is fine."""
+        with self._lock:
+            if self._live:
+                try:
+                    os.unlink(self.name, dir_fd=self._directory)
+                except FileNotFoundError:
+                    pass
+                self._end()
+
+    def _end(self) -> None:
+        self._live = False
+        os.close(self._directory)
+        self.file.close()
+
+
+@cache
+def _umask() -> int:
+    # There is no call that reads it without setting it for all threads.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
+@cache
+def _fallocate() -> ctypes._NamedFuncPointer | None:
+    try:
+        function = ctypes.CDLL(None, use_errno=True).fallocate
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return function
+
+
+def _allocate(fd: int, size: int) -> None:
+    # Not os.posix_fallocate: where the filesystem cannot do it, that writes every block.
+    function = _fallocate()
+    if function is not None and size and function(fd, 0, 0, size) != 0:
+        error = ctypes.get_errno()
+        if error in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise OSError(error, os.strerror(error))
+    os.ftruncate(fd, size)

@@ -1,0 +1,224 @@
+"""Local files to COS: one PUT, or parts many at once, verified either way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from cosfs.client.body import Body, FileBody, digest
+from cosfs.client.model import Headers
+from cosfs.errors import COSError, IntegrityError, TransferError, UsageError
+from cosfs.transfer import parts
+from cosfs.transfer.engine import SMALL, Engine
+from cosfs.transfer.model import TransferResult, upload_result
+from cosfs.transfer.multipart import MultipartUpload, damaged_on_the_way
+from cosfs.transfer.stream import upload_stream
+from cosfs.transfer.work import Meter, Progress, SharedFile, metered
+
+__all__ = [
+    "LargeFileError",
+    "LocalFile",
+    "MultipartUpload",
+    "is_small",
+    "send_file",
+    "upload_file",
+    "upload_stream",
+]
+
+log = logging.getLogger(__name__)
+
+# Up to this a file is read into memory once instead of twice (checksums, then sending).
+_IN_MEMORY = 1024 * 1024
+
+
+class _ChangedError(Exception):
+    """The file was written to while it was read."""
+
+
+class LargeFileError(Exception):
+    """The file is too large for one request; upload_file sends it in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """What is uploaded and where to; path is opened when its turn comes."""
+
+    path: str
+    bucket: str
+    key: str
+    headers: Headers = field(default_factory=Headers)
+    forbid_overwrite: bool = False
+
+
+def is_small(engine: Engine, size: int) -> bool:
+    """Whether a file goes in one request."""
+    return size < engine.settings.multipart_threshold and size <= parts.MAX_PART_SIZE
+
+
+async def upload_file(
+    engine: Engine,
+    path: Path | str,
+    bucket: str,
+    key: str,
+    *,
+    headers: Headers | None = None,
+    progress: Progress | None = None,
+    forbid_overwrite: bool = False,
+    part_size: int = 0,
+) -> TransferResult:
+    """Upload one regular file of any size; return once COS has it and the checksums agree.
+
+    part_size 0 takes the setting. Cancelled or failed, it leaves no open upload. A file that
+    changes while it is read is tried once more, then fails with TransferError.
+    """
+    file = LocalFile(os.fspath(path), bucket, key, headers or Headers(), forbid_overwrite)
+    try:
+        return await engine.run(send_file, engine, file, progress, kind=SMALL)
+    except LargeFileError:
+        pass
+    for attempt in (1, 2):
+        try:
+            return await _send_parts(engine, file, progress, part_size, attempt)
+        except (_ChangedError, IntegrityError) as error:
+            _again_or_raise(file, error, attempt)
+    raise AssertionError("unreachable")
+
+
+def _again_or_raise(file: LocalFile, error: Exception, attempt: int) -> None:
+    if attempt == 1:
+        log.info("%r is uploaded again: %s", file.path, error)
+    elif isinstance(error, _ChangedError):
+        raise TransferError(
+            f"{file.path}: changed while it was uploaded",
+            hint="Upload it again when nothing writes to it any more.",
+        ) from None
+    else:
+        raise error
+
+
+def _open(path: str) -> int:
+    """Open a regular file for reading; never wait for the other end of a pipe."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path}: is a directory", hint="Add --recursive to upload what is in it.")
+    raise UsageError(f"{path}: is not a regular file", hint="Use - to upload what another program writes.")
+
+
+def _check_unchanged(fd: int, before: os.stat_result) -> None:
+    after = os.fstat(fd)
+    if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise _ChangedError("it changed while it was read")
+
+
+# --- one request ---
+
+
+def send_file(engine: Engine, file: LocalFile, progress: Progress | None = None) -> TransferResult:
+    """Upload a small file in one request; blocking, for worker threads.
+
+    What upload_file does, for the many jobs of a recursive copy. Raises LargeFileError, before
+    any request, for a file that does not fit.
+    """
+    meter = Meter(engine, progress)
+    for attempt in (1, 2):
+        fd = _open(file.path)
+        try:
+            return _put(engine, file, fd, meter, attempt)
+        except (_ChangedError, IntegrityError) as error:
+            meter.rewind()
+            _again_or_raise(file, error, attempt)
+        finally:
+            os.close(fd)
+            meter.flush()
+    raise AssertionError("unreachable")
+
+
+def _put(engine: Engine, file: LocalFile, fd: int, meter: Meter, attempt: int) -> TransferResult:
+    before = os.fstat(fd)
+    if not is_small(engine, before.st_size):
+        raise LargeFileError
+    body = _read(fd, before.st_size)
+    try:
+        sums = digest(body)
+        _check_unchanged(fd, before)
+        result = engine.client.put_object(
+            file.bucket,
+            file.key,
+            metered(body, meter),
+            headers=file.headers,
+            content_md5=sums.md5,
+            crc64=sums.crc64,
+            forbid_overwrite=file.forbid_overwrite,
+        )
+    except COSError as error:
+        meter.rewind()
+        if not damaged_on_the_way(error):
+            raise
+        # Most likely it is the file that was not the same twice.
+        _check_unchanged(fd, before)
+        raise IntegrityError(f"cos://{file.bucket}/{file.key}: {error}") from error
+    if isinstance(body, FileBody):
+        _check_unchanged(fd, before)
+    meter.settle(sums.length)
+    return upload_result(sums.length, result, sums.crc64, attempt)
+
+
+def _read(fd: int, size: int) -> Body:
+    """Return the file's bytes, or a window of it when they are many."""
+    if size > _IN_MEMORY:
+        return FileBody(fd, 0, size)
+    # Up to its end, not its size: files of /proc say 0 and hold something.
+    data = os.read(fd, size + 1)
+    while len(data) <= _IN_MEMORY and (more := os.read(fd, _IN_MEMORY)):
+        data += more
+    if len(data) > _IN_MEMORY:
+        raise _ChangedError("it grew while it was read")
+    return data
+
+
+# --- many requests ---
+
+
+async def _send_parts(
+    engine: Engine, file: LocalFile, progress: Progress | None, configured: int, attempt: int
+) -> TransferResult:
+    fd = await trio.to_thread.run_sync(_open, file.path)
+    shared = SharedFile(fd)
+    sent = 0
+
+    def count(moved: int) -> None:
+        nonlocal sent
+        sent += moved
+        if progress is not None:
+            progress(moved)
+
+    try:
+        before = os.fstat(fd)
+        length = parts.part_size(before.st_size, configured or engine.settings.multipart_chunksize)
+        upload = await MultipartUpload.create(
+            engine, file.bucket, file.key, file.headers, file.forbid_overwrite
+        )
+        async with upload:
+            try:
+                await upload.send_all(upload.sender(shared, count), parts.part_ranges(before.st_size, length))
+            except IntegrityError:
+                _check_unchanged(fd, before)
+                raise
+            _check_unchanged(fd, before)
+            result = await upload.complete()
+        return upload_result(before.st_size, result, upload.crc64(), attempt)
+    except (_ChangedError, IntegrityError):
+        if progress is not None and sent:
+            progress(-sent)
+        raise
+    finally:
+        shared.close()

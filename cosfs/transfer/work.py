@@ -1,0 +1,202 @@
+"""What functions that run in the engine's worker threads use: noticing that nobody waits, pacing, progress.
+
+A cancelled call is abandoned: its caller goes on at once, the thread finds out at its next
+`checkpoint` or when its request ends. So whatever such a thread touches (a descriptor, a temporary
+file) must stay its own until it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from cosfs.client.body import Body, FileBody, body_length
+
+if TYPE_CHECKING:
+    from cosfs.transfer.engine import Engine
+
+__all__ = [
+    "CHUNK",
+    "Abandoned",
+    "Meter",
+    "MeteredFile",
+    "Progress",
+    "SharedFile",
+    "checkpoint",
+    "current",
+    "metered",
+    "on_abandon",
+    "pause",
+]
+
+# Bytes moved since the last call, always called in the trio thread; negative when a retry
+# begins again from an earlier place.
+Progress = Callable[[int], None]
+
+CHUNK = 256 * 1024
+
+
+class Abandoned(BaseException):
+    """Nobody waits for this call any more; raised in worker threads only.
+
+    Not an Exception, so that no handler on the way takes it for a failed request to repeat.
+    """
+
+
+class Current(threading.local):
+    """The call this thread is working on."""
+
+    abandoned: Callable[[], bool] | None = None
+    undo: Callable[[Callable[[], None]], None] | None = None
+
+
+current = Current()
+
+
+def checkpoint() -> None:
+    """Raise Abandoned when the caller has given up."""
+    if current.abandoned is not None and current.abandoned():
+        raise Abandoned
+
+
+def on_abandon(undo: Callable[[], None]) -> None:
+    """Have undo called at once, from the trio thread, when the caller gives up on this call.
+
+    The process may end before this thread notices; undo is what must not wait for it. It must
+    be quick, safe to call twice and beside the running call. Replaces the one given before.
+    """
+    if current.undo is not None:
+        current.undo(undo)
+
+
+def pause(seconds: float) -> None:
+    """Sleep in a worker thread; raise Abandoned when the caller gives up meanwhile."""
+    end = time.monotonic() + seconds
+    while (rest := end - time.monotonic()) > 0:
+        checkpoint()
+        time.sleep(min(rest, 0.1))
+
+
+class Meter:
+    """Counts the bytes one call moves: keeps to the bandwidth, tells the progress.
+
+    Used by one thread. Progress reaches the trio thread at most ten times a second.
+    """
+
+    __slots__ = ("_due", "_engine", "_pending", "_progress", "total")
+
+    _INTERVAL = 0.1
+
+    def __init__(self, engine: Engine, progress: Progress | None) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._pending = 0
+        self._due = time.monotonic() + self._INTERVAL
+        self.total = 0
+
+    def before(self, count: int) -> None:
+        """Wait until count bytes may be moved; raise Abandoned when nobody wants them any more."""
+        wait = self._engine.bandwidth.take(count)
+        if wait:
+            pause(wait)
+        else:
+            checkpoint()
+
+    def add(self, count: int) -> None:
+        """Note that count bytes were moved."""
+        self.total += count
+        if self._progress is None:
+            return
+        self._pending += count
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self._INTERVAL
+            self.flush(wake=True)
+
+    def rewind(self) -> None:
+        """Take back all that was noted: it is moved again from the start."""
+        if self.total:
+            self.add(-self.total)
+
+    def settle(self, count: int) -> None:
+        """Note that all count bytes are moved, counted piece by piece or not."""
+        self.add(count - self.total)
+        self.flush()
+
+    def flush(self, *, wake: bool = False) -> None:
+        """Send what is noted on its way; without wake it arrives together with the call's result."""
+        if self._pending and self._progress is not None:
+            self._engine.post(self._progress, self._pending, wake=wake)
+            self._pending = 0
+
+
+class MeteredFile(FileBody):
+    """A window of a file that counts its bytes while they are sent."""
+
+    __slots__ = ("_meter",)
+
+    def __init__(self, fd: int, offset: int, length: int, meter: Meter) -> None:
+        super().__init__(fd, offset, length)
+        self._meter = meter
+
+    def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
+        """Read the window from its start; reading it again takes the progress back."""
+        meter = self._meter
+        meter.rewind()
+        for chunk in super().chunks(size):
+            meter.before(len(chunk))
+            yield chunk
+            meter.add(len(chunk))
+
+
+def metered(body: Body, meter: Meter) -> Body:
+    """Return body so that sending it is counted; what is in memory counts as one piece."""
+    if isinstance(body, FileBody):
+        return MeteredFile(body.fileno(), body.offset, body.length, meter)
+    meter.before(body_length(body))
+    return body
+
+
+class SharedFile:
+    """A descriptor used by several threads, closed when it is closed here and the last one is done.
+
+    So no thread can touch a number that means another file by now.
+    """
+
+    __slots__ = ("_closing", "_fd", "_lock", "_users")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closing = False
+
+    def __enter__(self) -> int:
+        with self._lock:
+            if self._closing:
+                raise Abandoned
+            self._users += 1
+            return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            self._close_if_unused()
+
+    def close(self) -> None:
+        """Let nobody begin to use it; again is fine."""
+        with self._lock:
+            self._closing = True
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._closing and not self._users and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        # A job dropped from its queue never runs, and nobody else knows its descriptor.
+        self.close()

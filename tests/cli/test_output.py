@@ -1,0 +1,57 @@
+"""Tables, escapes and widths."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli.output import Column, Output, Table, printable, table, width
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("café 文件", "café 文件"),
+        ("a\nb\tc\rd", "a\\nb\\tc\\rd"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\x00b\x7f\x9b", "a\\0b\\x7f\\x9b"),
+        ("txt\u202egpj", "txt\\u202egpj"),
+        ("[bold]markup[/bold]", "[bold]markup[/bold]"),
+        ("non\u00a0breaking", "non\u00a0breaking"),
+        ("bad\udcff", "bad\\xff"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_width_counts_columns() -> None:
+    assert width("abc") == 3
+    assert width("文件") == 4
+    assert width("e\u0301") == 1
+
+
+def test_table_looks_as_the_plan_draws_it(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    columns = [Column("Key"), Column("Size", right=True), Column("Last Modified")]
+    table(Output(), columns, [("file1.txt", "1.2 MB", "2025-12-17 10:30:00"), ("文", "0 B", "")])
+    assert capsysbinary.readouterr().out.decode().splitlines() == [
+        "┌───────────┬────────┬─────────────────────┐",
+        "│ Key       │   Size │ Last Modified       │",
+        "├───────────┼────────┼─────────────────────┤",
+        "│ file1.txt │ 1.2 MB │ 2025-12-17 10:30:00 │",
+        "│ 文        │    0 B │                     │",
+        "└───────────┴────────┴─────────────────────┘",
+    ]
+
+
+def test_long_cell_of_a_later_batch_is_not_cut(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    drawn = Table(Output(), [Column("Key")])
+    drawn.rows([("a",)])
+    drawn.rows([("a-much-longer-key",)])
+    drawn.end()
+    assert "│ a-much-longer-key │" in capsysbinary.readouterr().out.decode()
+
+
+def test_empty_table_has_a_head(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    table(Output(), [Column("Key")], [])
+    assert capsysbinary.readouterr().out.decode().splitlines() == ["┌─────┐", "│ Key │", "├─────┤", "└─────┘"]

@@ -1,0 +1,195 @@
+"""Fixtures of all tests: an emulator, a fresh bucket in it, a client, the real `cos`, a real mount."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.mounting import Mounted, unavailable
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.config import Settings
+    from cosfs.emulator import Emulator
+
+APPID = "1250000000"
+_numbers = itertools.count(1)
+
+
+# --- tests that need the kernel
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a mount where none can be made; a fixture that mounts is mark enough."""
+    reason = unavailable()
+    for item in items:
+        if {"mount", "mountpoint"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("fuse")
+        if reason and item.get_closest_marker("fuse"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _without_mount(session: pytest.Session) -> int:
+    return sum(item.get_closest_marker("fuse") is not None for item in session.items)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where machines decide, a mount that was not tested counts as one that does not work."""
+    if os.environ.get("CI") and unavailable() and _without_mount(session):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reason = unavailable()
+    skipped = _without_mount(terminalreporter._session) if reason else 0
+    if skipped:
+        verdict = "; with CI set that is a failure" if os.environ.get("CI") else ""
+        terminalreporter.write_line(f"{skipped} tests of real mounts did not run: {reason}{verdict}")
+
+
+# --- the server
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One emulator for all tests; what a test must not share is a bucket."""
+    from cosfs.emulator import Emulator
+
+    with Emulator(tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(emulator: Emulator) -> Settings:
+    """Settings that lead to the emulator, whatever the environment of the tests says."""
+    from cosfs.config import load_settings
+
+    return load_settings(_options(emulator), environ={"HOME": "/nonexistent"})
+
+
+@pytest.fixture
+def client(emulator: Emulator, settings: Settings) -> Iterator[CosClient]:
+    from cosfs.client.client import CosClient
+
+    with CosClient.from_settings(settings, _options(emulator)) as opened:
+        yield opened
+
+
+def _options(emulator: Emulator) -> dict[str, object]:
+    return {
+        "endpoint_url": emulator.endpoint_url,
+        "region": emulator.region,
+        "secret_id": emulator.secret_id,
+        "secret_key": emulator.secret_key,
+    }
+
+
+@pytest.fixture
+def bucket(client: CosClient) -> str:
+    """Full name of a new, empty bucket."""
+    name = f"test-{next(_numbers)}-{APPID}"
+    client.create_bucket(name)
+    return name
+
+
+# --- the program
+
+
+@pytest.fixture
+def cos_environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a user at home nowhere who works with the emulator."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COS_")}
+    home = tmp_path_factory.mktemp("home")
+    return inherited | {
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "LC_ALL": "C.UTF-8",
+        "COLUMNS": "100",
+        "COS_ENDPOINT_URL": emulator.endpoint_url,
+        "COS_SECRET_ID": emulator.secret_id,
+        "COS_SECRET_KEY": emulator.secret_key,
+        "COS_REGION": emulator.region,
+    }
+
+
+@dataclass(frozen=True)
+class Cos:
+    """Run `cos` with arguments, as a shell would: cos("ls", "cos://bucket")."""
+
+    environment: Mapping[str, str]
+    directory: Path
+
+    def __call__(
+        self,
+        *args: str | os.PathLike[str],
+        check: bool = False,
+        input: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[str]:
+        """Return what came out; check=True fails the test, with stderr shown, unless the exit code is 0."""
+        done = subprocess.run(
+            ["cos", *map(os.fspath, args)],
+            env={**self.environment, **(env or {})},
+            cwd=cwd or self.directory,
+            input=input if input is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            pytest.fail(f"cos {' '.join(map(str, args))} ended with {done.returncode}: {done.stderr}")
+        return done
+
+
+@pytest.fixture
+def cos(cos_environment: dict[str, str], tmp_path: Path) -> Cos:
+    """The real program in a process of its own; it starts in tmp_path."""
+    return Cos(cos_environment, tmp_path)
+
+
+# --- mounts
+
+
+@pytest.fixture
+def mount(
+    cos_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Mounted]]:
+    """Mount a source at a new directory: mount("cos://bucket", "--read-only").path; unmounted at the end.
+
+    Each mount has its own cache directory, unless cache_dir= names one (to mount again with what it holds).
+    """
+    mounts: list[Mounted] = []
+
+    def make(
+        source: str, *options: str, cache_dir: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Mounted:
+        base = tmp_path_factory.mktemp("mount")
+        made = Mounted.start(
+            source, options, base, cache_dir or base / "cache", {**cos_environment, **(env or {})}
+        )
+        mounts.append(made)
+        made.wait_until_ready()
+        return made
+
+    try:
+        yield make
+    finally:
+        for each in reversed(mounts):
+            each.clean_up()
+
+
+@pytest.fixture
+def mountpoint(mount: Callable[..., Mounted], bucket: str) -> Path:
+    """Directory where the fresh bucket is mounted."""
+    return mount(f"cos://{bucket}").path

@@ -1,0 +1,75 @@
+"""The scripts: the demo on a small tree, twice; a second setup that has nothing to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mounting import is_mounted
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float = 120) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def small_tree(tmp_path: Path) -> Path:
+    for name in ("a.py", "b c.txt", "package/one.py", "package/deep/two.py", "other/three.txt"):
+        path = tmp_path / "small" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"import {path.stem}\nthe line of {name}\n" * 20)
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Directory of a demo that leaves nothing running, even where it fails."""
+    directory = tmp_path / "demo"
+    yield directory
+    if is_mounted(directory / "mnt"):
+        subprocess.run(["umount", "-l", directory / "mnt"], check=False)
+    if (directory / "emulator.pid").exists():
+        os.kill(int((directory / "emulator.pid").read_text()), signal.SIGKILL)
+
+
+def test_setup_has_nothing_to_do_the_second_time() -> None:
+    run(TREE / "scripts" / "setup")
+    before = time.monotonic()
+    assert run(TREE / "scripts" / "setup") == ""
+    assert time.monotonic() - before < 0.3
+
+
+@pytest.mark.fuse
+def test_demo(small_tree: Path, place: Path) -> None:
+    output = run(TREE / "scripts" / "demo", small_tree, env={"DEMO_DIR": str(place)})
+    assert " 0 failed" in output
+    assert "5 files" in output
+    assert not place.exists()
+
+
+@pytest.mark.fuse
+def test_demo_can_stay_and_the_next_one_takes_over(small_tree: Path, place: Path) -> None:
+    output = run(TREE / "scripts" / "demo", "--keep", small_tree, env={"DEMO_DIR": str(place)})
+    assert is_mounted(place / "mnt")
+    assert "cos umount" in output
+    run(TREE / "scripts" / "demo", small_tree, env={"DEMO_DIR": str(place)})
+    assert not is_mounted(place / "mnt")
+    assert not place.exists()

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from cosfs.errors import ConfigError
+from cosfs.fs import blocks, blockstore
+from cosfs.fs.blocks import BlockCache, BlockKey
+
+BLOCK = 8
+LIMIT = 16 << 20
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "GATHER_SECONDS", 0.002)
+
+
+def block(number: int, *, key: str = "k", etag: str = "e") -> BlockKey:
+    return BlockKey("b-1250000000", key, etag, number)
+
+
+def data_of(number: int, size: int = BLOCK) -> bytes:
+    return number.to_bytes(4, "big") * (size // 4)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_warnings(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@asynccontextmanager
+async def opened(
+    directory: Path, size_limit: int = LIMIT, memory_limit: int = 0
+) -> AsyncIterator[BlockCache]:
+    """A running cache; without memory unless asked for, so that the disk is what is seen."""
+    cache = BlockCache(directory, size_limit=size_limit, block_size=BLOCK, memory_limit=memory_limit)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cache.run)
+        try:
+            yield cache
+        finally:
+            nursery.cancel_scope.cancel()
+    cache.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 (threads and files have no event)
+            await trio.sleep(0.01)
+
+
+async def written(cache: BlockCache) -> None:
+    """Wait until nothing waits for the disk."""
+    await until(lambda: not cache._queued and not cache._writing)
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(path for path in (directory / "blocks").glob("*/*"))
+
+
+async def test_memory_serves_at_once_and_forgets_the_oldest(tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, size_limit=0, block_size=BLOCK, memory_limit=3 * (BLOCK + 700))
+    for number in range(3):
+        cache.put(block(number), data_of(number))
+    assert cache.get_hot(block(0)) == data_of(0)
+    cache.put(block(3), data_of(3))
+    assert [cache.get_hot(block(number)) for number in range(4)] == [data_of(0), None, data_of(2), data_of(3)]
+    assert await cache.get(block(1)) is None
+    assert await cache.get(block(2)) == data_of(2)
+    assert (cache.stats.hits_memory, cache.stats.misses) == (5, 1)
+    cache.close()
+    assert not files(tmp_path)
+
+
+async def test_another_etag_is_another_block(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"old")
+        await written(cache)
+        assert await cache.get(block(0, etag="f")) is None
+        assert await cache.get(block(0)) == b"old"
+
+
+async def test_blocks_are_found_before_they_are_written(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+        assert cache.get_hot(block(0)) == b"x"
+        assert files(directory) == []
+
+
+async def test_disk_serves_after_reopening(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"")
+        cache.put(block(1), b"\n" * 5)
+        await written(cache)
+        cache.put(block(2), b"written by close")
+    async with opened(directory) as cache:
+        assert await cache.get(block(0)) == b""
+        assert await cache.get(block(1)) == b"\n" * 5
+        assert await cache.get(block(2)) == b"written by close"
+        assert (cache.stats.hits_disk, cache.stats.hits_memory, cache.stats.misses) == (3, 0, 0)
+
+
+async def test_block_sizes_do_not_mix(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(1), data_of(1))
+    other = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK * 2)
+    assert await other.get(block(1)) is None
+    other.close()
+
+
+async def test_disk_hits_go_to_memory(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+    async with opened(directory, memory_limit=1 << 20) as cache:
+        assert cache.get_hot(block(0)) is None
+        assert await cache.get(block(0)) == b"x"
+        assert cache.get_hot(block(0)) == b"x"
+
+
+async def test_drop_forgets_one_object(directory: Path, no_warnings: None) -> None:
+    async with opened(directory, memory_limit=1 << 20) as cache:
+        for number in range(4):
+            cache.put(block(number), b"x")
+            cache.put(block(number, key="other"), b"y")
+        await written(cache)
+        cache.put(block(4), b"queued")
+        cache.drop("b-1250000000", "k")
+        assert all(cache.get_hot(block(number)) is None for number in range(5))
+        cache.put(block(9), b"put after the drop")
+        await written(cache)
+        assert len(files(directory)) == 5
+    async with opened(directory) as cache:
+        assert [await cache.get(block(number)) for number in range(5)] == [None] * 5
+        assert await cache.get(block(9)) == b"put after the drop"
+        assert await cache.get(block(3, key="other")) == b"y"
+
+
+async def test_disk_volume_stays_below_the_limit(directory: Path, no_warnings: None) -> None:
+    limit = 2 << 20
+    async with opened(directory, size_limit=limit) as cache:
+        for number in range(100):
+            cache.put(block(number), data_of(number, 100_000))
+            if number % 4 == 3:
+                await written(cache)
+                assert cache.volume() <= limit
+                assert sum(path.stat().st_blocks * 512 for path in files(directory)) <= limit
+        assert cache.volume() > limit / 2
+        assert await cache.get(block(99)) == data_of(99, 100_000)
+        assert await cache.get(block(0)) is None
+        assert cache.stats.dropped == 0
+
+
+async def test_what_was_read_lately_is_kept(directory: Path, no_warnings: None) -> None:
+    async with opened(directory, size_limit=2 << 20) as cache:
+        for number in range(40):
+            cache.put(block(number), data_of(number, 100_000))
+            await written(cache)
+            assert await cache.get(block(0)) == data_of(0, 100_000)
+
+
+async def test_what_the_disk_cannot_take_in_time_is_dropped(directory: Path, no_warnings: None) -> None:
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, memory_limit=0)
+    for number in range(20):  # nothing runs that would write
+        cache.put(block(number), bytes(500_000))
+    assert cache.stats.dropped == 12
+    cache.close()
+    assert len(files(directory)) == 8
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "header", "longer"])
+async def test_damaged_block_is_a_miss(
+    directory: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"0123456789")
+    (path,) = files(directory)
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+    elif damage == "header":
+        content[0] ^= 1
+    elif damage == "longer":
+        content += b"x"
+    else:
+        del content[-3 if damage == "cut" else 0 :]
+    path.write_bytes(content)
+    async with opened(directory) as cache:
+        assert await cache.get(block(0)) is None
+        assert cache.stats.damaged == 1
+        await until(lambda: files(directory) == [])
+        cache.put(block(0), b"0123456789")
+        await written(cache)
+        assert await cache.get(block(0)) == b"0123456789"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "damaged" in caplog.text
+
+
+async def test_floods_of_damage_are_logged_by_count(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(directory) as cache:
+        for number in range(25):
+            cache.put(block(number), b"x")
+    for path in files(directory):
+        path.write_bytes(b"")
+    async with opened(directory) as cache:
+        for number in range(25):
+            assert await cache.get(block(number)) is None
+        assert cache.stats.damaged == 25
+    assert len(caplog.records) == 2
+
+
+async def test_lost_file_is_a_quiet_miss(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+    files(directory)[0].unlink()
+    async with opened(directory) as cache:
+        assert await cache.get(block(0)) is None
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 1000, b""])
+async def test_damaged_database_starts_empty(
+    directory: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+    for path in (directory / "blocks").glob("cache.db*"):
+        path.write_bytes(content)
+    async with opened(directory) as cache:
+        assert await cache.get(block(0)) is None
+        cache.put(block(1), b"y")
+        await written(cache)
+        assert await cache.get(block(1)) == b"y"
+    assert all("damaged" in record.getMessage() for record in caplog.records)
+
+
+async def test_removed_under_way_starts_empty(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+        await written(cache)
+        for path in [*files(directory), *(directory / "blocks").glob("cache.db*")]:
+            path.unlink()
+        assert await cache.get(block(0)) is None
+        for number in range(1, 4):  # the first batches find out
+            cache.put(block(number), b"y")
+            await written(cache)
+        assert await cache.get(block(3)) == b"y"
+    assert 0 < len(caplog.records) <= 3
+
+
+async def test_damaged_under_way_starts_empty(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(directory) as cache:
+        for number in range(50):
+            cache.put(block(number), b"x")
+        await written(cache)
+        for path in (directory / "blocks").glob("cache.db*"):
+            path.write_bytes(b"\xff" * path.stat().st_size)
+        for number in range(50, 55):
+            await cache.get(block(number - 50))
+            cache.put(block(number), b"y")
+            await written(cache)
+        assert await cache.get(block(54)) == b"y"
+    assert 0 < len(caplog.records) <= 3
+
+
+async def test_unusable_directory_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    async with opened(tmp_path / "file" / "cache", memory_limit=1 << 20) as cache:
+        cache.put(block(0), b"x")
+        assert await cache.get(block(0)) == b"x"
+        assert await cache.get(block(1)) is None
+        assert cache.volume() == 0
+        assert (cache.stats.errors, cache.stats.dropped) == (1, 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_full_disk_switches_the_disk_off(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(fd: int, pieces: tuple[bytes, ...]) -> None:
+        raise OSError(28, "No space left on device")
+
+    clock = [1000.0]
+    monkeypatch.setattr(blocks, "_now", lambda: clock[0])
+    async with opened(directory) as cache:
+        with monkeypatch.context() as patch:
+            patch.setattr(blockstore, "_write_all", fail)
+            for number in range(5):
+                cache.put(block(number), b"x")
+                await written(cache)
+        assert (cache.stats.errors, cache.stats.dropped) == (3, 5)
+        assert files(directory) == []
+        cache.put(block(0), b"x")
+        assert cache.stats.dropped == 6
+        clock[0] += 61
+        cache.put(block(0), b"x")
+        await written(cache)
+        assert await cache.get(block(0)) == b"x"
+    assert len(caplog.records) == 1
+
+
+async def test_leaves_space_on_the_filesystem(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, no_warnings: None
+) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), data_of(0, 100_000))
+        await written(cache)
+        monkeypatch.setattr(blockstore, "_spare_space", lambda directory: -(1 << 30))
+        cache.put(block(1), data_of(1, 100_000))
+        await written(cache)
+        assert cache.stats.dropped == 1
+        assert files(directory) == []
+
+
+def test_reserve_of_a_filesystem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+
+    def spare(size: int, free: int) -> int:
+        status = os.statvfs_result((4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda path: status)
+        return blockstore._spare_space(str(tmp_path))
+
+    assert spare(100 * gib, 20 * gib) == 15 * gib
+    assert spare(10_000 * gib, 20 * gib) == 10 * gib
+    assert spare(8 * gib, 1 * gib) == gib // 2
+    assert spare(gib, gib // 20) < 0
+
+
+async def test_files_without_entry_are_removed_after_a_crash(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+    (kept,) = files(directory)
+    orphan = kept.with_name("f" * 30)
+    orphan.write_bytes(b"left by a crash")
+    async with opened(directory) as cache:
+        assert orphan in files(directory)  # closed cleanly: not looked for
+    (directory / "clean").unlink()
+    async with opened(directory) as cache:
+        await until(lambda: files(directory) == [kept])
+        assert await cache.get(block(0)) == b"x"
+    assert (directory / "clean").exists()
+
+
+def test_one_process_at_a_time(directory: Path) -> None:
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    with pytest.raises(ConfigError, match=rf"in use by another mount \(pid {os.getpid()}\).*--cache-dir"):
+        BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    cache.close()
+    cache.close()
+    BlockCache(directory, size_limit=LIMIT, block_size=BLOCK).close()
+
+
+def test_a_killed_process_does_not_hold_the_directory(directory: Path) -> None:
+    script = (
+        "import os, sys, pathlib\n"
+        "from cosfs.fs.blocks import BlockCache, BlockKey\n"
+        "cache = BlockCache(pathlib.Path(sys.argv[1]), size_limit=1 << 24, block_size=8)\n"
+        "cache.put(BlockKey('b', 'k', 'e', 0), b'x')\n"
+        "cache._write(cache._take())\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, directory], timeout=60, check=False).returncode == -9
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    assert trio.run(cache.get, BlockKey("b", "k", "e", 0)) == b"x"
+    cache.close()
+
+
+def test_the_cache_is_private(directory: Path) -> None:
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    cache.put(block(0), b"x")
+    cache.close()
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert files(directory)[0].stat().st_mode & 0o777 == 0o600
+
+
+async def test_real_sizes_keep_memory_and_disk_bounded(directory: Path, no_warnings: None) -> None:
+    mib = 1 << 20
+    async with opened(directory, size_limit=64 * mib, memory_limit=8 * mib) as cache:
+        for number in range(200):
+            cache.put(block(number), data_of(number, mib))
+            await trio.sleep(0.002)
+        await written(cache)
+        assert cache._hot.total <= 8 * mib
+        assert cache.volume() <= 64 * mib
+        assert cache.stats.dropped < 200
+        found = [number for number in range(200) if await cache.get(block(number)) == data_of(number, mib)]
+        assert len(found) > 20
