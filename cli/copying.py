@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -39,13 +40,14 @@ from .places import (
 from .running import Stdout
 
 if TYPE_CHECKING:
-    from cosfs.client.model import Headers, ObjectId, ObjectInfo
+    from cosfs.client.model import DeleteFailure, Headers, ObjectId, ObjectInfo
     from cosfs.transfer.bulk import CopyJob, DownloadJob, Job, UploadJob
     from cosfs.transfer.model import TransferResult
     from cosfs.transfer.paths import DestinationRoot
 
     from .filters import Filters
     from .headers import HeaderChoice
+    from .progress import Item
     from .running import Run
 
 Progress = Callable[[int], None]
@@ -77,7 +79,8 @@ class Options:
             raise UsageError("--include and --exclude need --recursive")
         if len(sources) > 1 and not _takes_many(destination):
             raise UsageError(
-                f"{destination} cannot take several sources", hint="Write a / behind it to make it a directory"
+                f"{destination} cannot take several sources",
+                hint="Write a / behind it to make it a directory",
             )
         for source in sources:
             operation(source, destination)
@@ -95,7 +98,9 @@ class Options:
             destination = replace(destination, key=destination_key(name_of(source), destination))
         changes = bool(self.choice.given or self.metadata_directive) and not self.move
         same = source.bucket == destination.bucket and (
-            as_prefix(source.key) == as_prefix(destination.key) if self.recursive else source.key == destination.key
+            as_prefix(source.key) == as_prefix(destination.key)
+            if self.recursive
+            else source.key == destination.key
         )
         if not (same and changes):
             check_overlap(source, destination, recursive=self.recursive)
@@ -142,7 +147,12 @@ class Task:
     target: str
     size: int
     remove: str | ObjectId
+    item: Item | None
     started: float = 0.0
+
+    @property
+    def progress(self) -> Progress | None:
+        return self.item.advance if self.item is not None else None
 
 
 class Copier:
@@ -265,7 +275,9 @@ class Copier:
 
     async def _fetch(self, source: CosUrl, destination: Place) -> None:
         """Download or copy one object; a key that does not exist may be a pattern or a prefix."""
-        head = partial(self._client.head_object, source.bucket, source.key, version_id=self._options.version_id)
+        head = partial(
+            self._client.head_object, source.bucket, source.key, version_id=self._options.version_id
+        )
         try:
             info = await self._engine.run(head)
         except ObjectNotFoundError as error:
@@ -273,7 +285,9 @@ class Copier:
             if glob is not None:
                 await self._fetch_glob(source, glob, destination)
                 return
-            self._report.failure(self._label, str(source), str(destination), await self._missing(source, error))
+            self._report.failure(
+                self._label, str(source), str(destination), await self._missing(source, error)
+            )
             return
         except ConfigError:
             raise
@@ -403,6 +417,7 @@ class Copier:
     async def _transfer(self, jobs: AsyncIterator[Job], remover: Remover | None) -> int:
         """Run the jobs of a tree; return how many there were."""
         from cosfs.transfer.bulk import transfer_many
+        from cosfs.transfer.engine import open_nursery
 
         count = 0
 
@@ -422,11 +437,11 @@ class Copier:
 
         def on_start(job: Job) -> None:
             job.tag.started = time.monotonic()
-            self._display.begin(job.tag, job.tag.source, job.tag.size)
+            self._display.begin(job.tag.item)
 
         def on_result(job: Job, result: TransferResult | None, error: Exception | None) -> None:
             task: Task = job.tag
-            self._display.finish(task)
+            self._display.finish(task.item)
             if error is not None:
                 if isinstance(error, ConfigError) or not isinstance(error, COSError | OSError):
                     raise error
@@ -440,12 +455,22 @@ class Copier:
             else:
                 remover.add(task, done)
 
-        await transfer_many(
-            self._engine, counted(), on_result=on_result, on_start=on_start, progress=self._display.advance
-        )
-        if remover is not None:
-            await remover.finish()
+        async with open_nursery() as nursery:
+            if remover is not None:
+                nursery.start_soon(remover.run)
+            await transfer_many(
+                self._engine,
+                counted(),
+                on_result=on_result,
+                on_start=on_start,
+                progress=self._display.advance,
+            )
+            if remover is not None:
+                remover.close()
         return count
+
+    def _task(self, source: str, target: str, size: int, remove: str | ObjectId) -> Task:
+        return Task(source, target, size, remove, self._display.item(source, size))
 
     def _tree_remover(self, bucket: str | None) -> Remover | None:
         if not self._options.move or self._options.dryrun:
@@ -476,6 +501,7 @@ class Copier:
             if entry.is_directory:
                 continue
             key = prefix + entry.relative
+            task = self._task(entry.path, str(CosUrl(bucket, key)), entry.size, entry.path)
             yield UploadJob(
                 entry.path,
                 entry.size,
@@ -483,7 +509,8 @@ class Copier:
                 key,
                 self._options.choice.for_name(key),
                 self._options.no_overwrite,
-                Task(entry.path, str(CosUrl(bucket, key)), entry.size, entry.path),
+                task,
+                task.progress,
             )
         if empty is not None:
             await self._make_marker(empty, bucket, prefix)
@@ -561,6 +588,7 @@ class Copier:
         async for info in infos:
             key = prefix + info.key[len(base) :]
             source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
+            task = self._task(source, target, info.size, ObjectId(info.key))
             yield CopyJob(
                 bucket,
                 info,
@@ -569,7 +597,8 @@ class Copier:
                 self._copy_headers(info, key),
                 self._options.choice.headers.storage_class,
                 self._options.no_overwrite,
-                Task(source, target, info.size, ObjectId(info.key)),
+                task,
+                task.progress,
             )
 
     async def _with_headers(self, bucket: str, infos: AsyncIterator[ObjectInfo]) -> AsyncIterator[ObjectInfo]:
@@ -628,12 +657,16 @@ class Copier:
             if relative.endswith("/"):
                 await self._make_directory(source, relative, root, bucket, info)
                 continue
-            target = LocalTarget(f"{destination.path.rstrip('/')}/{relative}") if root is None else root.target(relative)
+            target = (
+                LocalTarget(f"{destination.path.rstrip('/')}/{relative}")
+                if root is None
+                else root.target(relative)
+            )
             if self._options.no_overwrite and os.path.lexists(target.path):
                 self._report.left_out(self._label, source, target.path, "exists")
                 continue
-            task = Task(source, target.path, info.size, ObjectId(info.key))
-            yield DownloadJob(bucket, info, target, tag=task)
+            task = self._task(source, target.path, info.size, ObjectId(info.key))
+            yield DownloadJob(bucket, info, target, tag=task, progress=task.progress)
 
     def _path_for(self, source: str, info: ObjectInfo, base: str) -> str | None:
         """Return the path below the destination for a key; None if there is none, which is reported."""
@@ -688,15 +721,17 @@ async def _nothing() -> None:
 
 
 class Remover:
-    """Removes what mv has moved: files at once, objects by the thousand; reports each when it is gone."""
-
-    _BATCH = 1000
+    """Removes what mv has moved, beside the transfers; reports each when its source is gone."""
 
     def __init__(self, run: Run, bucket: str | None, label: str) -> None:
+        import trio
+
         self._run = run
         self._bucket = bucket
         self._label = label
         self._waiting: dict[str, tuple[Task, Callable[[], None]]] = {}
+        # Unbounded: on_result cannot wait. What is in it was moved already, which takes longer.
+        self._moved, self._removable = trio.open_memory_channel["ObjectId"](math.inf)
 
     def add(self, task: Task, done: Callable[[], None]) -> None:
         """Take a transfer that succeeded and was verified."""
@@ -709,10 +744,14 @@ class Remover:
                 done()
             return
         self._waiting[task.remove.key] = (task, done)
+        self._moved.send_nowait(task.remove)
 
-    async def finish(self) -> None:
-        """Remove the objects that were moved."""
-        from cosfs.client.model import DeleteFailure, ObjectId
+    def close(self) -> None:
+        """Let run() end when everything is removed."""
+        self._moved.close()
+
+    async def run(self) -> None:
+        """Remove objects by the thousand as they come."""
         from cosfs.transfer.delete import delete_many
 
         def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
@@ -723,6 +762,5 @@ class Remover:
                 error = ServiceError(failure.message, code=failure.code)
                 self._run.report.failure(self._label, task.source, task.target, error)
 
-        if self._waiting and self._bucket is not None:
-            objects = [ObjectId(key) for key in self._waiting]
-            await delete_many(self._run.engine, self._bucket, objects, on_result=on_result)
+        if self._bucket is not None:
+            await delete_many(self._run.engine, self._bucket, self._removable, on_result=on_result)

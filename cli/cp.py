@@ -41,9 +41,13 @@ transfer_options: Callable[[F], F] = apply(
         help="What to do with keys no path can have (.., //): skip (default), fail, or percent-encode.",
     ),
     click.option("--no-glob", is_flag=True, help="Take * ? [ ] in a cos:// source as they are."),
-    click.option("--follow-symlinks/--no-follow-symlinks", default=True, help="Upload what links point to (default)."),
+    click.option(
+        "--follow-symlinks/--no-follow-symlinks", default=True, help="Upload what links point to (default)."
+    ),
     click.option("--keep-dirs", is_flag=True, help="Upload empty directories as objects that end in /."),
-    click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time."),
+    click.option(
+        "--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time."
+    ),
     click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files; raised where needed."),
     click.option("--max-bandwidth", type=RATE, metavar="RATE", help="Bytes a second of the whole command."),
     click.option("--report", metavar="FILE", help="Write every result to FILE, one JSON object a line."),
@@ -54,9 +58,11 @@ transfer_options: Callable[[F], F] = apply(
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
 @transfer_options
 @click.option("--version-id", default="", metavar="ID", help="Copy this version of the source object.")
-@click.option("--expected-size", type=SIZE, default=0, metavar="SIZE", help="Size of standard input, if known.")
+@click.option(
+    "--expected-size", type=SIZE, default=0, metavar="SIZE", help="Size of standard input, if known."
+)
 @click.pass_context
-def cp(ctx: click.Context, places: tuple[str, ...], **values: Any) -> int:
+def cp(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
     """Copy files and objects. One side at least is in COS; - is standard input or output.
 
     A destination that ends in / (or is a bucket, or an existing directory) takes the name of the
@@ -78,7 +84,7 @@ def cp(ctx: click.Context, places: tuple[str, ...], **values: Any) -> int:
 def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *, move: bool) -> int:
     """Check the command line of cp or mv as a whole, then run it."""
     from .copying import Copier, Options
-    from .places import Local, parse_place
+    from .places import Local, operation, parse_place
     from .report import Report
     from .running import Run, run_job, transfer_settings
 
@@ -92,9 +98,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
         max_bandwidth=values.pop("max_bandwidth"),
     )
     report_file = values.pop("report")
-    options = Options(
-        filters=pop_filters(ctx, values), choice=pop_headers(values), move=move, **values
-    )
+    options = Options(filters=pop_filters(ctx, values), choice=pop_headers(values), move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])
     pairs = options.check(sources, destination)
     if isinstance(destination, Local) and destination.is_stream:
@@ -106,5 +110,6 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
         for source, target in pairs:
             await copier.copy(source, target)
 
-    verb = "moving" if move else {"upload": "uploading", "download": "downloading"}.get(options.operation(pairs), "copying")
+    verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
+    verb = "moving" if move else verbs[operation(*pairs[0])]
     return run_job(state, job, report, verb=verb, settings=settings)

@@ -172,12 +172,14 @@ def _resolve(settings: Settings, address: Address) -> Finding:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         advice = "Check the network, /etc/resolv.conf, the region and endpoint_url"
-        return Finding("fail", "network", f"the name {address.host} cannot be resolved: {error.strerror}", advice)
+        return Finding(
+            "fail", "network", f"the name {address.host} cannot be resolved: {error.strerror}", advice
+        )
     return Finding("ok", "network", f"{address.host} is {found[0][4][0]}")
 
 
 def _proxy(settings: Settings, address: Address) -> str:
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    import urllib.request
 
     from cosfs.client.endpoint import is_loopback
 
@@ -185,9 +187,9 @@ def _proxy(settings: Settings, address: Address) -> str:
         return ""
     if settings.client.proxy:
         return settings.client.proxy.rpartition("@")[2]
-    if proxy_bypass_environment(address.host):
+    if urllib.request.proxy_bypass(address.host):
         return ""
-    return getproxies_environment().get(address.scheme, "").rpartition("@")[2]
+    return urllib.request.getproxies().get(address.scheme, "").rpartition("@")[2]
 
 
 def _ask(settings: Settings, address: Address) -> tuple[str, str, float]:
@@ -210,7 +212,9 @@ def _encryption(settings: Settings, address: Address) -> Finding:
 
     if address.scheme == "https":
         if not settings.client.verify_ssl:
-            return Finding("warn", "tls", "certificates are not verified", "Leave out --no-verify-ssl, use --ca-bundle")
+            return Finding(
+                "warn", "tls", "certificates are not verified", "Leave out --no-verify-ssl, use --ca-bundle"
+            )
         return Finding("ok", "tls", "the certificate is good")
     if is_loopback(address.host):
         return Finding("ok", "tls", "none, and none needed on this machine")
@@ -305,7 +309,9 @@ def _fusermount() -> Finding:
         return Finding("ok", "fuse", f"{program} is there")
     if os.geteuid() == 0:
         return Finding("ok", "fuse", "fusermount3 is missing, which root does not need")
-    return Finding("warn", "fuse", "fusermount3 is missing, so only root can mount", "Install the package fuse3")
+    return Finding(
+        "warn", "fuse", "fusermount3 is missing, so only root can mount", "Install the package fuse3"
+    )
 
 
 def _pyfuse() -> Finding:
@@ -326,7 +332,9 @@ def _cache() -> Finding:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not os.access(place, os.W_OK | os.X_OK):
-        return Finding("fail", "cache", f"{directory} cannot be written", "Use --cache-dir, or change its owner")
+        return Finding(
+            "fail", "cache", f"{directory} cannot be written", "Use --cache-dir, or change its owner"
+        )
     free = shutil.disk_usage(place).free
     text = f"{directory} can be written, {format_size(free)} free"
     if free < 1 << 30:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import BUCKET_URL, command, page_size_option
-from .output import LINES, Column, Table, json_text, printable
+from .output import Column, Table, printable
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient

@@ -36,7 +36,8 @@ def emulator(
       cos emulator --bucket demo
       cos emulator --data ./store --port 9000
     """
-    from cosfs.emulator import serve
+    from cosfs.emulator import EmulatorError, serve
+    from cosfs.errors import COSError
 
     directory = data or default_data()
     directory.mkdir(parents=True, exist_ok=True)
@@ -53,15 +54,20 @@ def emulator(
         state.out.talk("Run the four export lines in another terminal, then for example: cos ls")
         state.out.talk("Ctrl-C stops it; the data stays.")
 
-    serve(
-        directory,
-        host=host,
-        port=port,
-        buckets=buckets,
-        region=state.settings.client.region or "ap-guangzhou",
-        ready=ready,
-        log_requests=log_requests or state.debug,
-    )
+    # Not COS_REGION: that is where the real buckets are.
+    region = str(state.options.get("region") or "")
+    try:
+        serve(
+            directory,
+            host=host,
+            port=port,
+            buckets=buckets,
+            region=region,
+            ready=ready,
+            log_requests=log_requests or state.debug,
+        )
+    except EmulatorError as error:
+        raise COSError(str(error)) from None
     return 0
 
 

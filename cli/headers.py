@@ -43,14 +43,18 @@ _NEXT_PAIR = re.compile(r",(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
 
 header_options: Callable[[F], F] = apply(
     click.option("--acl", type=click.Choice(ACLS), help="Access of the new objects."),
-    click.option("--grants", multiple=True, metavar="PERMISSION=WHO", help='As in read=id="qcs::cam::uin/1:uin/1".'),
+    click.option(
+        "--grants", multiple=True, metavar="PERMISSION=WHO", help='As in read=id="qcs::cam::uin/1:uin/1".'
+    ),
     click.option(
         "--storage-class",
         type=click.Choice(STORAGE_CLASSES, case_sensitive=False),
         metavar="CLASS",
         help="STANDARD, STANDARD_IA, INTELLIGENT_TIERING, ARCHIVE, DEEP_ARCHIVE or one of MAZ_….",
     ),
-    click.option("--metadata", multiple=True, metavar="K=V,…", help="Metadata (x-cos-meta-K); may be repeated."),
+    click.option(
+        "--metadata", multiple=True, metavar="K=V,…", help="Metadata (x-cos-meta-K); may be repeated."
+    ),
     click.option("--content-type", metavar="TYPE", help="Instead of the type that the name suggests."),
     click.option("--cache-control", metavar="TEXT"),
     click.option("--content-disposition", metavar="TEXT"),
@@ -155,7 +159,9 @@ def _grant(text: str) -> tuple[str, str]:
     permission, found, who = text.partition("=")
     permission = {"full": "full-control"}.get(permission, permission)
     if not found or permission not in _GRANTS:
-        raise UsageError(f"--grants {text!r} is not PERMISSION=WHO", hint=f"Permissions: {', '.join(_GRANTS)}")
+        raise UsageError(
+            f"--grants {text!r} is not PERMISSION=WHO", hint=f"Permissions: {', '.join(_GRANTS)}"
+        )
     return f"x-cos-grant-{permission}", who
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
 
 from .options import ANY_URL, command, page_size_option
-from .output import LINES, Column, Output, Table, json_text, local_time, printable, table, utc_time
+from .output import Column, Output, Table, json_text, local_time, printable, table, utc_time
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -51,7 +51,7 @@ class Options:
 @click.option("-0", "--null", is_flag=True, help="Print exact keys, each ended by a NUL byte.")
 @click.option("--url", "urls", is_flag=True, help="Print keys as cos:// URLs.")
 @click.pass_obj
-def ls(state: State, **options: Any) -> int:
+def ls(state: State, /, **options: Any) -> int:
     """List buckets, or what is below a prefix.
 
     Without --recursive, what is below the next / is shown as one line (PRE dir/). On a terminal the
@@ -69,9 +69,6 @@ def ls(state: State, **options: Any) -> int:
         _print_buckets(state, state.client.list_buckets())
         return 0
     return _list_bucket(state, wanted)
-
-
-
 
 
 # --- buckets
@@ -141,10 +138,14 @@ class Printer(Protocol):
 
 
 def _printer(out: Output, form: str, options: Options, bucket: str) -> Printer:
-    if options.null:
-        return NullPrinter(out, options, bucket)
-    kinds = {"json": JsonPrinter, "jsonl": JsonLinesPrinter, "table": TablePrinter, "text": TextPrinter}
-    return kinds.get(form, LinesPrinter)(out, options, bucket)
+    kinds: dict[str, Callable[[Output, Options, str], Printer]] = {
+        "json": JsonPrinter,
+        "jsonl": JsonLinesPrinter,
+        "table": TablePrinter,
+        "text": TextPrinter,
+    }
+    make = NullPrinter if options.null else kinds.get(form, LinesPrinter)
+    return make(out, options, bucket)
 
 
 @dataclass(slots=True)
@@ -250,14 +251,14 @@ class JsonLinesPrinter(_Base):
 
 
 class JsonPrinter(_Base):
-    """One document, written while it is listed; prefixes, which come last, wait in a file if they are many."""
+    """One document, written while it is listed; many prefixes, which come last, wait in a file."""
 
     __slots__ = ("_count", "_prefixes")
 
     def __init__(self, out: Output, options: Options, bucket: str) -> None:
         super().__init__(out, options, bucket)
         self._count = 0
-        self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)
+        self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
         out.write(b'{"Objects": [')
 
     def page(self, page: ListPage) -> None:

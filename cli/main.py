@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ls,
         mb,
         mount,
+        mv,
         presign,
         rb,
         rm,
@@ -54,6 +55,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "ls": Entry("Objects", "ls", "List buckets, prefixes and objects."),
     "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
+    "mv": Entry("Objects", "mv", "Move files and objects."),
     "rm": Entry("Objects", "rm", "Remove objects."),
     "cat": Entry("Objects", "cat", "Write objects to standard output."),
     "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ANY_URL, DURATION, GLOBAL_OPTIONS, SIZE, Command, command
+from .options import ANY_URL, DURATION, GLOBAL_OPTIONS, SIZE, Command, ParamType, command
 
 if TYPE_CHECKING:
     from cosfs.client.url import CosUrl
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 # For mount(8), systemd and whoever may mount; they mean nothing to a filesystem.
 _IGNORED = frozenset(
-    "_netdev nofail user users nouser owner group auto noauto defaults rw comment exec suid dev async nosync".split()
-)
-# Passed on to the kernel.
+    {"_netdev", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "rw",
+     "comment", "async", "nosync"}
+)  # fmt: skip
+# Passed on to libfuse.
 _KERNEL = frozenset(
-    "nosuid nodev noexec noatime nodiratime relatime norelatime strictatime lazytime sync dirsync atime diratime".split()
-)
+    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "sync", "dirsync"}
+)  # fmt: skip
 # Another name for one of our own options.
 _SPELLINGS = {"ro": "read-only", "allow_root": "allow-other", "fmode": "file-mode", "dmode": "dir-mode"}
 _COMMA = re.compile(r"(?<!\\),")
 
 
-class OctalType(click.ParamType):
+class OctalType(ParamType):
     """Permission bits in octal."""
 
     name = "mode"
@@ -41,7 +42,7 @@ class OctalType(click.ParamType):
         return int(value.removeprefix("0o"), 8)
 
 
-class OwnerType(click.ParamType):
+class OwnerType(ParamType):
     """A user or group, by number or name."""
 
     def __init__(self, name: str) -> None:
@@ -121,16 +122,24 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 @click.option("--foreground", "-f", is_flag=True, help="Stay in this terminal; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--allow-other", is_flag=True, help="Let other users in too.")
-@click.option("--uid", type=OwnerType("user"), metavar="USER", help="Owner of what carries none; default: you.")
+@click.option(
+    "--uid", type=OwnerType("user"), metavar="USER", help="Owner of what carries none; default: you."
+)
 @click.option("--gid", type=OwnerType("group"), metavar="GROUP", help="Group of what carries none.")
-@click.option("--umask", type=OctalType(), metavar="MODE", help="Permissions taken away from what carries none.")
+@click.option(
+    "--umask", type=OctalType(), metavar="MODE", help="Permissions taken away from what carries none."
+)
 @click.option("--file-mode", type=OctalType(), metavar="MODE", help="Mode of files that carry none.")
 @click.option("--dir-mode", type=OctalType(), metavar="MODE", help="Mode of directories that carry none.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where blocks and unsent files are.")
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where blocks and unsent files are."
+)
 @click.option("--cache-size", type=SIZE, metavar="SIZE", help="Room for blocks; default 10GB.")
 @click.option("--block-size", type=SIZE, metavar="SIZE", help="Unit of the cache; default 1MB.")
 @click.option("--readahead", type=SIZE, metavar="SIZE", help="Fetched ahead of readers; default 64MB.")
-@click.option("--metadata-ttl", type=DURATION, metavar="TIME", help="How long names are believed; default 5s.")
+@click.option(
+    "--metadata-ttl", type=DURATION, metavar="TIME", help="How long names are believed; default 5s."
+)
 @click.option(
     "--attributes",
     type=click.Choice(["full", "listing"]),
@@ -143,12 +152,14 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 )
 @click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files.")
 @click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time.")
-@click.option("-o", "mount_options", metavar="OPTIONS", multiple=True, help="Options as in /etc/fstab: ro,umask=022,…")
+@click.option(
+    "-o", "mount_options", metavar="OPTIONS", multiple=True, help="Options as in /etc/fstab: ro,umask=022,…"
+)
 @click.option("--fuse-option", "fuse_options", multiple=True, hidden=True)
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the log there.")
 @click.pass_obj
 def mount(
-    state: State, source: CosUrl, mountpoint: Path, mount_options: tuple[str, ...], **values: Any
+    state: State, /, source: CosUrl, mountpoint: Path, mount_options: tuple[str, ...], **values: Any
 ) -> int:
     """Mount all buckets (cos://), one bucket or what is below a prefix.
 
@@ -169,7 +180,9 @@ def mount(
 
     prefix = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
     known = {field.name for field in fields(MountSettings)}
-    given = {name: value for name, value in values.items() if name in known and value not in (None, False, ())}
+    given = {
+        name: value for name, value in values.items() if name in known and value not in (None, False, ())
+    }
     mount_settings = MountSettings(
         bucket=source.bucket, prefix=prefix, mountpoint=mountpoint, debug=state.debug, **given
     )

@@ -14,7 +14,7 @@ from .options import command
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
 @transfer_options
 @click.pass_context
-def mv(ctx: click.Context, places: tuple[str, ...], **values: Any) -> int:
+def mv(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
     """Move files and objects: as cp, and each source is removed once its copy is verified.
 
     \b

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .filters import Filters
     from .state import State
 
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic only in newer releases of click
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +28,7 @@ _ORDER = "cos.option-order"
 _GLOBAL_NOTE = "Global options (`cos --help` lists them) may stand before or after the command."
 
 
-class ParsedType(click.ParamType):
+class ParsedType(ParamType):
     """A parameter read by a function of cosfs.units, imported when a value is there."""
 
     def __init__(self, name: str, parser: str) -> None:
@@ -47,7 +51,7 @@ RATE = ParsedType("rate", "parse_rate")
 DURATION = ParsedType("duration", "parse_duration")
 
 
-class UrlType(click.ParamType):
+class UrlType(ParamType):
     """A `cos://bucket/key`; needs says which parts must be there."""
 
     name = "cos_url"
@@ -76,7 +80,7 @@ def parse_cos_url(text: str) -> CosUrl:
     from cosfs.errors import UsageError
 
     if not is_cos_url(text):
-        scheme, found, rest = text.partition("://")
+        _, found, rest = text.partition("://")
         shown = f"cos://{rest if found else text}".rstrip("/")
         raise UsageError(f"{text!r} is not a COS URL", hint=f"Did you mean {shown}?")
     try:
@@ -235,10 +239,16 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 # --- options of several commands
 
-recursive_option = click.option("--recursive", "-r", is_flag=True, help="Everything below the prefix or directory.")
+recursive_option = click.option(
+    "--recursive", "-r", is_flag=True, help="Everything below the prefix or directory."
+)
 dryrun_option = click.option("--dryrun", "-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 page_size_option = click.option(
-    "--page-size", type=click.IntRange(1, 1000), default=1000, show_default=True, help="Keys per list request."
+    "--page-size",
+    type=click.IntRange(1, 1000),
+    default=1000,
+    show_default=True,
+    help="Keys per list request.",
 )
 
 filter_options = apply(
@@ -249,7 +259,9 @@ filter_options = apply(
         help="Take what matches. Shell pattern against the path below the source; * matches / too. "
         "Of several filters the last that matches wins; if the first is an --include, all else is left out.",
     ),
-    click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches ('sub/*', not 'sub')."),
+    click.option(
+        "--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches ('sub/*', not 'sub')."
+    ),
     click.option("--include-from", multiple=True, metavar="FILE", help="One --include pattern a line."),
     click.option("--exclude-from", multiple=True, metavar="FILE", help="One --exclude pattern a line."),
 )

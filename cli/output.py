@@ -209,8 +209,7 @@ class Table:
         self._out.lines([self._rule("└┴┘")])
 
     def _rule(self, corners: str) -> str:
-        left, middle, right = corners
-        return left + middle.join("─" * (each + 2) for each in self._widths) + right
+        return corners[0] + corners[1].join("─" * (each + 2) for each in self._widths) + corners[2]
 
     def _row(self, cells: Sequence[str], *, head: bool = False) -> str:
         return "│" + "│".join(self._cells(cells, head)) + "│"

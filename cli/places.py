@@ -95,7 +95,9 @@ def check_overlap(source: CosUrl, destination: CosUrl, *, recursive: bool) -> No
         if source.key == destination.key:
             raise UsageError(f"{source} would be copied onto itself")
     elif as_prefix(destination.key).startswith(as_prefix(source.key)):
-        raise UsageError(f"{destination} is inside {source}", hint="Choose a destination outside of the source")
+        raise UsageError(
+            f"{destination} is inside {source}", hint="Choose a destination outside of the source"
+        )
 
 
 # --- globs

@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 @command("presign")
 @click.argument("url", type=OBJECT_URL, metavar="cos://BUCKET/KEY")
 @click.option("--expires-in", type=DURATION, default=3600.0, metavar="TIME", help="Default 3600 seconds.")
-@click.option("--method", type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False), default="GET")
+@click.option(
+    "--method", type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False), default="GET"
+)
 @click.option("--content-type", metavar="TYPE", help="The request must send this Content-Type.")
-@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="The request must send this header.")
-@click.option("--query", "queries", multiple=True, metavar="NAME=VALUE", help="Put this into the URL, signed.")
-@click.option("--response-content-disposition", metavar="TEXT", help="Answer with this header, to name a download.")
+@click.option(
+    "--header", "headers", multiple=True, metavar="NAME=VALUE", help="The request must send this header."
+)
+@click.option(
+    "--query", "queries", multiple=True, metavar="NAME=VALUE", help="Put this into the URL, signed."
+)
+@click.option(
+    "--response-content-disposition", metavar="TEXT", help="Answer with this header, to name a download."
+)
 @click.option("--version-id", metavar="ID", help="This version of the object.")
 @click.pass_obj
 def presign(

@@ -26,7 +26,7 @@ _ROW_SIZE = 4 << 20  # smaller files are done before anybody could read their ro
 
 
 class Item:
-    """One file or object under way."""
+    """One large file under way, shown with a row of its own."""
 
     def __init__(self, display: Display, name: str, size: int) -> None:
         self._display = display
@@ -37,14 +37,7 @@ class Item:
     def advance(self, count: int) -> None:
         """Note bytes moved (negative when a retry begins again)."""
         self.moved += count
-        self._display.moved += count
-
-    def __enter__(self) -> Item:
-        self._display.items[self] = None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._display.items.pop(self, None)
+        self._display.advance(count)
 
 
 class Display:
@@ -63,31 +56,36 @@ class Display:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._rows: dict[Item, TaskID] = {}
-        self.items: dict[Item, None] = {}
+        self._items: dict[Item, None] = {}
         self.moved = 0
         self.total = 0
         self.files = 0
         self.files_done = 0
         self.complete = False
 
-    @property
-    def active(self) -> bool:
-        return self._shown
-
     def expect(self, size: int) -> None:
         """Add one file to the total."""
         self.files += 1
         self.total += size
 
-    def item(self, name: str, size: int) -> Item:
-        """Begin one file; use it as a context manager or add and remove it."""
-        return Item(self, name, size)
+    def advance(self, count: int) -> None:
+        """Note bytes moved."""
+        self.moved += count
 
-    def finish_item(self, item: Item | None = None) -> None:
-        """Count one file as done."""
+    def item(self, name: str, size: int) -> Item | None:
+        """Return what follows a file with a row of its own; None for one too small to be seen."""
+        return Item(self, name, size) if self._shown and size >= _ROW_SIZE else None
+
+    def begin(self, item: Item | None) -> None:
+        """Show the row of a file from now on."""
+        if item is not None:
+            self._items[item] = None
+
+    def finish(self, item: Item | None = None) -> None:
+        """Count one file as done and take its row away."""
         self.files_done += 1
         if item is not None:
-            self.items.pop(item, None)
+            self._items.pop(item, None)
 
     async def run(self) -> None:
         """Draw until cancelled."""
@@ -163,12 +161,11 @@ class Display:
 
     def _update(self, progress: Progress) -> None:
         assert self._task is not None
-        for item in [item for item in self._rows if item not in self.items]:
+        for item in [item for item in self._rows if item not in self._items]:
             progress.remove_task(self._rows.pop(item))
-        large = [item for item in self.items if item.size >= _ROW_SIZE]
         if self.files > 1:
-            for item in large[: _ROWS - len(self._rows)]:
-                if item not in self._rows:
+            for item in list(self._items)[:_ROWS]:
+                if item not in self._rows and len(self._rows) < _ROWS:
                     self._rows[item] = self._add("  " + _shortened(printable(item.name)))
             for item, task in self._rows.items():
                 self._set(progress, task, item.moved, item.size, final=True)

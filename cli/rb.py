@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -67,10 +68,11 @@ async def _delete_versions(run: Run, bucket: str) -> None:
     from cosfs.client.model import ObjectId
     from cosfs.errors import ServiceError
     from cosfs.transfer.delete import delete_many
-    from cosfs.transfer.scan import list_versions
+
+    from .running import list_versions
 
     async def everything() -> AsyncIterator[ObjectId]:
-        async for version in list_versions(run.engine, bucket, ""):
+        async for version in list_versions(run, bucket, ""):
             if run.stopping:
                 return
             run.display.expect(0)
@@ -78,7 +80,7 @@ async def _delete_versions(run: Run, bucket: str) -> None:
 
     def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
         target = f"cos://{bucket}/{found.key}"
-        run.display.finish_item()
+        run.display.finish()
         if failure is None:
             run.report.deleted(target, found.version_id)
         else:
@@ -92,7 +94,10 @@ async def _abort_uploads(run: Run, bucket: str) -> None:
     client = run.state.client
     key_marker = upload_id_marker = ""
     while not run.stopping:
-        page = await run.engine.run(_uploads, client, bucket, key_marker, upload_id_marker)
+        listing = partial(
+            client.list_uploads, bucket, key_marker=key_marker, upload_id_marker=upload_id_marker
+        )
+        page = await run.engine.run(listing)
         for upload in page.uploads:
             await run.engine.run(client.abort_upload, upload)
         if not page.next_key_marker:

@@ -209,4 +209,10 @@ def _error_record(error: BaseException) -> dict[str, object]:
             "request_id": error.request_id,
             "trace_id": error.trace_id,
         }
-    return {"code": type(error).__name__, "message": describe(error), "http": None, "request_id": "", "trace_id": ""}
+    return {
+        "code": type(error).__name__,
+        "message": describe(error),
+        "http": None,
+        "request_id": "",
+        "trace_id": "",
+    }

@@ -38,7 +38,7 @@ class Options:
 @click.option("--version-id", default="", metavar="ID", help="Remove this version for good.")
 @click.option("--all-versions", is_flag=True, help="Remove all versions and delete markers for good.")
 @click.pass_context
-def rm(ctx: click.Context, urls: tuple[CosUrl, ...], **values: Any) -> int:
+def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     """Remove objects, a thousand with each request.
 
     A filter on a URL that ends in / means everything below it, as if --recursive were given. An
@@ -85,7 +85,8 @@ def _check(url: CosUrl, options: Options) -> None:
         )
     if not url.key:
         raise UsageError(
-            f"{url} is a bucket", hint="Add --recursive to empty it, or use cos rb to remove the bucket itself"
+            f"{url} is a bucket",
+            hint="Add --recursive to empty it, or use cos rb to remove the bucket itself",
         )
 
 
@@ -109,7 +110,7 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
 
     def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
         target = f"cos://{bucket}/{found.key}"
-        run.display.finish_item()
+        run.display.finish()
         if failure is None:
             run.report.deleted(target, found.version_id)
         else:
@@ -127,23 +128,25 @@ class _Counter:
 async def _candidates(
     run: Run, bucket: str, key: str, options: Options, recursive: bool
 ) -> AsyncIterator[ObjectId]:
-    from cosfs.client.model import ObjectId
-    from cosfs.transfer.scan import list_objects, list_versions
+    from cosfs.client.model import ObjectId, ObjectInfo
+    from cosfs.transfer.scan import list_objects
+
+    from .running import list_versions
 
     if not recursive and not options.all_versions:
         yield ObjectId(key, options.version_id)
         return
-    base = key[: key.rfind("/") + 1] if not key.endswith("/") else key
     prefix = key if not recursive or not key or key.endswith("/") else f"{key}/"
     base = prefix if recursive else ""
     if options.all_versions:
-        async for version in list_versions(run.engine, bucket, prefix):
+        async for version in list_versions(run, bucket, prefix):
             if not recursive and version.key != key:
                 continue
             if options.filters(version.key[len(base) :]):
                 yield ObjectId(version.key, version.version_id)
         return
     async for info in list_objects(run.engine, bucket, prefix):
+        assert isinstance(info, ObjectInfo)
         if options.filters(info.key[len(base) :]):
             yield ObjectId(info.key)
 
@@ -162,4 +165,6 @@ def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: in
     elif not recursive and url.key.endswith("/"):
         out.talk(f"only the object {printable(url.key)!r} itself; --recursive takes everything below it")
     elif not recursive and not options.version_id and find_glob(url.key):
-        out.talk("rm takes a key as it is written; to remove by pattern use --include on a URL that ends in /")
+        out.talk(
+            "rm takes a key as it is written; to remove by pattern use --include on a URL that ends in /"
+        )

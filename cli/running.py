@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .output import StdoutClosedError
 
 if TYPE_CHECKING:
-    import trio
-
+    from cosfs.client.model import ObjectVersion
     from cosfs.config import TransferSettings
     from cosfs.transfer.engine import Engine
 
@@ -40,10 +40,14 @@ Job = Callable[[Run], Awaitable[None]]
 
 
 def transfer_settings(
-    state: State, *, concurrency: int | None = None, part_size: int | None = None, max_bandwidth: int | None = None
+    state: State,
+    *,
+    concurrency: int | None = None,
+    part_size: int | None = None,
+    max_bandwidth: int | None = None,
 ) -> TransferSettings:
     """Return the transfer settings with what the command's own options change."""
-    changes = {
+    changes: dict[str, Any] = {
         "max_concurrent_requests": concurrency,
         "multipart_chunksize": part_size,
         "max_bandwidth": max_bandwidth,
@@ -51,7 +55,9 @@ def transfer_settings(
     return replace(state.settings.transfer, **{name: value for name, value in changes.items() if value})
 
 
-def run_job(state: State, job: Job, report: Report, *, verb: str, settings: TransferSettings | None = None) -> int:
+def run_job(
+    state: State, job: Job, report: Report, *, verb: str, settings: TransferSettings | None = None
+) -> int:
     """Run job under trio; return the exit code after its report is written."""
     import trio
 
@@ -97,6 +103,26 @@ def _end(state: State, report: Report, interrupted: int) -> int:
     done = f": {report.ok} done before" if report.ok else ""
     state.out.error(f"interrupted{done}")
     return report.finish(128 + interrupted)
+
+
+async def list_versions(run: Run, bucket: str, prefix: str) -> AsyncIterator[ObjectVersion]:
+    """Iterate over all versions and delete markers below prefix."""
+    key_marker = version_id_marker = ""
+    while True:
+        page = await run.engine.run(
+            partial(
+                run.engine.client.list_versions,
+                bucket,
+                prefix=prefix,
+                key_marker=key_marker,
+                version_id_marker=version_id_marker,
+            )
+        )
+        for version in page.versions:
+            yield version
+        if not page.next_key_marker:
+            return
+        key_marker, version_id_marker = page.next_key_marker, page.next_version_id_marker
 
 
 class Stdout:

@@ -46,7 +46,9 @@ class State:
 
         settings = load_settings(self.library_options)
         if not settings.client.verify_ssl:
-            self.out.warn("TLS certificates are not verified: anybody on the way can read and change your data")
+            self.out.warn(
+                "TLS certificates are not verified: anybody on the way can read and change your data"
+            )
         return settings
 
     def make_client(self) -> CosClient:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="All mounts of yours.")
 @click.option("--timeout", type=DURATION, default=0.0, metavar="TIME", help="Wait so long at most.")
 @click.option(
-    "--force", is_flag=True, help="Unmount even if it is in use or not all is sent; the next mount sends the rest."
+    "--force",
+    is_flag=True,
+    help="Unmount even if it is in use or not all is sent; the next mount sends the rest.",
 )
 @click.pass_obj
-def umount(
-    state: State, mountpoints: tuple[Path, ...], everything: bool, timeout: float, force: bool
-) -> int:
+def umount(state: State, mountpoints: tuple[Path, ...], everything: bool, timeout: float, force: bool) -> int:
     """Send what is pending, unmount, and wait until the mount has ended.
 
     If something cannot be sent, it stays mounted and what is pending is said. A mount whose
@@ -61,9 +61,12 @@ class _Display:
 
     def update(self, answer: dict[str, Any]) -> None:
         """Show an answer of the mount."""
-        pending = int(answer.get("pending", 0))
+        from cosfs.units import format_size
+
+        pending, size = int(answer.get("pending", 0)), int(answer.get("bytes", 0))
         if self._shown and (pending or self._width):
-            self._write(f"{pending} {'change' if pending == 1 else 'changes'} still to be sent")
+            changes = "change" if pending == 1 else "changes"
+            self._write(f"{pending} {changes} still to be sent{f', {format_size(size)}' if size else ''}")
 
     def end(self) -> None:
         """Take the line away."""

@@ -118,7 +118,8 @@ def _fields(
     end: int,
 ) -> list[tuple[str, str]]:
     key_time = f"{start};{end}"
-    header_list, header_text = _canonical(headers)
+    # HTTP trims header values on the way.
+    header_list, header_text = _canonical({name: value.strip() for name, value in headers.items()})
     param_list, param_text = _canonical(params)
     request = f"{method.lower()}\n{path}\n{param_text}\n{header_text}\n"
     digest = hashlib.sha1(request.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
@@ -140,5 +141,5 @@ def _canonical(values: Mapping[str, str]) -> tuple[str, str]:
     """Return the list of names and the text of names and values, both sorted and encoded."""
     if not values:
         return "", ""
-    pairs = sorted((encode(name).lower(), encode(value.strip())) for name, value in values.items())
+    pairs = sorted((encode(name).lower(), encode(value)) for name, value in values.items())
     return ";".join([name for name, _ in pairs]), "&".join([f"{name}={value}" for name, value in pairs])

@@ -1,6 +1,6 @@
 """A local COS: real signatures, real semantics, a directory for a cloud.
 
-It imports nothing else of this package, so that a mistake of our client cannot hide behind the same mistake here.
+It imports nothing else of this package: a mistake of our client cannot hide behind the same mistake here.
 """
 
 from __future__ import annotations

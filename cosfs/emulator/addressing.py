@@ -20,7 +20,7 @@ _SERVICE_LABELS = ("service", "cos", "cos-internal", "s3")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A request target taken apart: authority of an absolute form, path as sent and decoded, query decoded."""
+    """A request target taken apart: authority of an absolute form, path as sent and decoded, query."""
 
     authority: str
     raw_path: bytes
@@ -28,7 +28,7 @@ class Target:
     query: tuple[tuple[bytes, bytes], ...]
 
     def parameters(self) -> dict[str, str]:
-        """Return the query by lower-case name: clients spell versionId in three ways. The first value counts."""
+        """Return the query by lower-case name: clients spell versionId in three ways. First value wins."""
         result: dict[str, str] = {}
         for name, value in self.query:
             result.setdefault(name.decode("utf-8", "replace").lower(), value.decode("utf-8", "replace"))
@@ -79,7 +79,7 @@ def without_port(host: str) -> str:
 
 
 def locate(target: Target, host: str, resolve: Callable[[str], str]) -> Place:
-    """Find bucket and key. `resolve` maps an existing full or unique short bucket name to the full name, or ''."""
+    """Find bucket and key. `resolve` maps a full or unique short name of a bucket to the full one, or ''."""
     name = without_port((target.authority or host).lower())
     try:
         path = target.path.decode()
@@ -105,7 +105,7 @@ def check_bucket_name(name: str) -> None:
 
 
 def check_key(key: str) -> None:
-    """Refuse keys that COS refuses for their length or characters (a leading slash is let through, see docs)."""
+    """Refuse keys that COS refuses for length or characters. A leading slash is let through on purpose."""
     if not key:
         raise CosError("InvalidURI")
     if len(key) > 850 or len(key.encode()) > 850:

@@ -1,4 +1,4 @@
-"""The ASGI application: moves bodies between the socket and the service, in pieces, and carries out faults."""
+"""The ASGI application: moves bodies between socket and service in pieces, and carries out faults."""
 
 from __future__ import annotations
 

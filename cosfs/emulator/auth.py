@@ -1,8 +1,8 @@
 """Who sent a request: COS signatures checked for real, and the choice among the schemes that COS accepts.
 
-The algorithm is that of the COS documentation, "Request Signature"; `aws.py` has the two Amazon ones. Clients differ
-in the host they sign (with or without port) and, in path style, in the path (with or without the bucket): the
-variants are tried one after the other, as the real service sees only one of them.
+The algorithm is that of the COS documentation, "Request Signature"; `aws.py` has the two Amazon ones. Clients
+differ in the host they sign (with or without port) and, in path style, in the path (with or without the
+bucket): the variants are tried one after the other. The real service sees only one of them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def check_token(credential: Credential, token: str, now: float) -> None:
 
 
 def find_fields(request: Signed) -> tuple[dict[str, str], bool] | None:
-    """Find the seven fields of a COS signature, and whether they came in the query; None if there are none."""
+    """Find the seven fields of a COS signature and whether they came in the query, or None."""
     text = request.headers.get("authorization", "").strip()
     if text:
         return _split(text), False
@@ -165,7 +165,7 @@ def _hmac(key: str, message: str) -> str:
 def _pick(listed: str, values: Mapping[str, bytes]) -> str:
     """Join the listed names with their values."""
     names = [name for name in listed.split(";") if name]
-    # A listed name that the request lacks must mean a mismatch: no honest client signs a name without its "=".
+    # A listed name that the request lacks must mean a mismatch: nobody signs a name without its "=".
     return "&".join(f"{name}={encode(values[name])}" if name in values else name for name in names)
 
 

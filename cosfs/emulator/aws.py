@@ -351,6 +351,8 @@ def _resources(request: Signed) -> Iterator[str]:
             label = next(request.hosts(), "").partition(".")[0]
             yield f"/{label}{full}"
         yield full
+        if path.count("/") == 1:  # boto3 signs a bucket as /bucket/ and sends /bucket
+            yield f"{path}/?{query}" if query else f"{path}/"
 
 
 def strip_prefix(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The SQLite database of a data directory: schema, transactions, and checkpoints away from the requests.
 
-Durability: a commit is in the write-ahead log by write(2) before a request is answered, so `kill -9` of the emulator
-loses nothing that was acknowledged. synchronous=NORMAL leaves out the fsync per commit: after a power failure the
-database is whole, but may be some moments old. An emulator is worth the speed and not the disk waits.
+Durability: a commit is in the write-ahead log by write(2) before a request is answered, so `kill -9` of the
+emulator loses nothing that was acknowledged. synchronous=NORMAL leaves out the fsync per commit: after a
+power failure the database is whole, but may be some moments old. For an emulator that is the better bargain.
 """
 
 from __future__ import annotations
@@ -21,29 +21,32 @@ CREATE TABLE IF NOT EXISTS buckets (
 CREATE TABLE IF NOT EXISTS settings (
     bucket INTEGER NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, document BLOB NOT NULL,
     PRIMARY KEY (bucket, name, id)) WITHOUT ROWID;
--- id grows with time: among the versions of a key the highest is the newest. live: newest and no delete marker.
+-- id grows with time: of the versions of a key the highest is the newest. live: newest and no delete marker.
 CREATE TABLE IF NOT EXISTS versions (
     id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, version TEXT NOT NULL,
-    live INTEGER NOT NULL, marker INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL, crc64 TEXT NOT NULL,
-    modified INTEGER NOT NULL, storage_class TEXT NOT NULL, headers TEXT NOT NULL, tags TEXT NOT NULL,
+    live INTEGER NOT NULL, marker INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
+    crc64 TEXT NOT NULL, modified INTEGER NOT NULL, storage_class TEXT NOT NULL, headers TEXT NOT NULL,
+    tags TEXT NOT NULL,
     acl TEXT NOT NULL, appendable INTEGER NOT NULL, restored INTEGER NOT NULL, expiry INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS versions_by_key ON versions (bucket, key, id DESC);
 CREATE INDEX IF NOT EXISTS versions_live ON versions (bucket, key) WHERE live = 1;
--- An object is the sequence of its pieces, so that Complete and Copy move rows, not bytes. owner is the id of a
--- version, or minus the id of a part. A piece is data, or a window of a file; files are shared among pieces.
+-- An object is the sequence of its pieces, so that Complete and Copy move rows, not bytes. owner is the id of
+-- a version, or minus the id of a part. A piece is data, or a window of a file; files are shared by pieces.
 CREATE TABLE IF NOT EXISTS pieces (
-    owner INTEGER NOT NULL, position INTEGER NOT NULL, length INTEGER NOT NULL, file TEXT, start INTEGER NOT NULL,
-    data BLOB, PRIMARY KEY (owner, position)) WITHOUT ROWID;
+    owner INTEGER NOT NULL, position INTEGER NOT NULL, length INTEGER NOT NULL, file TEXT,
+    start INTEGER NOT NULL, data BLOB, PRIMARY KEY (owner, position)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS pieces_by_file ON pieces (file) WHERE file IS NOT NULL;
 CREATE TABLE IF NOT EXISTS uploads (
     id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,
     storage_class TEXT NOT NULL, headers TEXT NOT NULL, tags TEXT NOT NULL, acl TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS uploads_by_key ON uploads (bucket, key, id);
 CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, upload TEXT NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
-    etag TEXT NOT NULL, crc64 TEXT NOT NULL, modified INTEGER NOT NULL, UNIQUE (upload, number));
+    id INTEGER PRIMARY KEY AUTOINCREMENT, upload TEXT NOT NULL, number INTEGER NOT NULL,
+    size INTEGER NOT NULL, etag TEXT NOT NULL, crc64 TEXT NOT NULL, modified INTEGER NOT NULL,
+    UNIQUE (upload, number));
 CREATE TABLE IF NOT EXISTS credentials (
-    secret_id TEXT PRIMARY KEY, secret_key TEXT NOT NULL, token TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+    secret_id TEXT PRIMARY KEY, secret_key TEXT NOT NULL, token TEXT NOT NULL,
+    expires REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -64,7 +67,7 @@ class Database:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536", "mmap_size=1073741824"):
             connection.execute(f"PRAGMA {pragma}")
-        # The other thread does it: a checkpoint syncs the disk, which would hold up whatever request it befell.
+        # The other thread does it: a checkpoint syncs the disk, which would hold up some request.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
 

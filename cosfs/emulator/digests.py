@@ -69,7 +69,7 @@ def _multiply(a: int, b: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _shift(length: int) -> int:
-    """Return x^(8*length): what `length` zero bytes do to a CRC. Parts mostly share one length, so it is kept."""
+    """Return x^(8*length): what `length` zero bytes do to a CRC. Kept, as parts mostly share a length."""
     result, square, bits = _TOP, _TOP >> 1, 8 * length
     while bits:
         if bits & 1:

@@ -1,7 +1,7 @@
 """What goes wrong, as COS says it: one exception, one table of codes with their status and message.
 
-Handlers raise `CosError`; `service.py` alone turns it into an answer. Codes and statuses are those of the COS error
-code table; messages that the documentation quotes are quoted, the others are our own words.
+Handlers raise `CosError`; `service.py` alone turns it into an answer. Codes and statuses are those of the COS
+error code table; messages that the documentation quotes are quoted, the others are our own words.
 """
 
 from __future__ import annotations

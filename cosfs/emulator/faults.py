@@ -15,8 +15,9 @@ class Fault:
     """One thing to go wrong with the requests of an operation.
 
     kind is one of: error (answer status and code), latency (wait seconds first), reset (drop the connection),
-    truncate (end the body after offset bytes), corrupt (flip the byte at offset), stall (pause for seconds after
-    offset bytes), slow (send rate bytes per second). `after` lets error and reset strike when the work is done.
+    truncate (end the body after offset bytes), corrupt (flip the byte at offset), stall (pause for seconds
+    after offset bytes), slow (send rate bytes per second). `after` lets error and reset strike when the work
+    is done.
     """
 
     kind: str
@@ -52,8 +53,8 @@ class Faults:
         return fault
 
     def error(
-        self, operation: str = "*", code: str = "InternalError", status: int = 0, *, count: int = 1, every: int = 1,
-        key: str = "*", after: bool = False,
+        self, operation: str = "*", code: str = "InternalError", status: int = 0, *, count: int = 1,
+        every: int = 1, key: str = "*", after: bool = False,
     ) -> Fault:  # fmt: skip
         """Answer with an error; status 200 makes the error document that Copy and Complete can give."""
         return self.add(Fault("error", operation, key, count, every, after=after, status=status, code=code))
@@ -83,8 +84,8 @@ class Faults:
         return self.add(Fault("corrupt", operation, key, count, every, offset=offset))
 
     def stall(
-        self, seconds: float, operation: str = "GetObject", offset: int = 0, *, count: int = 1, every: int = 1,
-        key: str = "*",
+        self, seconds: float, operation: str = "GetObject", offset: int = 0, *, count: int = 1,
+        every: int = 1, key: str = "*",
     ) -> Fault:  # fmt: skip
         """Stop sending the body for a while."""
         return self.add(Fault("stall", operation, key, count, every, seconds=seconds, offset=offset))

@@ -26,7 +26,7 @@ from cosfs.emulator.values import Response
 
 
 def copy_source(text: str, resolve: Callable[[str], str]) -> tuple[Place, str]:
-    """Read x-cos-copy-source: host/key with any suffix and port, or S3's bucket/key; with versionId or not."""
+    """Read x-cos-copy-source: host/key with any suffix and port, or S3's bucket/key; maybe a versionId."""
     raw = text.strip()
     for scheme in ("http://", "https://"):
         raw = raw.removeprefix(scheme)
@@ -69,7 +69,7 @@ def _replaces(call: Call, name: str) -> bool:
 
 
 def _properties(call: Call, row: Version) -> Properties:
-    """Metadata comes from the source or the request; storage class, ACL and encryption never from the source."""
+    """Take metadata from source or request; storage class, ACL and encryption never from the source."""
     if _replaces(call, "x-cos-metadata-directive"):
         headers = stored_headers(call)
     else:

@@ -1,4 +1,4 @@
-"""The body of a request on its way in: unwrapped, digested, bounded, and checked against what was declared."""
+"""The body of a request on its way in: unwrapped, digested, bounded, checked against what was declared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import INLINE_LIMIT, Received
 from cosfs.emulator.routing import takes_data, takes_document
 
-# Bytes that a body may stay in memory. Parts and appended pieces always get a file: an object of many of them must
-# not fill the memory when it is read.
+# Bytes that a body may stay in memory. Parts and appended pieces always get a file: an object of many of them
+# must not fill the memory when it is read.
 _IN_MEMORY = {"PutObject": INLINE_LIMIT}
 
 

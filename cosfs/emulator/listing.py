@@ -1,6 +1,6 @@
 """Pages of keys in byte order, with common prefixes, without reading what a page does not show.
 
-A common prefix with a million keys below costs one seek past it. The same walk serves objects, versions and uploads.
+A common prefix with a million keys below costs one seek. One walk serves objects, versions and uploads.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def list_versions(
 ) -> Page:
     """Return a page of versions, newest first within a key.
 
-    Rows are key, version, latest, marker, modified, etag, size, storage class. markers are key and version id.
+    Rows are key, version, latest, marker, modified, etag, size, storage class. markers: key and version id.
     """
     key_marker, version_marker = markers
     columns = "key, version, id, marker, modified, etag, size, storage_class"

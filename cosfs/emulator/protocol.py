@@ -1,7 +1,7 @@
 """The HTTP layer: uvicorn's, except that header names keep their spelling and request targets stay as sent.
 
-uvicorn lower-cases the header names of answers; the COS SDKs look for `ETag` exactly. It also parses the target,
-which would lose the difference between `/a%2Fb` and `/a/b` and the host of an absolute-form target.
+uvicorn lower-cases the header names of answers; the COS SDKs look for `ETag` exactly. It also parses the
+target, which would lose the host of an absolute-form target and bytes that are no ASCII.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ClientGoneError(ConnectionError):
 
 
 class ExactCycle(RequestResponseCycle):
-    """One request and its answer; http.response.start carries (str, str) headers in the spelling of the wire."""
+    """One request and its answer; http.response.start carries a dict of headers in wire spelling."""
 
     async def send(self, message: ASGISendEvent) -> None:
         """Write the head of an answer exactly as given; leave the body to uvicorn."""

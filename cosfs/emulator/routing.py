@@ -8,8 +8,8 @@ from cosfs.emulator.addressing import Place
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.settings import SETTINGS
 
-# Reserved query names that make a request something else than the plain call. Those below that no table of ours
-# knows are answered 501: better than a GET Object that quietly ignores what was asked.
+# Reserved query names that make a request something else than the plain call. Those that no table below knows
+# are answered 501: better than a GET Object that quietly ignores what was asked.
 _SUB_RESOURCES = (
     *(
         "acl",

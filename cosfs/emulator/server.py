@@ -146,8 +146,8 @@ def _listen(host: str, port: int) -> socket.socket:
 class Emulator:
     """A running emulator for tests: `with Emulator(tmp_path) as emulator: ...emulator.endpoint_url...`.
 
-    Without a data directory it uses a temporary one and removes it at the end. `faults` and `requests` are for
-    asking for trouble and for counting; `limits` may make parts and objects small.
+    Without a data directory it uses a temporary one and removes it at the end. `faults` and `requests` are
+    for asking for trouble and for counting; `limits` may make parts and objects small.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The emulator without a socket: a request in, an answer out.
 
-The server calls `begin`, feeds the body to `Exchange.incoming`, then calls `finish`; `handle` does all three for
-callers that have the whole request. Errors become answers here and nowhere else.
+The server calls `begin`, feeds the body to `Exchange.incoming`, then calls `finish`; `handle` does all three
+for callers that have the whole request. Errors become answers here and nowhere else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Buckets, object versions and their bytes: what is there, and how it changes all at once.
 
-Every method that changes something is one transaction, so a reader or a crash sees it wholly or not at all. Handlers
-decide what the user meant; the store knows the rules of versioning and who still needs which file.
+Every method that changes something is one transaction, so a reader or a crash sees it wholly or not at all.
+Handlers decide what the user meant; the store knows the rules of versioning and who still needs which file.
 """
 
 from __future__ import annotations
@@ -400,7 +400,8 @@ class Store:
         if stop <= start:
             return []
         sql = (
-            "SELECT position, length, file, start, data FROM pieces WHERE owner = ?1 AND position < ?3 AND position >= "
+            "SELECT position, length, file, start, data FROM pieces "
+            "WHERE owner = ?1 AND position < ?3 AND position >= "
             "(SELECT max(position) FROM pieces WHERE owner = ?1 AND position <= ?2) ORDER BY position"
         )
         found = []

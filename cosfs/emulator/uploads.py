@@ -1,4 +1,4 @@
-"""Multipart uploads: parts in any order, put together by moving rows and combining CRCs, never by copying bytes."""
+"""Multipart uploads: parts in any order, put together by moving rows and combining CRCs, not bytes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class Uploads:
 
     def get(self, bucket: Bucket, key: str, id_: str) -> Upload:
         """Return an open upload of a key or say that there is none."""
-        sql = "SELECT initiated, storage_class, headers, tags, acl FROM uploads WHERE id = ? AND bucket = ? AND key = ?"
+        columns = "initiated, storage_class, headers, tags, acl"
+        sql = f"SELECT {columns} FROM uploads WHERE id = ? AND bucket = ? AND key = ?"
         row = self._db.one(sql, id_, bucket.id, key.encode())
         if row is None:
             raise CosError("NoSuchUpload")
@@ -103,8 +104,8 @@ class Uploads:
             digest.update(part.etag.encode())
         # COS's ETag is no function of the content alone (the same part gave two values); so is ours.
         content = Bytes(pieces, size, f"{digest.hexdigest()}-{len(chosen)}", str(crc))
-        # Two transactions: a crash between them leaves the object complete and the upload open, to be completed
-        # again. The pieces share the files, so the parts can go afterwards.
+        # Two transactions: a crash between them leaves the object complete and the upload open, to be
+        # completed again. The pieces share the files, so the parts can go afterwards.
         version = self._store.put(bucket, upload.key, content, upload.properties)
         self.abort(upload)
         return version

@@ -1,4 +1,4 @@
-"""The plain values that go through the emulator: a request, an answer, and the bytes of an object to be sent."""
+"""The plain values that go through the emulator: a request, an answer, the bytes of an object to be sent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Content:
 
 @dataclass(slots=True)
 class Response:
-    """One HTTP answer. Header names have the spelling of the wire, since the COS SDKs tell `ETag` from `etag`."""
+    """One HTTP answer. Header names have wire spelling: the COS SDKs tell `ETag` from `etag`."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)

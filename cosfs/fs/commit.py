@@ -141,15 +141,19 @@ class Committer:
         if node.info is not None:
             self._orphans[node.bucket, node.key] = node
 
-    async def rescue(self, bucket: str, key: str) -> None:
-        """A key is about to be written: save what an open, removed file still reads from it."""
+    async def rescue(self, bucket: str, key: str) -> bool:
+        """A key is about to be written: save what an open, removed file still reads from it.
+
+        Returns whether COS still holds the object of such a file under the key.
+        """
         node = self._orphans.pop((bucket, key), None)
         if node is None or node.info is None:
-            return
+            return False
         if node.content is None:
             node.content = Staging(self._journal.staging, Source(bucket, key, node.info.etag, node.info.size))
         await node.content.fill(self._fetcher)
         node.content.detach()
+        return True
 
     def bury(self, node: FileNode) -> None:
         """The last handle of a removed file is gone."""
@@ -189,9 +193,10 @@ class Committer:
         content = node.content
         assert content is not None
         version, attrs, bucket, key = content.version, node.attrs, node.bucket, node.key
-        await self.rescue(bucket, key)
-        if await self._deleter.claim(bucket, key) and node.expected == "":
-            node.expected = None  # the object we were about to remove is still there
+        there = await self.rescue(bucket, key)
+        there = await self._deleter.claim(bucket, key) or there
+        if there and node.expected == "":
+            node.expected = None  # the object that was removed here is still in COS
         await self._check(node, bucket, key)
         stream = self._streams.pop(node.ino, None)
         if stream is not None and (stream.bucket, stream.key) != (bucket, key):

@@ -348,10 +348,10 @@ class Filesystem:
         bucket, key = directory.bucket, directory.child_key(component)
         kind = attributes.content_type(component, mode)
         headers = attributes.encode(attrs, Headers(content_type=kind, extra=self.settings.extra))
-        await self.committer.rescue(bucket, key)
-        taken_back = await self.deleter.claim(bucket, key)
+        there = await self.committer.rescue(bucket, key)
+        there = await self.deleter.claim(bucket, key) or there
         result = await self.remote.change(
-            self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not taken_back
+            self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not there
         )
         node = self.tree.add_file(directory, name, component, attrs)
         info = ObjectInfo(

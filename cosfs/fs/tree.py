@@ -87,7 +87,7 @@ class Tree:
         listing = await self.listing(parent)
         entry = listing.get(name)
         if entry is None and parent.is_buckets:
-            entry = self.entry_by_short_name(listing, name)
+            entry = await self._bucket_entry(parent, listing, name)
         probed = False
         if entry is None and not listing.complete:
             entry = await self._probe(parent, name)
@@ -99,6 +99,15 @@ class Tree:
             since = trio.current_time() if probed else listing.started
             node.expires = since + self._ttl(parent)
         return node
+
+    async def _bucket_entry(self, parent: DirNode, listing: Listing, name: bytes) -> Entry | None:
+        """Find a bucket by its short name, or one that was made since the buckets were listed."""
+        entry = self.entry_by_short_name(listing, name)
+        if entry is None and listing.started + self.settings.metadata_ttl < trio.current_time():
+            parent.listing = None
+            listing = await self.listing(parent)
+            entry = listing.get(name) or self.entry_by_short_name(listing, name)
+        return entry
 
     def _ttl(self, parent: DirNode) -> float:
         return self.settings.buckets_ttl if parent.is_buckets else self.settings.metadata_ttl

@@ -38,6 +38,7 @@ class UploadJob:
     headers: Headers = field(default_factory=Headers)
     forbid_overwrite: bool = False
     tag: Any = None
+    progress: Progress | None = None  # of this one alone, instead of the common one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class DownloadJob:
     version_id: str = ""
     set_mtime: bool = True
     tag: Any = None
+    progress: Progress | None = None  # of this one alone, instead of the common one
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class CopyJob:
     storage_class: str = ""
     forbid_overwrite: bool = False
     tag: Any = None
+    progress: Progress | None = None  # of this one alone, instead of the common one
 
 
 Job = UploadJob | DownloadJob | CopyJob
@@ -126,7 +129,7 @@ class _Run:
 
     def _small_call(self, job: Job) -> Callable[[], TransferResult] | None:
         """Return the blocking call that does a job in one request; None for a large one."""
-        engine, progress = self._engine, self._progress
+        engine, progress = self._engine, job.progress or self._progress
         if isinstance(job, UploadJob):
             if is_small(engine, job.size):
                 return partial(send_file, engine, _local_file(job), progress)
@@ -163,7 +166,7 @@ class _Run:
             self._large.release()
 
     async def _large_transfer(self, job: Job) -> TransferResult:
-        engine, progress = self._engine, self._progress
+        engine, progress = self._engine, job.progress or self._progress
         if isinstance(job, UploadJob):
             return await upload_file(
                 engine,

@@ -163,6 +163,11 @@ class Engine:
             self._closing = True
             self._work.notify_all()
 
+    @property
+    def abandoned(self) -> int:
+        """How many threads still work for calls that were given up."""
+        return self._abandoned
+
     # --- calls, in the trio thread ---
 
     async def run(

@@ -17,9 +17,9 @@ from cosfs.errors import COSError, IntegrityError, ServiceError
 from cosfs.transfer.engine import LARGE, Engine, Flow
 from cosfs.transfer.parts import combine_crc64
 from cosfs.transfer.scheduler import Queue
-from cosfs.transfer.work import Meter, Progress, SharedFile, metered, pause
+from cosfs.transfer.work import Meter, Progress, SharedFile, metered
 
-__all__ = ["MultipartUpload", "damaged_on_the_way"]
+__all__ = ["MultipartUpload", "as_damage", "damaged_on_the_way"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ def damaged_on_the_way(error: COSError) -> bool:
     return isinstance(error, IntegrityError) or (
         isinstance(error, ServiceError) and error.code in ("BadDigest", "InvalidDigest")
     )
+
+
+def as_damage(error: COSError) -> IntegrityError:
+    """Return the same as an IntegrityError."""
+    return error if isinstance(error, IntegrityError) else IntegrityError(str(error))
 
 
 class MultipartUpload:
@@ -268,11 +273,13 @@ def _send_part(
             )
         except COSError as error:
             meter.rewind()
-            if attempt == 2 or not damaged_on_the_way(error):
-                meter.flush()
+            meter.flush()
+            if not damaged_on_the_way(error):
                 raise
+            # What COS refused was sent again already; what it took and has wrong was not.
+            if attempt == 2 or not isinstance(error, IntegrityError):
+                raise as_damage(error) from error
             log.warning("part %d of %r is sent again: %s", number, upload.key, error)
-            pause(0.1)
         else:
             meter.settle(sums.length)
             return Part(number, part.etag, sums.length, sums.crc64)

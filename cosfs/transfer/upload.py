@@ -16,7 +16,7 @@ from cosfs.errors import COSError, IntegrityError, TransferError, UsageError
 from cosfs.transfer import parts
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult, upload_result
-from cosfs.transfer.multipart import MultipartUpload, damaged_on_the_way
+from cosfs.transfer.multipart import MultipartUpload, as_damage, damaged_on_the_way
 from cosfs.transfer.stream import upload_stream
 from cosfs.transfer.work import Meter, Progress, SharedFile, metered
 
@@ -36,8 +36,12 @@ log = logging.getLogger(__name__)
 _IN_MEMORY = 1024 * 1024
 
 
-class _ChangedError(Exception):
-    """The file was written to while it was read."""
+class _AgainError(Exception):
+    """The whole file is worth one more try; final is what to raise when that fails like this, too."""
+
+    def __init__(self, final: COSError) -> None:
+        super().__init__(str(final))
+        self.final = final
 
 
 class LargeFileError(Exception):
@@ -84,21 +88,16 @@ async def upload_file(
     for attempt in (1, 2):
         try:
             return await _send_parts(engine, file, progress, part_size, attempt)
-        except (_ChangedError, IntegrityError) as error:
-            _again_or_raise(file, error, attempt)
+        except _AgainError as error:
+            _again(file, error, attempt)
     raise AssertionError("unreachable")
 
 
-def _again_or_raise(file: LocalFile, error: Exception, attempt: int) -> None:
-    if attempt == 1:
-        log.info("%r is uploaded again: %s", file.path, error)
-    elif isinstance(error, _ChangedError):
-        raise TransferError(
-            f"{file.path}: changed while it was uploaded",
-            hint="Upload it again when nothing writes to it any more.",
-        ) from None
-    else:
-        raise error
+def _again(file: LocalFile, error: _AgainError, attempt: int) -> None:
+    """Allow one more try, or raise why there is none."""
+    if attempt > 1:
+        raise error.final from error
+    log.info("%r is uploaded again: %s", file.path, error.final)
 
 
 def _open(path: str) -> int:
@@ -113,10 +112,17 @@ def _open(path: str) -> int:
     raise UsageError(f"{path}: is not a regular file", hint="Use - to upload what another program writes.")
 
 
-def _check_unchanged(fd: int, before: os.stat_result) -> None:
+def _check_unchanged(file: LocalFile, fd: int, before: os.stat_result) -> None:
     after = os.fstat(fd)
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        raise _ChangedError("it changed while it was read")
+        raise _AgainError(_changed(file))
+
+
+def _changed(file: LocalFile) -> TransferError:
+    return TransferError(
+        f"{file.path}: changed while it was uploaded",
+        hint="Upload it again when nothing writes to it any more.",
+    )
 
 
 # --- one request ---
@@ -133,9 +139,9 @@ def send_file(engine: Engine, file: LocalFile, progress: Progress | None = None)
         fd = _open(file.path)
         try:
             return _put(engine, file, fd, meter, attempt)
-        except (_ChangedError, IntegrityError) as error:
+        except _AgainError as error:
             meter.rewind()
-            _again_or_raise(file, error, attempt)
+            _again(file, error, attempt)
         finally:
             os.close(fd)
             meter.flush()
@@ -146,10 +152,10 @@ def _put(engine: Engine, file: LocalFile, fd: int, meter: Meter, attempt: int) -
     before = os.fstat(fd)
     if not is_small(engine, before.st_size):
         raise LargeFileError
-    body = _read(fd, before.st_size)
+    body = _read(file, fd, before.st_size)
     try:
         sums = digest(body)
-        _check_unchanged(fd, before)
+        _check_unchanged(file, fd, before)
         result = engine.client.put_object(
             file.bucket,
             file.key,
@@ -159,20 +165,23 @@ def _put(engine: Engine, file: LocalFile, fd: int, meter: Meter, attempt: int) -
             crc64=sums.crc64,
             forbid_overwrite=file.forbid_overwrite,
         )
+    except IntegrityError as error:
+        _check_unchanged(file, fd, before)
+        raise _AgainError(error) from error
     except COSError as error:
         meter.rewind()
         if not damaged_on_the_way(error):
             raise
         # Most likely it is the file that was not the same twice.
-        _check_unchanged(fd, before)
-        raise IntegrityError(f"cos://{file.bucket}/{file.key}: {error}") from error
+        _check_unchanged(file, fd, before)
+        raise as_damage(error) from error
     if isinstance(body, FileBody):
-        _check_unchanged(fd, before)
+        _check_unchanged(file, fd, before)
     meter.settle(sums.length)
     return upload_result(sums.length, result, sums.crc64, attempt)
 
 
-def _read(fd: int, size: int) -> Body:
+def _read(file: LocalFile, fd: int, size: int) -> Body:
     """Return the file's bytes, or a window of it when they are many."""
     if size > _IN_MEMORY:
         return FileBody(fd, 0, size)
@@ -181,7 +190,7 @@ def _read(fd: int, size: int) -> Body:
     while len(data) <= _IN_MEMORY and (more := os.read(fd, _IN_MEMORY)):
         data += more
     if len(data) > _IN_MEMORY:
-        raise _ChangedError("it grew while it was read")
+        raise _AgainError(_changed(file))
     return data
 
 
@@ -211,12 +220,15 @@ async def _send_parts(
             try:
                 await upload.send_all(upload.sender(shared, count), parts.part_ranges(before.st_size, length))
             except IntegrityError:
-                _check_unchanged(fd, before)
+                _check_unchanged(file, fd, before)
                 raise
-            _check_unchanged(fd, before)
-            result = await upload.complete()
+            _check_unchanged(file, fd, before)
+            try:
+                result = await upload.complete()
+            except IntegrityError as error:
+                raise _AgainError(error) from error
         return upload_result(before.st_size, result, upload.crc64(), attempt)
-    except (_ChangedError, IntegrityError):
+    except (_AgainError, IntegrityError):
         if progress is not None and sent:
             progress(-sent)
         raise

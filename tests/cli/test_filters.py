@@ -84,7 +84,11 @@ def test_pruning(rules: list[tuple[bool, str]], directory: str, pruned: bool) ->
 _TEXT = st.text("ab/*?.", min_size=1, max_size=6)
 
 
-@given(st.lists(st.tuples(st.booleans(), _TEXT), max_size=4), st.text("ab/", max_size=4), st.text("ab/.", max_size=5))
+@given(
+    st.lists(st.tuples(st.booleans(), _TEXT), max_size=4),
+    st.text("ab/", max_size=4),
+    st.text("ab/.", max_size=5),
+)
 def test_nothing_is_taken_below_a_pruned_directory(
     rules: list[tuple[bool, str]], directory: str, rest: str
 ) -> None:

@@ -53,7 +53,9 @@ def test_recursive_prefix_ends_in_a_slash(key: str, prefix: str) -> None:
     assert as_prefix(key) == prefix
 
 
-@pytest.mark.parametrize(("text", "name"), [("cos://b/x/a", "a"), ("cos://b/x/", "x"), ("./d/f", "f"), ("d/", "d")])
+@pytest.mark.parametrize(
+    ("text", "name"), [("cos://b/x/a", "a"), ("cos://b/x/", "x"), ("./d/f", "f"), ("d/", "d")]
+)
 def test_name_of(text: str, name: str) -> None:
     assert name_of(parse_place(text)) == name
 

@@ -213,7 +213,7 @@ async def test_result_on_its_way_when_cancelled_is_discarded() -> None:
     discarded: list[int] = []
     async with engine_of() as engine:
         pending = engine.start(len, "abc", discard=discarded.append)
-        time.sleep(0.1)
+        time.sleep(0.1)  # noqa: ASYNC251
         # Done in its thread, not delivered: the trio thread was busy.
         pending.cancel()
         await trio.sleep(0.1)

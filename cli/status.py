@@ -1,0 +1,135 @@
+"""`cos status`: what is mounted, and how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import command
+from .output import Column, json_text, printable, table
+
+if TYPE_CHECKING:
+    from cosfs.fuse.control import MountStatus
+
+    from .state import State
+
+_COLUMNS = ("Mountpoint", "Source", "State", "Uptime", "Cache", "Hits", "Pending", "Requests", "Errors")
+
+
+@command("status")
+@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.pass_obj
+def status(state: State, mountpoint: Path | None) -> int:
+    """Show all mounts of yours, or one of them in full.
+
+    For each: how long it runs, what its cache holds and how often that helped, what is not sent to
+    COS yet, and how many requests and errors there were.
+    """
+    from cosfs.errors import UsageError
+    from cosfs.fuse.control import list_mounts
+
+    found = list_mounts()
+    if mountpoint is not None:
+        place = str(mountpoint.parent.resolve() / mountpoint.name)
+        found = [mount for mount in found if mount.mountpoint == place]
+        if not found:
+            raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="'cos status' lists all mounts")
+    form = state.format
+    if form == "json":
+        state.out.json([_record(mount) for mount in found])
+    elif form == "jsonl":
+        state.out.lines(json_text(_record(mount)) for mount in found)
+    elif mountpoint is not None:
+        _show_one(state, found[0], form)
+    elif not found:
+        state.out.talk("nothing is mounted")
+    elif form == "table":
+        table(state.out, [Column(title) for title in _COLUMNS], [_row(mount) for mount in found])
+    else:
+        state.out.lines("\t".join(map(printable, _row(mount))) for mount in found)
+    _warn(state, found)
+    return 0
+
+
+def _record(mount: MountStatus) -> dict[str, Any]:
+    own = {"mountpoint": mount.mountpoint, "source": mount.source, "pid": mount.pid, "state": mount.state}
+    return {**mount.details, **own}
+
+
+def _row(mount: MountStatus) -> tuple[str, ...]:
+    values = dict(_described(mount.details))
+    return (
+        mount.mountpoint,
+        mount.source,
+        mount.state,
+        *(values.get(title, "-") for title in _COLUMNS[3:]),
+    )
+
+
+def _described(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say the numbers of a mount in words; nothing if it does not answer."""
+    from cosfs.units import format_duration, format_size
+
+    if not details:
+        return
+    yield "Uptime", format_duration(details["uptime"])
+    yield "Cache", f"{format_size(details['cache_bytes'])} of {format_size(details['cache_limit'])}"
+    rate = details.get("hit_rate")
+    yield "Hits", "-" if rate is None else f"{rate:.0%}"
+    yield "Pending", _pending(details)
+    counters = details.get("requests", {})
+    yield "Requests", str(sum(counters.get("requests", {}).values()))
+    yield "Errors", str(details.get("errors", 0))
+
+
+def _pending(details: dict[str, Any]) -> str:
+    from cosfs.units import format_size
+
+    files, removals = details.get("pending_files", 0), details.get("pending_removals", 0)
+    parts = [f"{files} files, {format_size(details.get('pending_bytes', 0))}"] if files else []
+    if removals:
+        parts.append(f"{removals} removals")
+    return "; ".join(parts) or "none"
+
+
+def _show_one(state: State, mount: MountStatus, form: str) -> None:
+    from cosfs.units import format_size
+
+    details = mount.details
+    pairs = [
+        ("Mountpoint", mount.mountpoint),
+        ("Source", mount.source),
+        ("State", mount.state),
+        ("Process", str(mount.pid)),
+        *_described(details),
+    ]
+    if details:
+        counters = details["requests"]
+        pairs += [
+            ("Cache directory", str(details["cache_dir"])),
+            ("Write-back", str(details["write_back"])),
+            ("Attributes", str(details["attributes"])),
+            ("Sent", format_size(counters.get("bytes_sent", 0))),
+            ("Received", format_size(counters.get("bytes_received", 0))),
+            ("Retries", str(counters.get("retries", 0))),
+            ("Conflicts", str(details.get("conflicts", 0))),
+        ]
+        for name, count in sorted(counters.get("requests", {}).items()):
+            pairs.append((f"Requests: {name}", str(count)))
+        for pending in details.get("pending", []):
+            error = f" ({pending['error']})" if pending.get("error") else ""
+            pairs.append(("Not sent yet", f"{pending['url']}, {format_size(pending['bytes'])}{error}"))
+    if form == "table":
+        table(state.out, [Column("Name"), Column("Value")], pairs)
+    else:
+        state.out.lines(f"{name}\t{printable(value)}" for name, value in pairs)
+
+
+def _warn(state: State, found: list[MountStatus]) -> None:
+    for mount in found:
+        if mount.state == "dead":
+            place = printable(mount.mountpoint)
+            state.out.warn(f"the process of {place} is gone; clean it up with: cos umount {place}")

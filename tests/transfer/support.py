@@ -1,0 +1,69 @@
+"""What several of the transfer tests use."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.config import TransferSettings
+from cosfs.transfer.engine import Engine
+from cosfs.units import MIB
+
+# Parts cannot be smaller than 1 MiB; everything from 3 MiB on goes in parts here.
+SMALL_LIMITS = TransferSettings(
+    max_concurrent_requests=8,
+    multipart_threshold=3 * MIB,
+    multipart_chunksize=1 * MIB,
+    max_buffer_memory=8 * MIB,
+)
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Return bytes that differ everywhere."""
+    return random.Random(seed).randbytes(size)
+
+
+def make_file(path: Path, size: int, seed: int = 0) -> bytes:
+    """Write a file and return what is in it."""
+    data = content(size, seed)
+    path.write_bytes(data)
+    return data
+
+
+class Moved:
+    """A progress callback that remembers."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def __call__(self, count: int) -> None:
+        self.calls.append(count)
+
+    @property
+    def total(self) -> int:
+        return sum(self.calls)
+
+
+def open_uploads(client: CosClient, bucket: str) -> list[str]:
+    """Return the keys of multipart uploads that nobody completed or aborted."""
+    return [upload.key for upload in client.list_uploads(bucket).uploads]
+
+
+def stored(client: CosClient, bucket: str, key: str) -> bytes:
+    """Return what COS holds."""
+    with client.get_object(bucket, key) as stream:
+        return b"".join(stream.chunks())
+
+
+async def settled(engine: Engine) -> None:
+    """Wait until no thread works for a call that was given up."""
+    with trio.fail_after(10):
+        while engine.abandoned:  # noqa: ASYNC110 - changed by threads
+            await trio.sleep(0.01)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
