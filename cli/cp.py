@@ -21,6 +21,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from .copy_options import Options
+    from .places import Place
+    from .running import Run
     from .state import State
 
 transfer_options: Callable[[F], F] = apply(
@@ -83,10 +86,10 @@ def cp(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
 
 def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *, move: bool) -> int:
     """Check the command line of cp or mv as a whole, then run it."""
-    from .copying import Copier, Options
+    from .copy_options import Options
     from .places import Local, operation, parse_place
     from .report import Report
-    from .running import Run, run_job, transfer_settings
+    from .running import run_job, transfer_settings
 
     state: State = ctx.find_root().obj
     if len(places) < 2:
@@ -106,10 +109,35 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     report = Report(state, report_file=report_file)
 
     async def job(run: Run) -> None:
-        copier = Copier(run, options)
+        # One object's size is known before its first byte moves; that of a tree when it is listed.
+        run.display.complete = len(pairs) == 1 and not options.recursive
         for source, target in pairs:
-            await copier.copy(source, target)
+            await _copy(run, options, source, target)
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
     return run_job(state, job, report, verb=verb, settings=settings)
+
+
+async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:
+    """Copy one source as the command line names it."""
+    from cosfs.client.url import CosUrl
+
+    from .places import Local, operation
+    from .singles import SingleCopy
+    from .trees import TreeCopy
+
+    way = operation(source, destination)
+    copying = TreeCopy(run, options, way) if options.recursive else SingleCopy(run, options, way)
+    if isinstance(source, CosUrl):
+        source = await copying.resolved(source)
+    if isinstance(destination, CosUrl):
+        destination = await copying.resolved(destination)
+    if isinstance(source, Local):
+        assert isinstance(destination, CosUrl)
+        await copying.upload(source, destination)
+        return
+    if isinstance(destination, CosUrl):
+        # Once more with full names: cos://b and cos://b-1250000000 can be one bucket.
+        options.check_overlap(source, destination)
+    await copying.fetch(source, destination)

@@ -99,8 +99,8 @@ def add_up(objects: Iterator[ObjectInfo], prefix: str, depth: int) -> Iterator[T
         parents = info.key[len(base) :].split("/")[:-1][:depth]
         while stack and (len(stack) > len(parents) or not info.key.startswith(stack[-1].prefix)):
             yield _close(stack, root)
-        for level in range(len(stack), len(parents)):
-            stack.append(Total(base + "/".join(parents[: level + 1]) + "/"))
+        opened = range(len(stack), len(parents))
+        stack += [Total(base + "/".join(parents[: level + 1]) + "/") for level in opened]
         innermost = stack[-1] if stack else root
         innermost.size += info.size
         innermost.objects += 1

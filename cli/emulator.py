@@ -74,4 +74,8 @@ def emulator(
 def default_data() -> Path:
     """Return where the emulator keeps its data when nobody says."""
     home = os.environ.get("XDG_DATA_HOME")
-    return Path(home) / "cos" / "emulator" if home else Path.home() / ".cos" / "emulator"
+    if home:
+        return Path(home) / "cos" / "emulator"
+    directory = Path.home() / ".cos"
+    directory.mkdir(mode=0o700, exist_ok=True)  # the credentials' directory too
+    return directory / "emulator"

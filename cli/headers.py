@@ -41,6 +41,14 @@ _META_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # A comma ends one pair only if the next one begins behind it: values may hold commas.
 _NEXT_PAIR = re.compile(r",(?=[A-Za-z0-9][A-Za-z0-9._-]*=)")
 
+
+def _storage_class(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Accept any case, as click.Choice would, but name the choices as COS writes them."""
+    if value is None or value.upper() in STORAGE_CLASSES:
+        return value and value.upper()
+    raise click.BadParameter(f"{value!r} is none of {', '.join(STORAGE_CLASSES)}", ctx, param)
+
+
 header_options: Callable[[F], F] = apply(
     click.option("--acl", type=click.Choice(ACLS), help="Access of the new objects."),
     click.option(
@@ -48,7 +56,7 @@ header_options: Callable[[F], F] = apply(
     ),
     click.option(
         "--storage-class",
-        type=click.Choice(STORAGE_CLASSES, case_sensitive=False),
+        callback=_storage_class,
         metavar="CLASS",
         help="STANDARD, STANDARD_IA, INTELLIGENT_TIERING, ARCHIVE, DEEP_ARCHIVE or one of MAZ_….",
     ),
@@ -127,7 +135,7 @@ def pop_headers(options: dict[str, Any]) -> HeaderChoice:
     }
     headers = Headers(
         **texts,
-        storage_class=(values["storage_class"] or "").upper(),
+        storage_class=values["storage_class"] or "",
         metadata=parse_metadata(values["metadata"]),
         extra=extra,
     )

@@ -171,6 +171,8 @@ def _report(state: State, raised: BaseException) -> int:
         _discard_stdout()
         return STDOUT_CLOSED
     if isinstance(error, KeyboardInterrupt | click.Abort):
+        if isinstance(error, click.Abort) and error.__cause__ is None and sys.stderr.isatty():
+            state.out.end_line()  # behind the prompt and the terminal's ^C
         state.out.error("interrupted")
         return INTERRUPTED
     if isinstance(error, SystemExit):

@@ -180,8 +180,11 @@ def mount(
 
     prefix = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
     known = {field.name for field in fields(MountSettings)}
+    # Not `in (None, False, ())`: 0 equals False, and --umask 0 or --metadata-ttl 0 are meant.
     given = {
-        name: value for name, value in values.items() if name in known and value not in (None, False, ())
+        name: value
+        for name, value in values.items()
+        if name in known and value is not None and value is not False and value != ()
     }
     mount_settings = MountSettings(
         bucket=source.bucket, prefix=prefix, mountpoint=mountpoint, debug=state.debug, **given

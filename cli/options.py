@@ -158,6 +158,11 @@ class Command(click.Command):
         self.context_settings = {**CONTEXT, **self.context_settings}
         self.params = [*self.params, *GLOBAL_OPTIONS]
 
+    def invoke(self, ctx: click.Context) -> Any:
+        state: State = ctx.find_root().obj
+        state.start_logging()
+        return super().invoke(ctx)
+
     def make_parser(self, ctx: click.Context) -> Any:
         parser = super().make_parser(ctx)
         parse = parser.parse_args

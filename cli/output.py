@@ -133,6 +133,15 @@ class Output:
         if always or not self.quiet:
             self._stderr(f"{self.paint('cos:', 'red')} {text}")
 
+    def end_line(self) -> None:
+        """Go to a new line of the terminal."""
+        if not self.quiet:
+            self._stderr("")
+
+    def trace(self, text: str) -> None:
+        """Write a line of the log that --debug asks for."""
+        self._stderr(printable(text))
+
     def failure(self, text: str) -> None:
         """Write that one of many things failed, without the leading program name, as AWS does."""
         if not self.quiet:

@@ -105,7 +105,7 @@ def check_overlap(source: CosUrl, destination: CosUrl, *, recursive: bool) -> No
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A pattern in the last part of a key: `base` is what precedes it and every match begins with `prefix`."""
+    """A pattern in a key: `base` is the directory it is in, `prefix` what every match begins with."""
 
     base: str
     prefix: str

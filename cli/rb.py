@@ -44,6 +44,7 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
 
         confirm(state, f"Remove the bucket {bucket} and everything in it, old versions too?")
     if force or all_versions:
+        state.client.head_bucket(bucket)  # what is wrong with the bucket itself is said before anything else
         code = _empty(state, bucket)
         if code:
             return code

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cosfs.errors import COSError, ServiceError, UsageError
 
-from .output import json_text, printable
+from .output import printable
 
 if TYPE_CHECKING:
     from cosfs.transfer.model import TransferResult
@@ -90,6 +90,12 @@ class Report:
         kind = "delete" if op == "delete" else "transfer"
         self._event("", type=kind, op=op, status="failed", **ends, error=_error_record(error))
 
+    def fail(self, error: BaseException) -> None:
+        """The command as a whole cannot go on."""
+        self.failed += 1
+        self._out.error(printable(str(error)))
+        self._event("", type="error", status="failed", error=_error_record(error))
+
     def skip(self, op: str, source: str, reason: str, text: str) -> None:
         """One item was left out with a warning."""
         self.skipped += 1
@@ -113,8 +119,7 @@ class Report:
     def finish(self, exit_code: int | None = None) -> int:
         """Write the summary where a machine reads; return the exit code."""
         code = self.exit_code if exit_code is None else exit_code
-        summary = {
-            "v": VERSION,
+        summary: dict[str, Any] = {
             "type": "summary",
             "ok": self.ok,
             "failed": self.failed,
@@ -125,13 +130,13 @@ class Report:
         }
         if not self._hushed:
             if self._format == "jsonl":
-                self._out.json_line(summary)
+                self._out.line(_event_text(summary))
             elif self._format == "json":
                 opening = "" if self._open_document else '{"Results": ['
                 end = "\n" if self._open_document else ""
-                self._out.line(f'{opening}{end}], "Summary": {json_text(summary)}}}')
+                self._out.line(f'{opening}{end}], "Summary": {_event_text(summary)}}}')
         if self._file is not None:
-            self._file.write(json_text(summary) + "\n")
+            self._file.write(_event_text(summary) + "\n")
             self._file.close()
             self._file = None
         return code

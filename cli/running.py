@@ -58,10 +58,22 @@ def transfer_settings(
 def run_job(
     state: State, job: Job, report: Report, *, verb: str, settings: TransferSettings | None = None
 ) -> int:
-    """Run job under trio; return the exit code after its report is written."""
+    """Run job under trio; return the exit code after its report is written.
+
+    What COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
+    """
     import trio
 
     return trio.run(_supervise, state, job, report, verb, settings or state.settings.transfer)
+
+
+async def _guarded(job: Job, run: Run) -> None:
+    from cosfs.errors import IntegrityError, NetworkError, ServiceError
+
+    try:
+        await job(run)
+    except (ServiceError, NetworkError, IntegrityError) as error:
+        run.report.fail(error)
 
 
 async def _supervise(state: State, job: Job, report: Report, verb: str, settings: TransferSettings) -> int:
@@ -92,7 +104,7 @@ async def _supervise(state: State, job: Job, report: Report, verb: str, settings
                 async with Engine(state.client, settings) as engine:
                     run = Run(state, engine, display, report)
                     nursery.start_soon(watch)
-                    await job(run)
+                    await _guarded(job, run)
             nursery.cancel_scope.cancel()
     return _end(state, report, interrupted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ class State:
         self.options: dict[str, object] = {}
         self.out = Output()
         self._client: CosClient | None = None
+        self._stop_logging: Callable[[], None] | None = None
 
     def set_option(self, name: str, value: object) -> None:
         """Take one global option; a later one (after the sub-command) replaces an earlier one."""
@@ -64,11 +66,21 @@ class State:
             self._client = self.make_client()
         return self._client
 
+    def start_logging(self) -> None:
+        """Show what the library logs: warnings, and with --debug everything."""
+        if self._stop_logging is None:
+            from .logs import show_logs
+
+            self._stop_logging = show_logs(self.out, debug=self.debug)
+
     def close(self) -> None:
-        """Close the client if one was made."""
+        """Close the client if one was made, and log no more."""
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._stop_logging is not None:
+            self._stop_logging()
+            self._stop_logging = None
 
     @property
     def format(self) -> str:

@@ -13,7 +13,7 @@ from cosfs.client import xml
 from cosfs.client.auth import CredentialProvider, presign
 from cosfs.client.body import Body, body_length, digest
 from cosfs.client.crc64 import crc64_combine
-from cosfs.client.endpoint import copy_source
+from cosfs.client.endpoint import Address, copy_source
 from cosfs.client.headers import object_info, put_headers, put_result, whole_size
 from cosfs.client.http import Response
 from cosfs.client.model import (
@@ -29,7 +29,7 @@ from cosfs.client.model import (
     UploadPage,
     VersionPage,
 )
-from cosfs.client.retry import Attempt
+from cosfs.client.retry import Attempt, Retrier
 from cosfs.client.session import NOTHING, Call, ClientStats, Session
 from cosfs.client.stream import ObjectStream
 from cosfs.config import ClientSettings, Settings
@@ -101,6 +101,21 @@ class CosClient:
     ) -> None:
         self.close()
 
+    # --- for the control plane
+
+    @property
+    def retrier(self) -> Retrier:
+        return self._session.retrier
+
+    def address_of(self, bucket: str) -> Address:
+        """Return where requests for a bucket go."""
+        return self._session.endpoint.bucket(bucket, self.region_of(bucket))
+
+    def proxy_of(self, bucket: str) -> str:
+        """Return the URL of the proxy a bucket is reached through, password included; empty for none."""
+        proxy = self._session.transport.proxies.choose(self.address_of(bucket))
+        return proxy.full_url if proxy else ""
+
     # --- buckets
 
     def list_buckets(self) -> list[Bucket]:
@@ -167,7 +182,7 @@ class CosClient:
         try:
             return self._session.run(call, finish)
         except NotFoundError:
-            if self._session._relocate(bucket):
+            if self._session.relocate(bucket):
                 return self._session.run(call, finish)
             raise
 
@@ -336,7 +351,7 @@ class CosClient:
                 raise NotCosError(f"{response.host} answered with other bytes than {start} to {stop}")
             if ranged and response.status == 206 and last != min(size, stop if stop is not None else size):
                 raise NetworkError(f"{response.host} answered with fewer bytes than were asked for")
-            info = object_info(call.key, response.headers, size)
+            info = object_info(call.key or "", response.headers, size)
         except BaseException:
             response.close()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -168,7 +169,7 @@ class TemporaryCredentials:
         self._lock = threading.Lock()
         self._current: Credentials | None = None
         self._renew_at = 0.0
-        self._fetched_at = 0.0
+        self._refreshed_at = -math.inf
 
     def fetch(self) -> Credentials:
         """Get new credentials from where they come from."""
@@ -186,10 +187,12 @@ class TemporaryCredentials:
     def refresh(self) -> Credentials:
         with self._lock:
             # Many requests fail at the same time with the old ones; one of them fetches.
-            if self._current is not None and self._clock() - self._fetched_at < 10:
-                return self._current
-            self._current = None
-            return self._renewed()
+            if self._current is None or self._clock() - self._refreshed_at >= 10:
+                self._current = None
+                self._renewed()
+                self._refreshed_at = self._clock()
+            assert self._current is not None
+            return self._current
 
     def _renewed(self) -> Credentials:
         """Fetch; go on with the old ones for as long as they last if that fails."""
@@ -202,7 +205,7 @@ class TemporaryCredentials:
             log.warning("%s; the old credentials are used for %d s more", error, self._current.expires - now)
             self._renew_at = now + 30
             return self._current
-        self._current, self._fetched_at = new, now
+        self._current = new
         self._renew_at = renewal_time(new, now)
         return new
 

@@ -150,7 +150,7 @@ class Transport:
         self._idle: dict[Key, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self._ssl_context: ssl.SSLContext | None = None
-        self._proxies = Proxies(settings.proxy)
+        self.proxies = Proxies(settings.proxy)
         self._pid = os.getpid()
         self.cancelled = threading.Event()
 
@@ -167,7 +167,7 @@ class Transport:
 
         target goes out verbatim. Raises NetworkError and its children, nothing else of the network.
         """
-        proxied = self._proxies.forward(address)
+        proxied = self.proxies.forward(address)
         if proxied is not None:
             target = f"{address.origin}{target}"
             headers = {**headers, **proxied.headers}
@@ -297,7 +297,7 @@ class Transport:
         from urllib3.util import parse_url
 
         secure = address.scheme == "https"
-        proxy = self._proxies.choose(address)
+        proxy = self.proxies.choose(address)
         if proxy is None:
             if not secure:
                 return HTTPConnection(address.host, address.port, timeout=timeout), ""
@@ -376,6 +376,8 @@ def _connect_error(error: Exception, host: str, via: str) -> NetworkError:
             f"the TLS certificate of {host} cannot be trusted: {cause.verify_message}",
             hint="If a proxy of yours inspects TLS, give its certificate with --ca-bundle",
         )
+    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
+        return NetworkError(f"{host}{through} hung up before the connection was encrypted")
     if isinstance(cause, ssl.SSLError):
         if cause.reason in (
             "WRONG_VERSION_NUMBER",
@@ -392,13 +394,13 @@ def _connect_error(error: Exception, host: str, via: str) -> NetworkError:
             f"the name of {peer.rpartition(':')[0]} cannot be resolved",
             hint="Check the network, the region and endpoint_url",
         )
-    if isinstance(error, (failures.ConnectTimeoutError, TimeoutError)) or isinstance(cause, TimeoutError):
-        return NetworkTimeoutError(
-            f"no connection to {peer} in time", hint="Check the network, a firewall and the proxy"
-        )
     if isinstance(cause, ConnectionRefusedError):
         return NetworkError(
             f"{peer} refuses connections", hint="Check endpoint_url and whether it is running"
+        )
+    if isinstance(cause, (TimeoutError, failures.ConnectTimeoutError)):
+        return NetworkTimeoutError(
+            f"no connection to {peer} in time", hint="Check the network, a firewall and the proxy"
         )
     if "Tunnel connection failed" in str(cause):
         status = str(cause).removeprefix("Tunnel connection failed: ")

@@ -22,6 +22,11 @@ class Proxy:
     host: str
     port: int
     headers: Mapping[str, str]
+    auth: str = ""  # percent-encoded user:password
+
+    @property
+    def full_url(self) -> str:
+        return self.url.replace("://", f"://{self.auth}@", 1) if self.auth else self.url
 
     @property
     def url(self) -> str:
@@ -82,4 +87,5 @@ def _parse(text: str) -> Proxy:
     if parts.username is not None:
         password = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(password.encode()).decode()}"
-    return Proxy(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), headers)
+    auth = parts.netloc.rpartition("@")[0]
+    return Proxy(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), headers, auth)

@@ -83,6 +83,8 @@ class Attempt:
     uncertain: bool = False
     # Set by the caller: the headers of the last error answer.
     headers: Mapping[str, str] = field(default_factory=dict)
+    # Set by the caller: the credentials of this try.
+    credentials: object = None
     _once: set[str] = field(default_factory=set)
     _stale: int = 0
 
@@ -98,7 +100,7 @@ class Retrier:
     """Repeat an operation for as long as that makes sense.
 
     correct_clock is given the headers of the answer and says whether the clock was set by them;
-    renew_credentials says whether there are other credentials now. Waiting ends when cancelled
+    renew_credentials says whether there are others than those that were used. Waiting ends when cancelled
     is set.
     """
 
@@ -108,7 +110,7 @@ class Retrier:
         cancelled: threading.Event,
         *,
         correct_clock: Callable[[Mapping[str, str]], bool] = lambda headers: False,
-        renew_credentials: Callable[[], bool] = lambda: False,
+        renew_credentials: Callable[[object], bool] = lambda used: False,
         on_stale: Callable[[], None] = lambda: None,
         on_retry: Callable[[], None] = lambda: None,
         budget: Budget = PROCESS_BUDGET,
@@ -180,7 +182,7 @@ class Retrier:
         elif (
             (error.code in EXPIRED_CODES or error.code == "InvalidAccessKeyId")
             and attempt.first("credentials")
-            and self._renew_credentials()
+            and self._renew_credentials(attempt.credentials)
         ):
             return 0.0
         return None

@@ -70,7 +70,7 @@ class Call:
         operation: str,
         method: str,
         bucket: str = "",
-        key: str = "",
+        key: str | None = None,
         params: Mapping[str, str] = NOTHING,
         headers: Mapping[str, str] = NOTHING,
         body: Body | None = None,
@@ -81,7 +81,7 @@ class Call:
         self.operation = operation
         self.method = method
         self.bucket = bucket
-        self.key = key
+        self.key = key  # None asks the bucket itself; an empty key never does
         self.params = params
         self.headers = headers
         self.body = body
@@ -164,7 +164,7 @@ class Session:
         # Finds the region of a bucket by other means; set by the client.
         self.find_region: Callable[[str], str] = lambda bucket: ""
         self._clock_offset = 0.0
-        self._retrier = Retrier(
+        self.retrier = Retrier(
             settings.max_retries,
             self.transport.cancelled,
             correct_clock=self._correct_clock,
@@ -198,16 +198,16 @@ class Session:
     def run_operation(self, call: Call, operation: Callable[[Attempt], T]) -> T:
         """Run an operation with retries, and once more if its bucket turns out to be elsewhere."""
         try:
-            return self._retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+            return self.retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
         except _Moved as moved:
             error: COSError = moved.error
         except BucketNotFoundError as not_found:
             error = not_found
-            if call.operation == "HeadBucket" or not self._relocate(call.bucket):
+            if call.operation == "HeadBucket" or not self.relocate(call.bucket):
                 raise
         call.redirected = True
         try:
-            return self._retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+            return self.retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
         except _Moved:
             raise error from None
 
@@ -248,7 +248,7 @@ class Session:
 
     def element(self, call: Call, response: Response, *roots: str) -> Element:
         """Read the body of an answer as a document with one of these roots."""
-        return self.parsed(call, response, lambda body: xml.parse(body, *roots))
+        return self.parsed(call, response, lambda body: xml.parse(body, *roots, lenient=True))
 
     def parsed(self, call: Call, response: Response, parse: Callable[[bytes], T]) -> T:
         """Read the body of an answer and parse it."""
@@ -266,7 +266,7 @@ class Session:
     # --- parts of sending
 
     def _address(self, call: Call, region: str) -> Address:
-        if call.key:
+        if call.key is not None:
             return self.endpoint.object(call.bucket, region, call.key)
         return self.endpoint.bucket(call.bucket, region) if call.bucket else self.endpoint.service()
 
@@ -277,7 +277,8 @@ class Session:
         elif call.method in ("PUT", "POST"):
             headers["Content-Length"] = "0"
         if self.credentials is not None:
-            self._sign(call, address, headers, self.credentials.get())
+            attempt.credentials = credentials = self.credentials.get()
+            self._sign(call, address, headers, credentials)
         target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
         silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
         limits = Limits(silence, attempt.deadline)
@@ -345,7 +346,7 @@ class Session:
             told = rest.partition(".")[0] if found else xml.parse_error(body).region
         return told if told.replace("-", "").isalnum() else ""
 
-    def _relocate(self, bucket: str) -> bool:
+    def relocate(self, bucket: str) -> bool:
         """Look for a bucket that is not where it should be; return whether it is in another region."""
         if not bucket or self.endpoint.custom or self.credentials is None:
             return False
@@ -371,9 +372,9 @@ class Session:
         self._clock_offset = server - time.time()
         return True
 
-    def _renew_credentials(self) -> bool:
-        """Ask for newer credentials; return whether there are any."""
+    def _renew_credentials(self, used: object) -> bool:
+        """Ask for newer credentials than those COS refused; return whether there are any."""
         if self.credentials is None:
             return False
-        before = self.credentials.get()
-        return self.credentials.refresh() != before
+        # Another request may have been refused before, and has renewed them.
+        return self.credentials.get() != used or self.credentials.refresh() != used

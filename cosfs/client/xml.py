@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from urllib.parse import unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, fromstring
-from xml.sax.saxutils import escape
 
 from cosfs.client.model import (
     STANDARD,
@@ -46,15 +45,28 @@ class UnreadableAnswer(ValueError):
     """The body is not the XML that was expected."""
 
 
-def parse(body: bytes, *roots: str) -> Element:
-    """Return the root element, without namespaces; it must have one of the names given."""
+# Control characters and references to them, which XML does not allow, come back in answers that
+# repeat a key: nothing is read from there, so anything may stand in their place.
+_CONTROL = re.compile(
+    rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:x0*[0-9a-fA-F]{1,2}|0*[0-9]{1,2}|x[fF]{3}[eEfF]|6553[45]);"
+    rb"|\xef\xbf[\xbe\xbf]"
+)
+
+
+def parse(body: bytes, *roots: str, lenient: bool = False) -> Element:
+    """Return the root element, without namespaces; it must have one of the names given.
+
+    lenient takes characters that XML does not allow for question marks. Keys must not be read then.
+    """
     # A DTD could define entities that expand without end; COS never sends one.
     if b"<!DOCTYPE" in body[:2048]:
         raise UnreadableAnswer("it has a DOCTYPE")
     try:
         root = fromstring(body.strip())
     except (ParseError, ValueError, LookupError) as error:
-        raise UnreadableAnswer(str(error)) from error
+        if not lenient:
+            raise UnreadableAnswer(str(error)) from error
+        return parse(_CONTROL.sub(b"?", body), *roots)
     if root.tag[:1] == "{":
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
@@ -89,7 +101,7 @@ class ErrorBody:
 def parse_error(body: bytes) -> ErrorBody:
     """Read an error document; one that is no error document gives empty fields."""
     try:
-        return ErrorBody(parse(body, "Error"))
+        return ErrorBody(parse(body, "Error", lenient=True))
     except UnreadableAnswer:
         return ErrorBody(None)
 
@@ -274,7 +286,7 @@ def parse_uploads(body: bytes, bucket: str) -> UploadPage:
 
 def parse_parts(body: bytes) -> tuple[list[Part], str]:
     """Read a page of parts; return them and the marker of the next page, empty if there is none."""
-    root = parse(body, "ListPartsResult")
+    root = parse(body, "ListPartsResult", lenient=True)
     parts = []
     for element in root.iterfind("Part"):
         texts = _texts(element)
@@ -297,7 +309,9 @@ def parse_buckets(body: bytes) -> tuple[list[Bucket], str]:
 
 def parse_upload_id(body: bytes) -> str:
     """Read the id of an upload that was just opened."""
-    upload_id = (parse(body, "InitiateMultipartUploadResult").findtext("UploadId") or "").strip()
+    upload_id = (
+        parse(body, "InitiateMultipartUploadResult", lenient=True).findtext("UploadId") or ""
+    ).strip()
     if not upload_id:
         raise UnreadableAnswer("it has no UploadId")
     return upload_id
@@ -321,8 +335,10 @@ def parse_delete(body: bytes) -> list[DeleteFailure]:
 
 # XML 1.0 has no way to write these, not even as character references.
 _INEXPRESSIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-# A reader turns a bare carriage return into a line feed.
-_REFERENCES = {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+# A reader turns a bare carriage return into a line feed, and blanks into one another.
+_ESCAPES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"}
+)
 
 
 def expressible(text: str) -> bool:
@@ -331,7 +347,7 @@ def expressible(text: str) -> bool:
 
 
 def _element(name: str, text: str) -> str:
-    return f"<{name}>{escape(text, _REFERENCES)}</{name}>"
+    return f"<{name}>{text.translate(_ESCAPES)}</{name}>"
 
 
 def build_delete(objects: Iterable[ObjectId]) -> bytes:
@@ -348,7 +364,7 @@ def build_complete(parts: Iterable[Part]) -> bytes:
     """Write the list of parts an object is made of."""
     pieces = ["<CompleteMultipartUpload>"]
     pieces += [
-        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{escape(part.etag)}&quot;</ETag></Part>"
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>&quot;{part.etag.translate(_ESCAPES)}&quot;</ETag></Part>"
         for part in parts
     ]
     pieces.append("</CompleteMultipartUpload>")

@@ -10,7 +10,8 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.faults import Fault
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Chunks = AsyncGenerator[bytes, None]
 
 _BATCH = (
     1024 * 1024
@@ -36,6 +38,7 @@ class Application:
     def __init__(self, service: Service, *, log_requests: bool = False) -> None:
         self._service = service
         self._log_requests = log_requests
+        self._ending: asyncio.Event | None = None
         self._workers = ThreadPoolExecutor(4, thread_name_prefix="cos-emulator")
 
     def close(self) -> None:
@@ -48,36 +51,44 @@ class Application:
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         exchange = self._service.begin(Request(scope["method"], scope["target"], headers))
-        with contextlib.suppress(ClientGoneError):
+        try:
             await self._serve(exchange, scope, receive, send)
+        finally:
+            self._service.abandon(exchange)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         latency = exchange.fault("latency")
         if latency is not None:
-            await asyncio.sleep(latency.seconds)
+            await self._pause(latency.seconds)
         if exchange.fault("reset") is not None:
-            _discard(exchange)
             _reset(scope)
-            return
         response = await self._respond(exchange, receive)
-        if self._log_requests:
-            log.info("%s %s %s", exchange.operation, response.status, scope["target"].decode("latin-1"))
         try:
+            if self._log_requests:
+                log.info("%s %s %s", exchange.operation, response.status, scope["target"].decode("latin-1"))
             if exchange.fault("reset", after=True) is not None:
                 _reset(scope)
-                return
             await self._send(exchange, response, scope, send)
         finally:
             if response.content is not None:
                 response.content.release()
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the server ends."""
+        if self._ending is None:
+            self._ending = asyncio.Event()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+            raise ClientGoneError
+
+    def end(self) -> None:
+        """Let requests that wait give up; called in the event loop when the server ends."""
+        if self._ending is not None:
+            self._ending.set()
+
     async def _respond(self, exchange: Exchange, receive: Receive) -> Response:
         if exchange.incoming is not None and exchange.error is None:
-            try:
-                exchange.error = await self._read(exchange, receive)
-            except BaseException:
-                _discard(exchange)
-                raise
+            exchange.error = await self._read(exchange, receive)
         result = self._service.finish(exchange)
         if isinstance(result, Later):
             made = await asyncio.get_running_loop().run_in_executor(self._workers, result.work)
@@ -122,7 +133,7 @@ class Application:
             return
         chunks = self._chunks(response.content) if response.content is not None else _one(response.body)
         for fault in exchange.faults:
-            chunks = _spoil(fault, chunks, scope)
+            chunks = self._spoiled(fault, chunks, scope)
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -130,7 +141,19 @@ class Application:
         if not scope["transport"].is_closing():
             await send({"type": "http.response.body", "body": b""})
 
-    async def _chunks(self, content: Content) -> AsyncGenerator[bytes, None]:
+    def _spoiled(self, fault: Fault, chunks: Chunks, scope: Scope) -> Chunks:
+        match fault.kind:
+            case "truncate":
+                return _truncated(chunks, fault.offset, scope)
+            case "corrupt":
+                return _corrupted(chunks, fault.offset)
+            case "stall":
+                return _stalled(chunks, fault.offset, partial(self._pause, fault.seconds))
+            case "slow":
+                return _slowed(chunks, fault.rate, self._pause)
+        return chunks
+
+    async def _chunks(self, content: Content) -> Chunks:
         """Read the pieces of an object."""
         loop, files = asyncio.get_running_loop(), self._service.emulation.store.files
         for piece in content.pieces:
@@ -154,16 +177,11 @@ class Application:
                 os.close(fd)
 
 
-async def _one(body: bytes) -> AsyncGenerator[bytes, None]:
+async def _one(body: bytes) -> Chunks:
     yield body
 
 
-def _discard(exchange: Exchange) -> None:
-    if exchange.incoming is not None:
-        exchange.incoming.discard()
-
-
-def _reset(scope: Scope) -> None:
+def _reset(scope: Scope) -> NoReturn:
     """Drop the connection hard: the client sees a reset, not an orderly end."""
     transport = scope["transport"]
     connection = transport.get_extra_info("socket")
@@ -173,25 +191,43 @@ def _reset(scope: Scope) -> None:
     raise ClientGoneError
 
 
-async def _spoil(fault: Fault, chunks: AsyncGenerator[bytes, None], scope: Scope) -> AsyncGenerator[bytes]:
-    """Pass a body on with one fault in it."""
-    position = 0
+async def _truncated(chunks: Chunks, offset: int, scope: Scope) -> Chunks:
+    """End the connection after offset bytes."""
     async for chunk in chunks:
-        inside = fault.offset - position
-        position += len(chunk)
-        if not 0 <= inside < len(chunk) or fault.kind == "slow":
-            yield chunk
-            if fault.kind == "slow":
-                await asyncio.sleep(len(chunk) / fault.rate)
-        elif fault.kind == "corrupt":
-            yield chunk[:inside] + bytes([chunk[inside] ^ 0xFF]) + chunk[inside + 1 :]
-        elif fault.kind == "truncate":
-            yield chunk[:inside]
+        if offset < len(chunk):
+            yield chunk[:offset]
             scope["transport"].close()
             return
-        elif fault.kind == "stall":
-            yield chunk[:inside]
-            await asyncio.sleep(fault.seconds)
-            yield chunk[inside:]
+        offset -= len(chunk)
+        yield chunk
+
+
+async def _corrupted(chunks: Chunks, offset: int) -> Chunks:
+    """Flip the byte at offset."""
+    async for chunk in chunks:
+        if 0 <= offset < len(chunk):
+            chunk = chunk[:offset] + bytes([chunk[offset] ^ 0xFF]) + chunk[offset + 1 :]
+        offset -= len(chunk)
+        yield chunk
+
+
+async def _stalled(chunks: Chunks, offset: int, pause: Callable[[], Awaitable[None]]) -> Chunks:
+    """Pause once after offset bytes."""
+    async for chunk in chunks:
+        if 0 <= offset < len(chunk):
+            yield chunk[:offset]
+            await pause()
+            yield chunk[offset:]
         else:
             yield chunk
+        offset -= len(chunk)
+
+
+async def _slowed(chunks: Chunks, rate: int, pause: Callable[[float], Awaitable[None]]) -> Chunks:
+    """Send rate bytes per second, in steps of a twentieth of a second."""
+    step = max(rate // 20, 1)
+    async for chunk in chunks:
+        for start in range(0, len(chunk), step):
+            piece = chunk[start : start + step]
+            yield piece
+            await pause(len(piece) / rate)

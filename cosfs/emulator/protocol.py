@@ -7,15 +7,15 @@ target, which would lose the host of an absolute-form target and bytes that are 
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from cosfs.emulator.messages import http_time
-
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGI3Application, ASGISendEvent
+
+log = logging.getLogger(__name__)
 
 _LINE_BREAKS = str.maketrans({"\r": " ", "\n": " ", "\0": " "})
 
@@ -24,8 +24,24 @@ class ClientGoneError(ConnectionError):
     """The client closed the connection before its answer was complete."""
 
 
+def _nothing() -> None:
+    """Take the place of a callback that must not come any more."""
+
+
 class ExactCycle(RequestResponseCycle):
     """One request and its answer; http.response.start carries a dict of headers in wire spelling."""
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application; one that fails, or whose client is gone, ends the connection."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except ClientGoneError:
+            self.transport.abort()
+        except Exception:
+            log.exception("emulator: a request failed")
+            self.transport.abort()
+        finally:
+            self.on_response = _nothing
 
     async def send(self, message: ASGISendEvent) -> None:
         """Write the head of an answer exactly as given; leave the body to uvicorn."""
@@ -49,12 +65,17 @@ class ExactCycle(RequestResponseCycle):
             self.keep_alive = False
         elif "Connection" not in headers:
             lines.append("Connection: keep-alive\r\n" if self.keep_alive else "Connection: close\r\n")
-        lines.append(f"Date: {http_time(int(time.time() + self.scope['state'].get('skew', 0)))}\r\n\r\n")
+        lines.append("\r\n")
         self.transport.write(STATUS_LINE[status] + "".join(lines).encode("latin-1", "replace"))
 
 
 class ExactProtocol(HttpToolsProtocol):
     """A connection whose requests reach the application with their raw target and transport."""
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether an answer is still owed."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def on_headers_complete(self) -> None:
         """Start a request: as in uvicorn, without its parsing of the target and without upgrades."""

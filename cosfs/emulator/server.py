@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 DEFAULT_REGION = "ap-guangzhou"
 DEFAULT_APPID = "1250000000"
 _IDENTITY_FILE = "emulator.json"
+_GRACE = 1.0  # seconds that requests under way have when the server ends
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -70,14 +72,29 @@ class _Account:
 class _Server(uvicorn.Server):
     """uvicorn's server, ending quietly on a signal instead of raising it again afterwards."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_start: Callable[[], None], on_end: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self._on_end = on_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start and tell."""
         await super().startup(sockets)
         self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: requests under way get a moment, then their connections are dropped."""
+        for server in self.servers:
+            server.close()
+        self._on_end()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_GRACE)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, ExactProtocol) and connection.busy:
+                connection.transport.abort()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -220,7 +237,7 @@ class Emulator:
             timeout_graceful_shutdown=2,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self._server = _Server(config, on_start)
+        self._server = _Server(config, on_start, self._app.end)
         try:
             self._server.run([listener])
         finally:
@@ -357,5 +374,9 @@ def serve(
         data, host=host, port=port, buckets=buckets, region=region, appid=appid, secret_id=secret_id,
         secret_key=secret_key, log_requests=log_requests,
     )  # fmt: skip
+    if log_requests:
+        requests = logging.getLogger("cosfs.emulator.app")
+        requests.setLevel(logging.INFO)
+        requests.addHandler(logging.StreamHandler())
     listener = emulator.prepare()
     emulator.run(listener, lambda: ready(emulator.info))

@@ -142,6 +142,7 @@ class Service:
         if call.place.bucket and call.operation != "CreateBucket":
             _ = call.bucket
         self._authorize(call)
+        _check_traffic_limit(call)
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
 
@@ -196,18 +197,23 @@ class Service:
             except Exception:
                 log.exception("emulator: %s %r failed", exchange.request.method, exchange.request.target)
                 error = CosError("InternalError")
+        self.abandon(exchange)
+        return self._failure(exchange, error or CosError("InternalError"))
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Forget the body of a request that came to nothing."""
         if exchange.incoming is not None:
             exchange.incoming.discard()
-        return self._failure(exchange, error or CosError("InternalError"))
+            exchange.incoming = None
 
     def _work(self, exchange: Exchange, call: Call) -> Response | Later:
         if exchange.incoming is not None:
             call.body = exchange.incoming.finish()
             self.requests.bytes_received += call.body.size
         result = HANDLERS[call.operation](call)
+        exchange.incoming = None  # its bytes belong to the store by now
         fault = exchange.fault("error", after=True)
         if fault is not None:
-            exchange.incoming = None  # the bytes belong to the store by now
             raise CosError(fault.code, fault.message, status=fault.status)
         return result
 
@@ -221,6 +227,9 @@ class Service:
 
     def _answer(self, exchange: Exchange, response: Response) -> Response:
         headers = {**response.headers, "Server": "tencent-cos", "x-cos-request-id": exchange.request_id}
+        headers["Date"] = messages.http_time(
+            self.emulation.store.now()
+        )  # clients correct their clocks with it
         if response.content is None and not response.chunked and response.status not in (204, 304):
             headers.setdefault("Content-Length", str(len(response.body)))
         if exchange.aws:
@@ -238,3 +247,10 @@ class Service:
         if exchange.request.method == "HEAD":
             body = b""
         return self._answer(exchange, Response(error.status, headers, body))
+
+
+def _check_traffic_limit(call: Call) -> None:
+    """Refuse a traffic limit outside what COS takes. It is not enforced: the fault `slow` is for that."""
+    text = call.headers.get("x-cos-traffic-limit") or call.parameters.get("x-cos-traffic-limit", "")
+    if text and not (text.isdigit() and 819_200 <= int(text) <= 838_860_800):
+        raise CosError("InvalidArgument", "x-cos-traffic-limit is not valid.")

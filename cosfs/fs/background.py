@@ -1,9 +1,10 @@
-"""Tasks that nobody waits for. One that fails is logged; it does not take the mount with it."""
+"""Tasks that nobody waits for, whose failure does not end the mount; and groups of tasks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVarTuple
 
 import trio
@@ -45,3 +46,24 @@ class Background:
             except Exception:
                 log.exception("a task in the background failed; it begins again")
             await trio.sleep(RESTART_DELAY)
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[trio.Nursery]:
+    """A nursery that fails with the first error of its tasks instead of a group of all."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if error is None:
+            raise  # nothing but cancellation: trio must see it as it is
+        raise error from None
+
+
+def first_error(error: BaseException) -> BaseException | None:
+    """The first error in a tree of groups that is not a cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        found = (first_error(inner) for inner in error.exceptions)
+        return next((inner for inner in found if inner is not None), None)
+    return None if isinstance(error, trio.Cancelled) else error

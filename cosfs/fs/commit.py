@@ -30,7 +30,7 @@ from cosfs.errors import (
     PreconditionFailedError,
 )
 from cosfs.fs import attributes
-from cosfs.fs.background import Background
+from cosfs.fs.background import Background, together
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.extents import plan_parts
 from cosfs.fs.fetcher import Fetcher, Source
@@ -87,6 +87,7 @@ class Committer:
         self._background = background
         self._streams: dict[int, Stream] = {}
         self._orphans: dict[tuple[str, str], FileNode] = {}
+        self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
         self._due: dict[int, _Due] = {}
         self._wake = trio.Event()
         self._limit = trio.CapacityLimiter(16)
@@ -142,13 +143,15 @@ class Committer:
             self._orphans[node.bucket, node.key] = node
 
     async def rescue(self, bucket: str, key: str) -> bool:
-        """A key is about to be written: save what an open, removed file still reads from it.
+        """A key is about to be written: save what files of other names still read from it.
 
+        These are files that were removed while open, and files that were renamed while changed.
         Returns whether COS still holds the object of such a file under the key.
         """
+        there = await self._rescue_renamed(bucket, key)
         node = self._orphans.pop((bucket, key), None)
         if node is None or node.info is None:
-            return False
+            return there
         if node.content is None:
             node.content = Staging(self._journal.staging, Source(bucket, key, node.info.etag, node.info.size))
         await node.content.fill(self._fetcher)
@@ -157,6 +160,7 @@ class Committer:
 
     def bury(self, node: FileNode) -> None:
         """The last handle of a removed file is gone."""
+        self.abandon_former(node)
         for place, orphan in list(self._orphans.items()):
             if orphan is node:
                 del self._orphans[place]
@@ -166,6 +170,52 @@ class Committer:
             node.content = None
         node.attrs_dirty = False
         self._tree.table.drop_if_idle(node)
+
+    # Files that were renamed while changed
+
+    def left_behind(self, node: FileNode, bucket: str, key: str) -> None:
+        """A changed file gets another name: its object goes when the bytes are under that."""
+        base = node.content.base if node.content is not None else None
+        if base is not None and (base.bucket, base.key) == (bucket, key):
+            node.obsolete.append((bucket, key, base.etag))
+            self._former[bucket, key] = node
+
+    def came_back(self, node: FileNode, bucket: str, key: str) -> str:
+        """The etag of the file's own object if it returns to the name that this still has, else ""."""
+        if self._former.get((bucket, key)) is not node:
+            return ""
+        del self._former[bucket, key]
+        etag = next(etag for *place, etag in node.obsolete if place == [bucket, key])
+        node.obsolete.remove((bucket, key, etag))
+        return etag
+
+    def is_former(self, bucket: str, key: str) -> bool:
+        """Whether an object is only there until its renamed file is sent."""
+        return (bucket, key) in self._former
+
+    async def _rescue_renamed(self, bucket: str, key: str) -> bool:
+        node = self._former.pop((bucket, key), None)
+        if node is None or node.content is None:
+            return False
+        before = list(node.obsolete)
+        node.obsolete = [entry for entry in before if entry[:2] != (bucket, key)]
+        try:
+            await node.content.fill(self._fetcher)
+        except BaseException:
+            self._former[bucket, key] = node
+            node.obsolete = before
+            raise
+        node.content.detach()
+        if node.pending_id:
+            self.record(node)
+        return True
+
+    def abandon_former(self, node: FileNode) -> None:
+        """Nobody needs what a file has under former names any more."""
+        for bucket, key, etag in node.obsolete:
+            self._former.pop((bucket, key), None)
+            self._deleter.schedule(bucket, key, etag)
+        node.obsolete.clear()
 
     # Sending
 
@@ -234,9 +284,7 @@ class Committer:
         """Note a successful send. A streamed object carries the attributes it began with."""
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
-        for bucket, key, etag in node.obsolete:
-            self._deleter.schedule(bucket, key, etag)
-        node.obsolete.clear()
+        self.abandon_former(node)
         if node.pending_id and not node.dirty:
             self._journal.remove(node.pending_id)
             node.pending_id = 0
@@ -324,7 +372,7 @@ class Committer:
                 return await upload.send(number, content.body(start, stop))
 
         try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            async with together() as nursery:
                 for part in plan:
                     nursery.start_soon(
                         copy if part.source == "copy" else send, part.number, part.start, part.stop
@@ -515,7 +563,19 @@ class Committer:
             )  # fmt: skip
         await self._put_whole(bucket, target, content, headers, forbid=False)
         for old_bucket, old_key, etag in record.body["obsolete"]:
-            self._deleter.schedule(old_bucket, old_key, etag)
+            await self._remove_former(old_bucket, old_key, etag)
+
+    async def _remove_former(self, bucket: str, key: str, etag: str) -> None:
+        """Remove an object under a former name, unless it is another one by now.
+
+        At once, because the next record may be of a file that took the name since.
+        """
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            return
+        if found is not None and found.etag == etag:
+            await self._remote.change(self._remote.client.delete_object, bucket, key)
 
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""

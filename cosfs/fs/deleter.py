@@ -8,14 +8,15 @@ the removal back, or waits for it when it is on its way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
 
 from cosfs.client.model import DeleteFailure, ObjectId
-from cosfs.errors import COSError
-from cosfs.fs.journal import Journal
+from cosfs.errors import COSError, NotFoundError
+from cosfs.fs.background import together
+from cosfs.fs.journal import Journal, Record
 from cosfs.fs.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -23,15 +24,26 @@ log = logging.getLogger(__name__)
 DELAY = 0.05  # how long a removal waits for company
 BATCH = 1000  # keys in one request, COS's limit
 RETRY_DELAYS = (1.0, 5.0, 15.0, 30.0)
+REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 
 
 @dataclass(eq=False)
 class _Removal:
+    """careful: the object is only removed if it still has the etag (asked at the last moment)."""
+
     bucket: str
     key: str
     record_id: int
+    etag: str = ""
+    careful: bool = False
+    at: float = 0.0  # not tried before this time
     tries: int = 0
+    answered: trio.Event = field(default_factory=trio.Event)  # of the try under way
     done: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.bucket, self.key
 
 
 class Deleter:
@@ -52,25 +64,53 @@ class Deleter:
     def pending(self) -> int:
         return len(self._waiting) + len(self._sending)
 
-    def schedule(self, bucket: str, key: str, etag: str = "") -> None:
-        """Remove an object soon. etag is what it had, for a later mount to compare."""
-        if (bucket, key) in self._waiting:
+    def is_pending(self, bucket: str, key: str) -> bool:
+        """Whether an object is about to be removed."""
+        return (bucket, key) in self._waiting or (bucket, key) in self._sending
+
+    def schedule(self, bucket: str, key: str, etag: str = "", *, careful: bool = False) -> None:
+        """Remove an object soon; a careful removal spares it if its etag has changed.
+
+        The etag is kept in the journal too: a later mount is always careful.
+        """
+        known = self._waiting.get((bucket, key))
+        if known is not None:
+            known.careful = known.careful and careful
             return
         record_id = self._journal.add("delete", bucket, key, {"etag": etag})
-        self._waiting[bucket, key] = _Removal(bucket, key, record_id)
+        self._add(_Removal(bucket, key, record_id, etag, careful))
+
+    def schedule_all(self, bucket: str, objects: Iterable[tuple[str, str]]) -> None:
+        """Remove many objects, given as (key, etag), soon."""
+        new = [(key, etag) for key, etag in objects if (bucket, key) not in self._waiting]
+        numbers = self._journal.add_many("delete", bucket, [(key, {"etag": etag}) for key, etag in new])
+        for (key, etag), record_id in zip(new, numbers, strict=True):
+            self._add(_Removal(bucket, key, record_id, etag))
+
+    def adopt(self, record: Record) -> None:
+        """Take over a removal that an earlier mount did not get done."""
+        if (record.bucket, record.key) in self._waiting:
+            self._journal.remove(record.id)
+            return
+        etag = record.body.get("etag", "")
+        self._add(_Removal(record.bucket, record.key, record.id, etag, careful=True))
+
+    def _add(self, removal: _Removal) -> None:
+        self._waiting[removal.place] = removal
         self._wake.set()
 
     async def claim(self, bucket: str, key: str) -> bool:
         """Make sure no removal of key comes after this; tells whether one was taken back."""
-        removal = self._waiting.pop((bucket, key), None)
-        if removal is not None:
-            self._journal.remove(removal.record_id)
-            removal.done.set()
-            return True
-        sent = self._sending.get((bucket, key))
-        if sent is not None:
-            await sent.done.wait()
-        return False
+        while True:
+            removal = self._waiting.pop((bucket, key), None)
+            if removal is not None:
+                self._journal.remove(removal.record_id)
+                removal.done.set()
+                return True
+            sent = self._sending.get((bucket, key))
+            if sent is None:
+                return False
+            await sent.answered.wait()
 
     async def drain(self, bucket: str | None = None, prefix: str = "") -> None:
         """Wait until everything scheduled so far (below a prefix) is removed or has failed."""
@@ -86,33 +126,51 @@ class Deleter:
 
     async def run(self) -> None:
         """Send batches until cancelled."""
-        async with trio.open_nursery() as nursery:
+        self._waiting = {**self._sending, **self._waiting}  # of a run that failed
+        self._sending.clear()
+        async with together() as nursery:
             while True:
-                await self._wake.wait()
+                with trio.move_on_after(self._time_to_next()):
+                    await self._wake.wait()
                 self._wake = trio.Event()
                 await trio.sleep(DELAY)
                 for bucket, removals in self._take().items():
                     for start in range(0, len(removals), BATCH):
                         nursery.start_soon(self._send, bucket, removals[start : start + BATCH])
 
+    def _time_to_next(self) -> float:
+        times = [r.at for place, r in self._waiting.items() if place not in self._sending]
+        return max(0.0, min(times, default=float("inf")) - trio.current_time())
+
     def _take(self) -> dict[str, list[_Removal]]:
         by_bucket: dict[str, list[_Removal]] = {}
+        now = trio.current_time()
         for place, removal in list(self._waiting.items()):
-            if place in self._sending:
+            if place in self._sending or removal.at > now:
                 continue  # removed, made and removed again: the first removal is still out
             del self._waiting[place]
+            removal.answered = trio.Event()
             self._sending[place] = removal
             by_bucket.setdefault(removal.bucket, []).append(removal)
         return by_bucket
 
     async def _send(self, bucket: str, removals: list[_Removal]) -> None:
         try:
-            failed = await self._delete(bucket, removals)
+            wanted = await self._unchanged(bucket, removals)
+            failed = await self._delete(bucket, wanted)
         except COSError as exc:
             if exc.retryable:
-                await self._again(removals, exc)
+                self._put_off(removals, exc)
                 return
             failed = {r.key: str(exc) for r in removals}
+        except Exception as exc:
+            log.exception("removing from %s", bucket)
+            self._put_off(removals, exc)
+            return
+        busy = [r for r in removals if failed.get(r.key, "").partition(":")[0] in REPEATED_CODES]
+        if busy:
+            self._put_off(busy, failed[busy[0].key])
+            removals = [r for r in removals if r not in busy]
         self._journal.remove(*(r.record_id for r in removals))
         for removal in removals:
             self._finish(removal)
@@ -124,8 +182,31 @@ class Deleter:
         if self._waiting:
             self._wake.set()
 
+    async def _unchanged(self, bucket: str, removals: list[_Removal]) -> list[_Removal]:
+        """Leave out the careful removals of objects that are gone or were written again."""
+        spared: set[_Removal] = set()
+
+        async def check(removal: _Removal) -> None:
+            client = self._remote.client
+            try:
+                info = await self._remote.metadata(client.head_object, bucket, removal.key)
+            except NotFoundError:
+                spared.add(removal)
+                return
+            if info is not None and info.etag != removal.etag:
+                log.warning("cos://%s/%s was written again since it was removed; it stays", bucket, removal.key)
+                spared.add(removal)
+
+        async with together() as nursery:
+            for removal in removals:
+                if removal.careful and removal.etag:
+                    nursery.start_soon(check, removal)
+        return [r for r in removals if r not in spared]
+
     async def _delete(self, bucket: str, removals: list[_Removal]) -> dict[str, str]:
         client = self._remote.client
+        if not removals:
+            return {}
         if len(removals) == 1:
             await self._remote.change(client.delete_object, bucket, removals[0].key)
             return {}
@@ -134,16 +215,22 @@ class Deleter:
         )
         return {f.key: f"{f.code}: {f.message}" for f in failures}
 
-    async def _again(self, removals: list[_Removal], exc: COSError) -> None:
+    def _put_off(self, removals: list[_Removal], why: object) -> None:
         delay = RETRY_DELAYS[min(removals[0].tries, len(RETRY_DELAYS) - 1)]
-        log.warning("%d removals wait %.0f s for COS: %s", len(removals), delay, exc)
-        await trio.sleep(delay)
+        log.warning("%d removals wait %.0f s for COS: %s", len(removals), delay, why)
         for removal in removals:
             removal.tries += 1
-            self._sending.pop((removal.bucket, removal.key), None)
-            self._waiting[removal.bucket, removal.key] = removal
+            removal.at = trio.current_time() + delay
+            del self._sending[removal.place]
+            removal.answered.set()
+            if removal.place in self._waiting:  # removed once more meanwhile
+                self._journal.remove(removal.record_id)
+                removal.done.set()
+            else:
+                self._waiting[removal.place] = removal
         self._wake.set()
 
     def _finish(self, removal: _Removal) -> None:
-        self._sending.pop((removal.bucket, removal.key), None)
+        self._sending.pop(removal.place, None)
+        removal.answered.set()
         removal.done.set()

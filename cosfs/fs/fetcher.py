@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from cosfs.errors import COSError, FilesystemError, IntegrityError
-from cosfs.fs.background import Background
+from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache, BlockKey
 from cosfs.fs.remote import Remote
 
@@ -121,7 +121,7 @@ class Fetcher:
                     self._land(source, block_no, data)
                 else:
                     missing.append(block_no)
-            async with trio.open_nursery() as nursery:
+            async with together() as nursery:
                 for first, stop in _runs(missing):
                     nursery.start_soon(self._get, source, first, stop)
         finally:

@@ -391,13 +391,12 @@ class Filesystem:
     async def _vanish(self, node: FileNode) -> None:
         """Take a name away; the object goes too, unless somebody still reads it."""
         bucket, key, info = node.bucket, node.key, node.info
-        for obsolete in node.obsolete:
-            self.deleter.schedule(*obsolete)
-        node.obsolete.clear()
         if node.opens:
             self.committer.orphan(node)
-        elif info is not None:
-            self.deleter.schedule(bucket, key, info.etag)
+        else:
+            self.committer.abandon_former(node)
+            if info is not None:
+                self.deleter.schedule(bucket, key, info.etag)
         self.tree.remove(node)
         if not node.opens and node.content is not None:
             node.content.close()
@@ -486,6 +485,9 @@ class Filesystem:
             raise FilesystemError(errno.EFBIG)
         content = self._content(node)
         if content.size == size and not content.dirty and node.info is not None:
+            self._wrote(node)  # the same bytes, but POSIX wants a new time
+            if not node.unlinked:
+                self.committer.attributes_changed(node)
             return
         await self._wait_for_commit(node)
         content.truncate(size)
@@ -606,6 +608,15 @@ class Filesystem:
         same = node.cached_etag == node.info.etag
         node.cached_etag = node.info.etag
         return same
+
+    def bypasses_pages(self, fh: int) -> bool:
+        """Whether reads of this handle shall not be limited by the size the kernel remembers.
+
+        O_DIRECT promises what COS has now; the kernel would stop at the size it saw last.
+        """
+        handle = self._files[fh]
+        direct = handle.flags & getattr(os, "O_DIRECT", 0)
+        return bool(direct) and not handle.writable and not self.tree.local(handle.node)
 
     def _add_handle(self, table: dict[int, FileHandle] | dict[int, DirHandle], handle: object) -> int:
         fh = self._next_handle

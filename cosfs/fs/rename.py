@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
@@ -17,15 +18,18 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectId, ObjectInfo, PutResult
 from cosfs.errors import COSError, FilesystemError, IntegrityError
-from cosfs.fs import attributes
+from cosfs.fs import attributes, names
+from cosfs.fs.background import together
 from cosfs.fs.commit import ONE_COPY_MAX, Committer
 from cosfs.fs.deleter import Deleter
+from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
 from cosfs.fs.tree import Tree
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.model import TransferResult
 
 log = logging.getLogger(__name__)
 
@@ -54,30 +58,48 @@ class Renamer:
     async def file(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
         """Give a file another name; an existing file of that name is replaced."""
         target = parent.children.get(name)
-        old = (node.bucket, node.key)
         new = (parent.bucket, parent.child_key(component))
         if isinstance(target, FileNode):
-            await self._committer.rescue(*new)
-            await self._committer.drop(target)
-        async with node.lock:
-            there = target.info.etag if isinstance(target, FileNode) and target.info is not None else ""
-            if node.dirty:
-                # The bytes go to the new name when they are sent; the old object goes after that.
-                if node.info is not None:
-                    node.obsolete.append((*old, node.info.etag))
-                node.expected = there
-            else:
-                assert node.info is not None
-                await self._copy(node, *new)
-                self._deleter.schedule(*old, node.info.etag)
-        if isinstance(target, FileNode):
-            self._tree.remove(target)
+            async with target.lock:  # a file on its way to COS is replaced when it has arrived
+                await self._take_place(node, target, *new)
+                await self._committer.drop(target)
+                self._tree.remove(target)
+                if not target.opens:
+                    self._committer.abandon_former(target)
+        else:
+            await self._take_place(node, None, *new)
         self._tree.move(node, parent, name, component)
         if node.pending_id:
             self._committer.record(node)
         if not node.dirty and node.info is not None:
             info = replace(node.info, key=new[1])
             self._tree.committed(node, info)
+
+    async def _take_place(self, node: FileNode, target: FileNode | None, bucket: str, key: str) -> None:
+        """Bring a file's object under a new key; of a changed file only note what is to be done."""
+        old = (node.bucket, node.key)
+        async with node.lock:
+            own = self._committer.came_back(node, bucket, key)
+            held = await self._committer.rescue(bucket, key)
+            if node.dirty:
+                # The bytes go to the new name when they are sent; the old object goes after that.
+                self._committer.left_behind(node, *old)
+                there = target.info.etag if target is not None and target.info is not None else ""
+                node.expected = own or there or (None if held else "")
+                return
+            assert node.info is not None
+            await self._copy(node, bucket, key)
+            self._deleter.schedule(*old, node.info.etag)
+            node.expected = node.info.etag
+            self._rebase(node, old, Source(bucket, key, node.info.etag, node.info.size))
+
+    @staticmethod
+    def _rebase(node: FileNode, old: tuple[str, str], new: Source) -> None:
+        """An open file goes on with the bytes of the copy."""
+        content = node.content
+        if content is not None and content.base is not None:
+            if (content.base.bucket, content.base.key) == old:
+                content.base = new
 
     async def _copy(self, node: FileNode, bucket: str, key: str) -> None:
         """Copy the object; changed attributes that were not sent yet go along."""
@@ -130,7 +152,7 @@ class Renamer:
         new_bucket, new_prefix = parent.bucket, parent.child_key(component) + "/"
         await self._settle(node)
         record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
-        mover = TreeMover(self._remote, self._engine)
+        mover = TreeMover(self._remote, self._engine, lambda key: self._committer.is_former(bucket, key))
         try:
             await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
         except BaseException:
@@ -140,11 +162,10 @@ class Renamer:
             raise
         if isinstance(target, DirNode):
             self._tree.remove(target)
-        open_files = [n for n in _below(node) if isinstance(n, FileNode) and n.dirty]
-        for child in open_files:
-            if child.info is not None:
-                child.expected = None  # its copy under the new name may have another etag
         self._tree.move(node, parent, name, component)
+        for child in _below(node):
+            if isinstance(child, FileNode):
+                self._follow(child, mover, bucket, new_prefix + child.key[len(new_prefix) :])
         self._tree.forget_below(node)
         for key, etag in mover.copied:
             self._deleter.schedule(bucket, key, etag)
@@ -156,6 +177,18 @@ class Renamer:
         for key, etag in stragglers.copied:
             self._deleter.schedule(bucket, key, etag)
         self._journal.remove(record)
+
+    def _follow(self, child: FileNode, mover: TreeMover, old_bucket: str, key: str) -> None:
+        """Point a file below a moved directory at the copy of its object."""
+        old_key = mover.sources.get(key, "")
+        if not old_key or child.info is None or child.info.key != old_key:
+            return
+        etag = mover.etags[key]
+        if child.cached_etag == child.info.etag:
+            child.cached_etag = etag
+        child.info = replace(child.info, key=key, etag=etag)
+        child.expected = etag
+        self._rebase(child, (old_bucket, old_key), Source(child.bucket, key, etag, child.info.size))
 
     async def _settle(self, node: DirNode) -> None:
         """Bring COS up to date below a directory before it is copied."""
@@ -178,13 +211,17 @@ def _below(node: DirNode) -> list[Node]:
 
 
 class TreeMover:
-    """Copies every object below one prefix to another; remembers what it did."""
+    """Copies every object below one prefix to another; remembers what it did. leave(key) spares one."""
 
-    def __init__(self, remote: Remote, engine: Engine) -> None:
+    def __init__(
+        self, remote: Remote, engine: Engine, leave: Callable[[str], bool] = lambda key: False
+    ) -> None:
         self._remote = remote
         self._engine = engine
+        self._leave = leave
         self.copied: list[tuple[str, str]] = []  # source key, etag
-        self._made: list[str] = []
+        self.sources: dict[str, str] = {}  # by the new key
+        self.etags: dict[str, str] = {}  # of the copies, by the new key
 
     async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
         """Copy page by page; the first failure stops everything."""
@@ -194,8 +231,12 @@ class TreeMover:
             page = await self._remote.metadata(
                 self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
             )
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            for info in page.objects:
+                names.check_key(new_prefix + info.key[len(prefix) :])
+            async with together() as nursery:
                 for info in page.objects:
+                    if self._leave(info.key):
+                        continue
                     new_key = new_prefix + info.key[len(prefix) :]
                     nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
             marker = page.next_marker
@@ -207,21 +248,24 @@ class TreeMover:
     ) -> None:
         async with slots:
             client: CosClient = self._remote.client
+            made: TransferResult | PutResult
             if info.size > ONE_COPY_MAX:
-                await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
+                made = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
             else:
-                await self._remote.change(
+                made = await self._remote.change(
                     client.copy_object,
                     new_bucket, new_key, bucket, info.key,
                     if_match=info.etag, storage_class=info.storage_class,
                 )  # fmt: skip
-            self._made.append(new_key)
+            self.sources[new_key] = info.key
+            self.etags[new_key] = made.etag or info.etag
             self.copied.append((info.key, info.etag))
 
     async def undo(self, new_bucket: str) -> None:
         """Remove the copies made so far; the sources are still all there."""
-        for start in range(0, len(self._made), 1000):
-            batch = [ObjectId(key) for key in self._made[start : start + 1000]]
+        made = list(self.sources)
+        for start in range(0, len(made), 1000):
+            batch = [ObjectId(key) for key in made[start : start + 1000]]
             try:
                 await self._remote.change(self._remote.client.delete_objects, new_bucket, batch)
             except COSError as exc:

@@ -4,12 +4,13 @@ Invariants, with base the object the file was opened on:
 - byte i of the file is staging[i] if i is in `valid`; else base[i] if i < base_limit; else 0;
 - `changed` is the part of `valid` that may differ from base;
 - base_limit never grows: what was cut off stays cut off when the file grows again;
-- `version` grows with every change, so that a commit can tell whether more came meanwhile.
+- `version` grows with every change, so that a commit can tell whether more came meanwhile;
+- between begin_send() and sent(), what changes is noted apart: only that is sent again.
 """
 
 from __future__ import annotations
 
-import itertools
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 import trio
 
 from cosfs.client.body import FileBody
+from cosfs.errors import FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
 
-_serial = itertools.count(1)
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
 FILL_STEP = 8 * 1024 * 1024
 
@@ -36,6 +37,11 @@ class Staging:
         self.changed = Extents()
         self.dirty = False
         self.version = 0
+        self._since = Extents()  # changed since begin_send()
+        self._since_limit = 0  # what was not cut off since then
+        self._writes = 0  # under way in threads
+        self._quiet = trio.Event()
+        self._closed = False
         self._directory = directory
         self._path = path
         self._fd = -1
@@ -51,11 +57,15 @@ class Staging:
 
     def fileno(self) -> int:
         """The staging file's descriptor, opened or made when needed."""
+        if self._closed:
+            # A new file in its place would be full of zeros.
+            raise FilesystemError(errno.ESTALE, "what was written here is no longer part of the file")
         if self._fd < 0:
             if self._path is not None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             else:
-                path = self._directory / f"{os.getpid():x}-{next(_serial):x}.data"
+                # Files of an earlier mount may be there, made by a process of the same number.
+                path = self._directory / f"{os.urandom(8).hex()}.data"
                 self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 self._path = path
         return self._fd
@@ -71,20 +81,33 @@ class Staging:
         if len(data) <= INLINE:
             _pwrite_all(fd, data, offset)
         else:
-            # The kernel may stop a writer to let the disk catch up: not the whole mount.
-            await trio.to_thread.run_sync(_pwrite_all, fd, data, offset)
+            self._writes += 1
+            try:
+                # The kernel may stop a writer to let the disk catch up: not the whole mount.
+                await trio.to_thread.run_sync(_pwrite_all, fd, data, offset)
+            finally:
+                self._writes -= 1
+                if not self._writes:
+                    self._quiet.set()
         stop = offset + len(data)
-        self.valid.add(offset, stop)
-        self.changed.add(offset, stop)
+        for ranges in (self.valid, self.changed, self._since):
+            ranges.add(offset, stop)
         self.size = max(self.size, stop)
         self.touch()
+
+    async def settled(self) -> None:
+        """Wait until no write is half done: the bytes on disk are those that `valid` tells of."""
+        while self._writes:
+            self._quiet = trio.Event()
+            await self._quiet.wait()
 
     def truncate(self, size: int) -> None:
         """Cut or grow to size; new bytes are zeros."""
         if size < self.size:
-            self.valid.truncate(size)
-            self.changed.truncate(size)
+            for ranges in (self.valid, self.changed, self._since):
+                ranges.truncate(size)
             self.base_limit = min(self.base_limit, size)
+            self._since_limit = min(self._since_limit, size)
             if self._fd >= 0 or self._path is not None:
                 os.ftruncate(self.fileno(), size)
         self.size = size
@@ -92,15 +115,26 @@ class Staging:
 
     async def read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
         """Return [offset, offset + length), cut at the end of the file."""
+        while True:
+            base = self.base
+            try:
+                return await self._read(fetcher, offset, length)
+            except (NotFoundError, PreconditionFailedError):
+                if self.base == base:
+                    raise
+                # We have replaced or moved the object ourselves meanwhile: the new one has it all.
+
+    async def _read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
         stop = min(self.size, offset + length)
         if offset >= stop:
             return b""
         if self.valid.covers(offset, stop):
             return await _pread(self.fileno(), stop - offset, offset)
         out = bytearray(stop - offset)
+        base = self.base
         for start, end in self._from_base(offset, stop):
-            assert self.base is not None
-            out[start - offset : end - offset] = await fetcher.read(self.base, start, end - start)
+            assert base is not None
+            out[start - offset : end - offset] = await fetcher.read(base, start, end - start)
         # Read our own bytes last: a write that came while we waited for COS wins.
         for start, end in self.valid.overlap(offset, stop):
             out[start - offset : end - offset] = await _pread(self.fileno(), end - start, start)
@@ -118,6 +152,7 @@ class Staging:
             last = min(last, first + FILL_STEP)
             assert self.base is not None
             data = await fetcher.read(self.base, first, last - first)
+            await self.settled()  # bytes on their way to the disk are newer than these
             fd = self.fileno()
             for a, b in self._from_base(first, last):  # what was not written meanwhile
                 _pwrite_all(fd, data[a - first : b - first], a)
@@ -141,23 +176,28 @@ class Staging:
         """Everything is here: do without the object from now on."""
         self.base = None
         self.base_limit = 0
+        self.changed = self.valid.copy()
 
-    def mark_clean(self, base: Source, version: int) -> None:
-        """COS now holds what this was at version."""
+    def begin_send(self) -> int:
+        """Note what changes from now on; return the version that is about to be sent."""
+        self._since.clear()
+        self._since_limit = self.size
+        return self.version
+
+    def sent(self, base: Source, version: int) -> None:
+        """COS now holds what this was at version, or a little later, as base."""
         self.base = base
         if self.version == version:
             self.base_limit = self.size
             self.changed.clear()
             self.dirty = False
         else:
-            # More came while it was sent. Which bytes is not recorded: all of them go again.
-            self.base_limit = 0
-            self.changed.clear()
-            self.changed.add(0, self.size)
-            self.valid.add(0, self.size)
+            self.base_limit = min(self._since_limit, base.size)
+            self.changed = self._since.copy()
 
     def close(self, *, keep: bool = False) -> None:
         """Let go of the staging file; keep leaves it on disk for the journal."""
+        self._closed = True
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -168,7 +208,7 @@ class Staging:
     async def make_durable(self) -> None:
         """Force the staged bytes to the local disk."""
         if self._fd >= 0:
-            await trio.to_thread.run_sync(os.fdatasync, self._fd)
+            await trio.to_thread.run_sync(_sync, os.dup(self._fd), self._directory)
 
     def to_json(self) -> dict[str, Any]:
         """What the journal needs to build this again after a crash."""
@@ -192,6 +232,18 @@ class Staging:
         staging.valid = staging.changed.copy()
         staging.touch()
         return staging
+
+
+def _sync(fd: int, directory: Path) -> None:
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory_fd)  # a file that no directory names is lost as well
+    finally:
+        os.close(directory_fd)
 
 
 async def _pread(fd: int, length: int, offset: int) -> bytes:

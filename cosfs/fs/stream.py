@@ -13,7 +13,7 @@ import trio
 
 from cosfs.client.model import Headers, PutResult
 from cosfs.errors import COSError, IntegrityError
-from cosfs.fs.background import Background
+from cosfs.fs.background import Background, together
 from cosfs.fs.staging import Staging
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.multipart import MultipartUpload
@@ -113,7 +113,7 @@ class Stream:
             todo.append(number)
             number += 1
         self._stale.clear()
-        async with trio.open_nursery() as nursery:
+        async with together() as nursery:
             for n in todo:
                 start, stop = part_range(n, self._part_size)
                 nursery.start_soon(self._send_now, upload, n, staging, start, min(stop, size))

@@ -24,7 +24,7 @@ from cosfs.errors import COSError, FilesystemError, NotFoundError, PermissionDen
 from cosfs.fs import attributes, names
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.attributes import Attributes
-from cosfs.fs.background import Background
+from cosfs.fs.background import Background, together
 from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Node
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
@@ -151,7 +151,7 @@ class Tree:
             )
             found["dir"] = bool(page.objects or page.prefixes)
 
-        async with trio.open_nursery() as nursery:
+        async with together() as nursery:
             nursery.start_soon(head)
             nursery.start_soon(below)
         info = found["file"]

@@ -250,7 +250,9 @@ class Operations(pyfuse3.Operations):
             return self._file_info(await self._fs.open(inode, flags))
 
     def _file_info(self, fh: int) -> Any:
-        return pyfuse3.FileInfo(fh=fh, keep_cache=self._fs.keep_cache(fh))
+        return pyfuse3.FileInfo(
+            fh=fh, keep_cache=self._fs.keep_cache(fh), direct_io=self._fs.bypasses_pages(fh)
+        )
 
     async def read(self, fh: int, off: int, size: int) -> Any:
         with _answering("read", fh, off, size):

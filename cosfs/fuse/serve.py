@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from cosfs.config import TransferSettings
 from cosfs.errors import COSError
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.attributes import Defaults
-from cosfs.fs.background import Background
+from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
@@ -42,6 +43,8 @@ log = logging.getLogger("cosfs.mount")
 
 MAX_TASKS = 512  # FUSE requests handled at once: a hundred waiting reads must not stop `ls`
 FINAL_DRAIN = 300.0  # seconds the process keeps sending after it was unmounted
+M_MMAP_THRESHOLD = -3  # malloc.h
+M_ARENA_MAX = -8
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -158,6 +161,20 @@ def _pending(node: FileNode) -> dict[str, Any]:
     return {"url": node.url, "bytes": node.size, "error": str(node.error) if node.error else ""}
 
 
+def keep_memory_small() -> None:
+    """Give freed blocks back to the system at once.
+
+    glibc raises its threshold for mmap as soon as one block was freed, and from then on blocks
+    of 1 MiB fragment a heap per thread: twice the memory after a few GiB.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 256 * 1024)
+        libc.mallopt(M_ARENA_MAX, 2)
+    except (OSError, AttributeError):
+        log.debug("this C library has no mallopt")
+
+
 async def serve(
     client: CosClient,
     transfer: TransferSettings,
@@ -166,6 +183,7 @@ async def serve(
     ready: Callable[[], None],
 ) -> None:
     """Mount, tell ready() when it answers, and serve until it is unmounted and everything is sent."""
+    keep_memory_small()
     options = fuse_options(mount)
     running = Mount(client, mount, fs_settings(mount, transfer, cache_dir))
     try:
@@ -177,7 +195,7 @@ async def serve(
 
 async def _run(running: Mount, engine: Engine, options: set[str], ready: Callable[[], None]) -> None:
     mountpoint = running.mount.mountpoint
-    async with trio.open_nursery(strict_exception_groups=False) as background:
+    async with together() as background:
         fs = running.compose(engine, Background(background))
         try:
             pyfuse3.init(Operations(fs), str(mountpoint), options)
@@ -187,7 +205,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
         mounted = True
         try:
             control.write_state(mountpoint, running.mount.source)
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            async with together() as nursery:
                 nursery.start_soon(_control, running)
                 nursery.start_soon(_stop_on_signal, running)
                 nursery.start_soon(_announce, running, ready)

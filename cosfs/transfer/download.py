@@ -26,7 +26,7 @@ from cosfs.transfer.model import TransferResult
 from cosfs.transfer.paths import LocalTarget, plain_target
 from cosfs.transfer.scheduler import Queue
 from cosfs.transfer.temporary import TemporaryFile
-from cosfs.transfer.work import CHUNK, Meter, Progress, SharedFile, checkpoint, on_abandon, pause
+from cosfs.transfer.work import CHUNK, Meter, Progress, SharedFile, checkpoint, new_buffer, on_abandon, pause
 
 __all__ = [
     "DownloadOptions",
@@ -138,7 +138,11 @@ def _receive(
 def _fill(stream: ObjectStream, view: memoryview) -> int:
     """Read until view is full or the body ends: sockets deliver small pieces, each costs the same."""
     count = stream.read_into(view)
-    while 0 < count < len(view) and (more := stream.read_into(view[count:])):
+    while 0 < count < len(view):
+        checkpoint()
+        more = stream.read_into(view[count:])
+        if not more:
+            break
         count += more
     return count
 
@@ -364,11 +368,14 @@ async def _download_ranges(
         await trio.to_thread.run_sync(temporary.allocate, info.size)
         fetch = partial(_fetch_range, engine, source, temporary.file, info.etag, moved)
 
-        def keep(piece: tuple[int, int], crc: int | None, error: Exception | None) -> None:
+        def keep(piece: tuple[int, int], got: _Received | None, error: Exception | None) -> None:
+            nonlocal info
             if error is not None:
                 raise error
-            assert crc is not None
-            pieces[piece[0]] = crc, piece[1] - piece[0]
+            assert got is not None
+            pieces[got.start] = got.crc64, got.stop - got.start
+            # A listing does not tell the checksum of the object; every GET does.
+            info = got.info
 
         async with Flow(engine, LARGE, keep, 2 * engine.limit) as flow:
             await flow.put_all(fetch, _ranges(known, info.size, parts.part_size(info.size, length)))
@@ -397,8 +404,8 @@ def _fetch_first(
 
 def _fetch_range(
     engine: Engine, source: Source, file: SharedFile, etag: str, progress: Progress, piece: tuple[int, int]
-) -> int:
-    """GET one range into its place in the file; return its checksum."""
+) -> _Received:
+    """GET one range into its place in the file."""
     start, stop = piece
     meter = Meter(engine, progress)
     with file as fd:
@@ -406,7 +413,7 @@ def _fetch_range(
     meter.flush()
     if got.stop != stop:
         raise IntegrityError(f"{source}: bytes {got.stop} to {stop} did not arrive")
-    return got.crc64
+    return got
 
 
 def _finish(
@@ -558,7 +565,7 @@ class _ReadAhead:
 
     def _fetch(self, start: int, stop: int, etag: str) -> _Piece:
         """GET one range into memory; in a worker thread."""
-        view = memoryview(bytearray(stop - start))
+        view = new_buffer(stop - start)
 
         def keep(piece: memoryview, position: int) -> None:
             view[position - start : position - start + len(piece)] = piece

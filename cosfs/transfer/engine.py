@@ -78,6 +78,9 @@ class _Job:
         return self.abandoned
 
 
+_TAKEN: outcome.Outcome[Any] = outcome.Error(RuntimeError("this result was taken already"))
+
+
 class Pending(Generic[T]):
     """A call under way whose result is asked for later."""
 
@@ -93,15 +96,19 @@ class Pending(Generic[T]):
             self._engine._discard_late(job)
             return
         self._outcome = outcome.Value(job.value) if job.error is None else outcome.Error(job.error)
+        # No circle of references: a result may be megabytes that must not wait for the collector.
+        job.value = job.error = None
+        job.deliver = _nobody
         if self._task is not None:
             trio.lowlevel.reschedule(self._task, self._outcome)
-            self._task = None
+            self._task, self._outcome = None, _TAKEN
 
     async def wait(self) -> T:
         """Return the call's result; cancelling gives the call up. To be awaited once."""
         if self._outcome is not None:
             await trio.lowlevel.checkpoint()
-            return self._outcome.unwrap()
+            found, self._outcome = self._outcome, _TAKEN
+            return found.unwrap()
         self._task = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -133,6 +140,7 @@ class Engine:
         self._queues: dict[str, Queue[_Job]] = {}
         self._threads = 0
         self._idle = 0
+        self._starting = 0
         self._abandoned = 0
         self._cleaning = 0
         self._closing = False
@@ -235,16 +243,19 @@ class Engine:
             if self._closing:
                 raise RuntimeError("the engine is closed")
             self._scheduler.add(job.queue, job)
-            self._provide_thread()
+            if self._scheduler.has_room(job.queue.kind, self._starting):
+                self._provide_thread()
 
     def _provide_thread(self) -> None:
         """See to it that somebody takes a job that waits. Lock held."""
         if self._idle:
             # Counted off here and not by the thread: the next caller must not count on it too.
             self._idle -= 1
+            self._starting += 1
             self._work.notify()
         elif self._threads - self._abandoned < self.limit and self._threads < 4 * self.limit:
             self._threads += 1
+            self._starting += 1
             # A daemon: a thread stuck in a dead connection must not keep the process.
             threading.Thread(target=self._run_jobs, name=f"cos-{self._threads}", daemon=True).start()
 
@@ -288,6 +299,8 @@ class Engine:
     # --- worker threads ---
 
     def _run_jobs(self) -> None:
+        with self._lock:
+            self._starting -= 1
         while self._run_one():
             pass
 
@@ -302,7 +315,7 @@ class Engine:
             job.value = job.fn(*job.args)
         except BaseException as error:
             job.error = error
-        current.undo = None
+        current.abandoned = current.undo = None
         # What the call held (buffers, descriptors) goes now, not when the result is looked at.
         job.args = ()
         job.fn = _nobody
@@ -331,6 +344,7 @@ class Engine:
                     return None
                 self._idle += 1
                 self._work.wait()
+                self._starting -= 1
 
     def _finish(self, job: _Job) -> None:
         """Send a result on its way; drop that of an abandoned call."""
@@ -485,6 +499,7 @@ class Flow:
     def _deliver(self, item: Any, job: _Job) -> None:
         self._unfinished -= 1
         error = job.error
+        job.error = None
         try:
             if error is not None and not isinstance(error, Exception):
                 raise error

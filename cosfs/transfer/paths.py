@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +145,10 @@ class Collisions:
 _AT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+# Directories kept open.
+_RECENT = 32
+
+
 class DestinationRoot:
     """The directory a recursive download writes below. Its methods can be called from any thread.
 
@@ -154,10 +160,21 @@ class DestinationRoot:
         if create:
             Path(self.path).mkdir(parents=True, exist_ok=True)
         self._root = SharedFile(os.open(self.path or ".", _AT))
+        # Keys come sorted, so many in a row go to the same directory.
+        self._recent: OrderedDict[tuple[str, ...], SharedFile] = OrderedDict()
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the root once the threads that use it are done."""
         self._root.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget which directories there are, as when one was removed by somebody else."""
+        with self._lock:
+            recent, self._recent = self._recent, OrderedDict()
+        for directory in recent.values():
+            directory.close()
 
     def __enter__(self) -> DestinationRoot:
         return self
@@ -181,6 +198,25 @@ class DestinationRoot:
     def make_directory(self, relative: str) -> None:
         """Create the directory that a marker stands for, and those above it."""
         os.close(self.open_directory(self.target(relative).components))
+
+    def hold_directory(self, components: tuple[str, ...]) -> SharedFile:
+        """Return a directory below the root, in use for the caller, who leaves it by __exit__."""
+        with self._lock:
+            known = self._recent.get(components)
+            if known is not None:
+                self._recent.move_to_end(components)
+                known.__enter__()
+                return known
+        directory = SharedFile(self.open_directory(components))
+        directory.__enter__()
+        with self._lock:
+            before = self._recent.pop(components, None)
+            self._recent[components] = directory
+            oldest = self._recent.popitem(last=False)[1] if len(self._recent) > _RECENT else None
+        for unneeded in (before, oldest):
+            if unneeded is not None:
+                unneeded.close()
+        return directory
 
     def open_directory(self, components: Sequence[str]) -> int:
         """Open a directory below the root, creating what is missing; the descriptor is the caller's."""
@@ -237,16 +273,23 @@ class LocalTarget:
     def name(self) -> str:
         return self.components[-1] if self.components else Path(self.path).name
 
-    def open_parent(self) -> int:
-        """Open the directory the file goes to, creating what is missing."""
+    def hold_parent(self) -> SharedFile:
+        """Return the directory the file goes to, created if missing, in use for the caller.
+
+        The caller leaves it by __exit__.
+        """
         if self.root is not None:
-            return self.root.open_directory(self.components[:-1])
+            return self.root.hold_directory(self.components[:-1])
         parent = os.path.dirname(self.path) or "."  # noqa: PTH120 - keeps `a/..` and a trailing slash
         try:
-            return os.open(parent, _AT)
+            directory = SharedFile(os.open(parent, _AT))
         except FileNotFoundError:
             Path(parent).mkdir(parents=True, exist_ok=True)
-            return os.open(parent, _AT)
+            directory = SharedFile(os.open(parent, _AT))
+        directory.__enter__()
+        # Ours alone: closed when the caller leaves it.
+        directory.close()
+        return directory
 
 
 def plain_target(path: Path | str) -> LocalTarget:

@@ -37,10 +37,11 @@ class Queue(Generic[J]):
 
 
 class _Lane(Generic[J]):
-    __slots__ = ("kind", "ready", "running")
+    __slots__ = ("kind", "limit", "ready", "running")
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, limit: int) -> None:
         self.kind = kind
+        self.limit = limit
         self.running = 0
         self.ready: deque[Queue[J]] = deque()
 
@@ -57,12 +58,13 @@ class Scheduler(Generic[J]):
         reserve = max(1, limit // 8) if limit >= 4 else 0
         self.bulk_limit = min(limit - reserve, limit if bulk_limit is None else bulk_limit)
         self.running = 0
-        self._lanes: dict[str, _Lane[J]] = {}
+        self._requests: _Lane[J] = _Lane(REQUEST, limit)
+        self._lanes = {REQUEST: self._requests}
 
     def _lane(self, kind: str) -> _Lane[J]:
         lane = self._lanes.get(kind)
         if lane is None:
-            lane = self._lanes[kind] = _Lane(kind)
+            lane = self._lanes[kind] = _Lane(kind, self.limit)
         return lane
 
     def add(self, queue: Queue[J], job: J) -> None:
@@ -88,17 +90,22 @@ class Scheduler(Generic[J]):
             return job
         return None
 
+    def set_limit(self, kind: str, limit: int) -> None:
+        """Let at most limit jobs of a kind run at once."""
+        self._lane(kind).limit = limit
+
+    def has_room(self, kind: str, starting: int = 0) -> bool:
+        """Whether a job of a kind could run, starting others being about to."""
+        lane = self._lane(kind)
+        running = self.running + starting
+        if running >= self.limit or lane.running + starting >= lane.limit:
+            return False
+        return kind == REQUEST or running - self._requests.running < self.bulk_limit
+
     def _choose_lane(self) -> _Lane[J] | None:
-        if self.running >= self.limit:
-            return None
-        requests = self._lanes.get(REQUEST)
-        bulk = self.running - (requests.running if requests else 0)
-        bulk_allowed = bulk < self.bulk_limit
         best: _Lane[J] | None = None
         for lane in self._lanes.values():
-            if not lane.ready or (lane is not requests and not bulk_allowed):
-                continue
-            if best is None or lane.running < best.running:
+            if lane.ready and (best is None or lane.running < best.running) and self.has_room(lane.kind):
                 best = lane
         return best
 

@@ -16,7 +16,7 @@ from cosfs.transfer.engine import SMALL, Engine, open_nursery
 from cosfs.transfer.model import TransferResult, upload_result
 from cosfs.transfer.multipart import MultipartUpload
 from cosfs.transfer.parts import stream_part_size
-from cosfs.transfer.work import Meter, Progress, metered
+from cosfs.transfer.work import Meter, Progress, metered, new_buffer
 
 __all__ = ["Reader", "upload_stream"]
 
@@ -109,7 +109,7 @@ class _Pieces:
 
     async def _into_memory(self, length: int) -> _Piece:
         await self._engine.buffers.acquire(length)
-        piece = _Piece(self._engine, memoryview(bytearray(length)), None, 0)
+        piece = _Piece(self._engine, new_buffer(length), None, 0)
         try:
             assert piece._buffer is not None
             piece.length = await self._source.fill(piece._buffer)
@@ -124,7 +124,7 @@ class _Pieces:
         try:
             while piece.length < length:
                 async with self._engine.buffers.hold(_COPY_SIZE):
-                    view = memoryview(bytearray(min(_COPY_SIZE, length - piece.length)))
+                    view = new_buffer(min(_COPY_SIZE, length - piece.length))
                     count = await self._source.fill(view)
                     await trio.to_thread.run_sync(_write_all, spool.fileno(), view[:count])
                 piece.length += count

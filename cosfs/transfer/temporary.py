@@ -28,26 +28,24 @@ class TemporaryFile:
     def __init__(self, target: LocalTarget) -> None:
         self._target = target
         self._lock = threading.Lock()
-        self._directory = target.open_parent()
-        try:
-            self.name, fd = self._create()
-        except BaseException:
-            os.close(self._directory)
-            raise
+        self._directory, self.name, fd = self._create()
         self.file = SharedFile(fd)
         self._live = True
 
-    def _create(self) -> tuple[str, int]:
-        while True:
-            # Independent of the target's name, which may already be as long as a name can be.
-            name = f".cos-{secrets.token_hex(4)}.tmp"
+    def _create(self) -> tuple[SharedFile, str, int]:
+        target = self._target
+        for again in (True, False):
+            directory = target.hold_parent()
             try:
-                return name, os.open(name, _CREATE, 0o600, dir_fd=self._directory)
-            except FileExistsError:
-                continue
+                return directory, *_create_unused(directory.fileno())
             except OSError as error:
-                path = str(Path(self._target.path).parent)
-                raise OSError(error.errno, error.strerror, path) from None
+                directory.__exit__()
+                if again and isinstance(error, FileNotFoundError) and target.root is not None:
+                    # Somebody has removed the directory since we opened it.
+                    target.root.forget()
+                    continue
+                raise OSError(error.errno, error.strerror, str(Path(target.path).parent)) from None
+        raise AssertionError("unreachable")
 
     def allocate(self, size: int) -> None:
         """Take size bytes on disk now, so that a full disk is noticed before the download."""
@@ -55,9 +53,8 @@ class TemporaryFile:
             _allocate(fd, size)
 
     def commit(self, *, mtime: float = 0.0, sync: bool = False) -> None:
-        """Make it the target: mode from the umask, mtime (Unix seconds) if given, rename."""
+        """Make it the target, with mtime (Unix seconds) if given."""
         with self.file as fd:
-            os.fchmod(fd, 0o666 & ~_umask())
             if mtime:
                 mtime_ns = round(mtime * 1_000_000_000)
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
@@ -70,8 +67,9 @@ class TemporaryFile:
             self._end()
 
     def _rename(self) -> None:
+        directory = self._directory.fileno()
         try:
-            os.rename(self.name, self._target.name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            os.rename(self.name, self._target.name, src_dir_fd=directory, dst_dir_fd=directory)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._target.path) from None
 
@@ -80,24 +78,26 @@ class TemporaryFile:
         with self._lock:
             if self._live:
                 try:
-                    os.unlink(self.name, dir_fd=self._directory)
+                    os.unlink(self.name, dir_fd=self._directory.fileno())
                 except FileNotFoundError:
                     pass
                 self._end()
 
     def _end(self) -> None:
         self._live = False
-        os.close(self._directory)
+        self._directory.__exit__()
         self.file.close()
 
 
-@cache
-def _umask() -> int:
-    # There is no call that reads it without setting it for all threads.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022
+def _create_unused(directory: int) -> tuple[str, int]:
+    while True:
+        # Independent of the target's name, which may already be as long as a name can be.
+        name = f".cos-{secrets.token_hex(4)}.tmp"
+        try:
+            # The mode is the target's: the umask and a default ACL are the kernel's to apply.
+            return name, os.open(name, _CREATE, 0o666, dir_fd=directory)
+        except FileExistsError:
+            continue
 
 
 @cache

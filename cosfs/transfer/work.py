@@ -7,6 +7,7 @@ file) must stay its own until it is done.
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ __all__ = [
     "checkpoint",
     "current",
     "metered",
+    "new_buffer",
     "on_abandon",
     "pause",
 ]
@@ -78,6 +80,14 @@ def pause(seconds: float) -> None:
     while (rest := end - time.monotonic()) > 0:
         checkpoint()
         time.sleep(min(rest, 0.1))
+
+
+def new_buffer(size: int) -> memoryview:
+    """Return memory that goes back to the system when the last view of it is gone.
+
+    Not a bytearray: the C library keeps freed megabytes, for each of many threads.
+    """
+    return memoryview(mmap.mmap(-1, size)) if size else memoryview(bytearray())
 
 
 class Meter:
@@ -185,6 +195,10 @@ class SharedFile:
         with self._lock:
             self._users -= 1
             self._close_if_unused()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for whoever is using it."""
+        return self._fd
 
     def close(self) -> None:
         """Let nobody begin to use it; again is fine."""

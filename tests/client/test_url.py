@@ -34,7 +34,17 @@ def test_parse(text: str, url: CosUrl) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "b/k", "s3://b/k", "cos:/b/k", "cos:///k", "cos://Upper/k", "cos://a_b/k", "cos://a@b/k", "cos://-a/k"],
+    [
+        "",
+        "b/k",
+        "s3://b/k",
+        "cos:/b/k",
+        "cos:///k",
+        "cos://Upper/k",
+        "cos://a_b/k",
+        "cos://a@b/k",
+        "cos://-a/k",
+    ],
 )
 def test_parse_refuses(text: str) -> None:
     with pytest.raises(UsageError):

@@ -363,14 +363,18 @@ async def test_budget_is_first_come_first_served() -> None:
 
     await budget.acquire(8)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(take, 7)
+        nursery.start_soon(take, 9)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(take, 1)
+        nursery.start_soon(take, 2)
         await trio.testing.wait_all_tasks_blocked()
+        # The two bytes would fit, but are not at the head of the queue.
         assert order == []
         assert not budget.acquire_nowait(1)
         budget.release(8)
-    assert order == [7, 1]
+        await trio.testing.wait_all_tasks_blocked()
+        assert order == [9]
+        budget.release(9)
+    assert order == [9, 2]
 
 
 async def test_more_than_the_budget_is_granted_alone() -> None:

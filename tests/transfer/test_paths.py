@@ -99,8 +99,7 @@ def test_collisions_are_found_whatever_sorts_between() -> None:
 
 def test_target_creates_missing_directories(tmp_path: Path) -> None:
     with DestinationRoot(tmp_path / "new") as root:
-        fd = root.target("a/b/file").open_parent()
-        os.close(fd)
+        root.target("a/b/file").hold_parent().__exit__()
         root.make_directory("d/e/")
     assert (tmp_path / "new/a/b").is_dir()
     assert (tmp_path / "new/d/e").is_dir()
@@ -120,7 +119,7 @@ def test_planted_symlink_is_not_followed(tmp_path: Path) -> None:
     with DestinationRoot(inside) as root:
         for key in ("link/file", "link/deeper/file"):
             with pytest.raises(TransferError, match="symbolic link"):
-                root.target(key).open_parent()
+                root.target(key).hold_parent()
     assert list(outside.iterdir()) == []
 
 
@@ -128,14 +127,14 @@ def test_root_may_be_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with DestinationRoot(tmp_path / "link") as root:
-        os.close(root.target("a/b").open_parent())
+        root.target("a/b").hold_parent().__exit__()
     assert (tmp_path / "real/a").is_dir()
 
 
 def test_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with DestinationRoot(tmp_path) as root, pytest.raises(NotADirectoryError) as caught:
-        root.target("a/b").open_parent()
+        root.target("a/b").hold_parent()
     assert caught.value.filename == f"{tmp_path}/a"
 
 
@@ -144,6 +143,8 @@ def test_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with DestinationRoot(tmp_path) as root:
         os.close(root.open_directory(["x", "y"]))
+        for number in range(100):
+            root.target(f"{number}/{number}/file").hold_parent().__exit__()
         with pytest.raises(NotADirectoryError):
             root.open_directory(["a", "b"])
     assert len(list(Path("/proc/self/fd").iterdir())) == before
@@ -151,6 +152,6 @@ def test_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 def test_plain_target_makes_the_directories_of_a_path(tmp_path: Path) -> None:
     target = plain_target(tmp_path / "x/y/file")
-    os.close(target.open_parent())
+    target.hold_parent().__exit__()
     assert target.name == "file"
     assert (tmp_path / "x/y").is_dir()

@@ -173,8 +173,8 @@ async def test_damage_on_the_way_is_sent_again(
     engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path, size: int
 ) -> None:
     data = make_file(tmp_path / "f", size)
-    emulator.faults.error("UploadPart", "BadDigest", 400, count=2)
-    emulator.faults.error("PutObject", "BadDigest", 400, count=2)
+    emulator.faults.error("UploadPart", "BadDigest", 400, count=1)
+    emulator.faults.error("PutObject", "BadDigest", 400, count=1)
     await upload_file(engine, tmp_path / "f", bucket, "k")
     assert stored(client, bucket, "k") == data
 
@@ -192,6 +192,37 @@ async def test_damage_that_stays_is_an_error(
     await trio.sleep(0.01)
     assert moved.total == 0
     assert client.list_objects(bucket).objects == []
+    assert open_uploads(client, bucket) == []
+
+
+CHECKED = [(2 * MIB, "put_object"), (5 * MIB, "upload_part"), (5 * MIB, "complete_upload")]
+
+
+@pytest.mark.parametrize(("size", "operation"), CHECKED)
+async def test_wrong_checksum_from_cos_is_tried_again(
+    client: CosClient, bucket: str, tmp_path: Path, size: int, operation: str
+) -> None:
+    data = make_file(tmp_path / "f", size)
+    moved = Moved()
+    damaging: Any = Interfering(client, operation, damage, 1)
+    async with Engine(damaging, SMALL_LIMITS) as engine:
+        await upload_file(engine, tmp_path / "f", bucket, "k", progress=moved)
+        await trio.sleep(0.01)
+    assert moved.total == size
+    assert stored(client, bucket, "k") == data
+    assert open_uploads(client, bucket) == []
+
+
+@pytest.mark.parametrize(("size", "operation"), CHECKED)
+async def test_checksum_that_stays_wrong_is_an_error(
+    client: CosClient, bucket: str, tmp_path: Path, size: int, operation: str
+) -> None:
+    make_file(tmp_path / "f", size)
+    damaging: Any = Interfering(client, operation, damage, 1000)
+    async with Engine(damaging, SMALL_LIMITS) as engine:
+        with pytest.raises(IntegrityError, match="has not what was sent"):
+            await upload_file(engine, tmp_path / "f", bucket, "k")
+        await settled(engine)
     assert open_uploads(client, bucket) == []
 
 
@@ -219,6 +250,10 @@ class Interfering:
 
             return interfered
         return method
+
+
+def damage() -> None:
+    raise IntegrityError("COS has not what was sent")
 
 
 @pytest.mark.parametrize(("size", "operation"), [(2 * MIB, "put_object"), (5 * MIB, "upload_part")])

@@ -1,0 +1,108 @@
+"""The options of cp and mv, and what of them makes no sense. No requests."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosfs.client.url import CosUrl
+from cosfs.errors import UsageError
+
+from .places import Local, Place, as_prefix, check_overlap, destination_key, name_of, operation
+
+if TYPE_CHECKING:
+    from .filters import Filters
+    from .headers import HeaderChoice
+
+Pair = tuple[Place, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of cp and mv."""
+
+    recursive: bool
+    dryrun: bool
+    filters: Filters
+    choice: HeaderChoice
+    metadata_directive: str | None
+    no_overwrite: bool
+    key_policy: str
+    no_glob: bool
+    follow_symlinks: bool
+    keep_dirs: bool
+    part_size: int | None
+    move: bool
+    version_id: str = ""
+    expected_size: int = 0
+
+    def check(self, sources: Sequence[Place], destination: Place) -> list[Pair]:
+        """Refuse what makes no sense, before any request; return what is to be copied where."""
+        if self.filters and not self.recursive:
+            raise UsageError("--include and --exclude need --recursive")
+        if len(sources) > 1 and not _takes_many(destination):
+            raise UsageError(
+                f"{destination} cannot take several sources",
+                hint="Write a / behind it to make it a directory",
+            )
+        for source in sources:
+            operation(source, destination)
+            self._check_source(source)
+            self._check_stream(source, destination)
+            if isinstance(source, CosUrl) and isinstance(destination, CosUrl):
+                self.check_overlap(source, destination)
+        if self.recursive and isinstance(destination, Local) and Path(destination.path).is_file():
+            raise UsageError(f"{destination} is a file", hint="A recursive copy needs a directory")
+        return [(source, destination) for source in sources]
+
+    def check_overlap(self, source: CosUrl, destination: CosUrl) -> None:
+        """Refuse to copy something onto or into itself, except to change what is stored beside it."""
+        if not self.recursive:
+            destination = replace(destination, key=destination_key(name_of(source), destination))
+        changes = bool(self.choice.given or self.metadata_directive) and not self.move
+        same = source.bucket == destination.bucket and (
+            as_prefix(source.key) == as_prefix(destination.key)
+            if self.recursive
+            else source.key == destination.key
+        )
+        if not (same and changes):
+            check_overlap(source, destination, recursive=self.recursive)
+
+    def _check_source(self, source: Place) -> None:
+        if isinstance(source, CosUrl):
+            if not self.recursive and not source.key:
+                raise UsageError(f"{source} is a bucket", hint="Add --recursive to copy what is in it")
+            if self.version_id and self.recursive:
+                raise UsageError("--version-id is for one object", hint="Leave out --recursive")
+            return
+        if source.is_stream:
+            return
+        try:
+            mode = os.stat(source.path).st_mode  # noqa: PTH116 - Path would drop a trailing slash
+        except OSError as error:
+            raise UsageError(f"{source}: {(error.strerror or str(error)).lower()}") from None
+        if stat.S_ISDIR(mode) and not self.recursive:
+            raise UsageError(f"{source} is a directory", hint="Add --recursive to copy what is in it")
+        if not stat.S_ISDIR(mode) and self.recursive:
+            raise UsageError(f"{source} is not a directory", hint="Leave out --recursive to copy one file")
+
+    def _check_stream(self, source: Place, destination: Place) -> None:
+        streams = [place for place in (source, destination) if isinstance(place, Local) and place.is_stream]
+        if streams and (self.recursive or self.move):
+            raise UsageError("- is one stream", hint="Use cp without --recursive")
+        nameless = isinstance(destination, CosUrl) and (not destination.key or destination.key.endswith("/"))
+        if streams and streams[0] is source and nameless:
+            raise UsageError(
+                f"{destination} is no name for what comes from standard input",
+                hint=f"Write {str(destination).rstrip('/')}/NAME",
+            )
+
+
+def _takes_many(destination: Place) -> bool:
+    if isinstance(destination, CosUrl):
+        return not destination.key or destination.key.endswith("/")
+    return destination.path.endswith("/") or Path(destination.path).is_dir()

@@ -1,0 +1,43 @@
+"""The library's log on standard error. Apart from the rest because `logging` takes time to import."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .output import Output
+
+
+class _Handler(logging.Handler):
+    def __init__(self, out: Output, *, debug: bool) -> None:
+        super().__init__(logging.DEBUG if debug else logging.WARNING)
+        self._out = out
+        self._debug = debug
+        if debug:
+            self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if self._debug:
+                self._out.trace(self.format(record))
+            else:
+                self._out.warn(record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+
+def show_logs(out: Output, *, debug: bool) -> Callable[[], None]:
+    """Send log records to standard error; return what undoes it."""
+    root = logging.getLogger()
+    handler, level = _Handler(out, debug=debug), root.level
+    root.addHandler(handler)
+    if debug:
+        root.setLevel(logging.DEBUG)
+
+    def stop() -> None:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+    return stop

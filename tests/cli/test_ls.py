@@ -1,0 +1,172 @@
+"""cos ls: formats, prefixes, pages, odd keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def filled(client: CosClient, bucket: str) -> str:
+    for key, size in (("a.txt", 2), ("q/1", 3), ("q/2", 4), ("q2/x", 5), ("z", 1500)):
+        client.put_object(bucket, key, b"x" * size)
+    return bucket
+
+
+def test_buckets_in_every_format(run: Run, bucket: str, emulator: Emulator) -> None:
+    assert re.search(rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d {bucket}$", run("ls").out, re.MULTILINE)
+    assert bucket in run("ls", "--output", "text").lines
+    found = {b["Name"]: b for b in run("ls", "--output", "json").json["Buckets"]}
+    assert found[bucket]["Region"] == emulator.region
+    assert any(event["Name"] == bucket for event in run("ls", "--output", "jsonl").events)
+    assert f"│ {bucket} " in run("ls", "--output", "table").out
+
+
+def test_piped_output_is_that_of_aws(run: Run, filled: str) -> None:
+    lines = run("ls", f"cos://{filled}").lines
+    assert lines[:2] == ["                           PRE q/", "                           PRE q2/"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d          2 a\.txt", lines[2])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d       1500 z", lines[3])
+
+
+def test_text_is_keys_alone(run: Run, filled: str) -> None:
+    assert run("ls", f"cos://{filled}", "--output", "text").lines == ["q/", "q2/", "a.txt", "z"]
+    assert run("ls", f"cos://{filled}/q/", "--output", "text").lines == ["q/1", "q/2"]
+
+
+def test_json_is_one_document_and_nothing_else(run: Run, filled: str) -> None:
+    document = run("ls", f"cos://{filled}", "--output", "json").json
+    assert [o["Key"] for o in document["Objects"]] == ["a.txt", "z"]
+    assert document["CommonPrefixes"] == [{"Prefix": "q/"}, {"Prefix": "q2/"}]
+    first = document["Objects"][0]
+    assert first["Size"] == 2 and re.fullmatch(r'"[0-9a-f]{32}"', first["ETag"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first["LastModified"])
+
+
+def test_json_summary(run: Run, filled: str) -> None:
+    document = run("ls", f"cos://{filled}", "-r", "--output", "json", "--summarize").json
+    assert document["Summary"] == {"TotalObjects": 5, "TotalSize": 1514}
+
+
+def test_jsonl_is_one_object_a_line(run: Run, filled: str) -> None:
+    events = run("ls", f"cos://{filled}", "--output", "jsonl").events
+    assert [e.get("Key") or e["Prefix"] for e in events] == ["q/", "q2/", "a.txt", "z"]
+
+
+def test_table(run: Run, filled: str) -> None:
+    lines = run("ls", f"cos://{filled}", "--output", "table").lines
+    assert lines[0].startswith("┌") and lines[-1].startswith("└")
+    assert [cell.strip() for cell in lines[1].strip("│").split("│")] == ["Key", "Size", "Last Modified"]
+    assert any("│ z     │ 1.5 KB │" in line for line in lines)
+
+
+def test_recursive_human_readable_summary(run: Run, filled: str) -> None:
+    result = run("ls", f"cos://{filled}", "--recursive", "--human-readable", "--summarize")
+    assert [line.split()[-1] for line in result.lines[:5]] == ["a.txt", "q/1", "q/2", "q2/x", "z"]
+    assert result.lines[4].endswith("    1.5 KB z")
+    assert result.lines[-2:] == ["Total Objects: 5", "   Total Size: 1.5 KB"]
+
+
+def test_prefix_without_slash_is_a_prefix(run: Run, filled: str) -> None:
+    assert run("ls", f"cos://{filled}/q", "--output", "text").lines == ["q/", "q2/"]
+
+
+def test_prefix_with_slash_does_not_take_its_neighbour(run: Run, filled: str) -> None:
+    assert run("ls", f"cos://{filled}/q/", "-r", "--output", "text").lines == ["q/1", "q/2"]
+
+
+def test_key_that_does_not_exist_exits_1(run: Run, filled: str) -> None:
+    result = run("ls", f"cos://{filled}/nothing", code=1)
+    assert result.out == "" and "nothing" in result.err
+    assert run("ls", f"cos://{filled}/nothing", "--output", "json", code=1).json["Objects"] == []
+
+
+def test_empty_bucket_exits_0(run: Run, bucket: str) -> None:
+    assert run("ls", f"cos://{bucket}").out == ""
+
+
+def test_short_bucket_name(run: Run, filled: str) -> None:
+    assert run("ls", f"cos://{filled.rpartition('-')[0]}", "--output", "text").lines == ["q/", "q2/", "a.txt", "z"]
+
+
+def test_all_pages_are_listed(run: Run, client: CosClient, bucket: str) -> None:
+    keys = [f"{number:03}" for number in range(25)]
+    for key in keys:
+        client.put_object(bucket, key, b"")
+    assert run("ls", f"cos://{bucket}", "--page-size", "4", "--output", "text").lines == keys
+    document = run("ls", f"cos://{bucket}", "--page-size", "4", "--output", "json").json
+    assert [o["Key"] for o in document["Objects"]] == keys
+    table = run("ls", f"cos://{bucket}", "--page-size", "4", "--output", "table").lines
+    assert len(table) == len(keys) + 4
+
+
+def test_max_items_and_start_after(run: Run, filled: str, emulator: Emulator) -> None:
+    emulator.requests.reset()
+    result = run("ls", f"cos://{filled}", "-r", "--max-items", "2", "--output", "text")
+    assert result.lines == ["a.txt", "q/1"] and "2 items" in result.err
+    assert emulator.requests["ListObjects"] == 1
+    after = run("ls", f"cos://{filled}", "-r", "--start-after", "q/1", "--output", "text")
+    assert after.lines == ["q/2", "q2/x", "z"]
+
+
+def test_urls(run: Run, filled: str) -> None:
+    assert run("ls", f"cos://{filled}/q/", "--url", "--output", "text").lines == [
+        f"cos://{filled}/q/1",
+        f"cos://{filled}/q/2",
+    ]
+
+
+ODD = ["a\nb", "x\x9b2Jy\x07", "ta\tb", "[bold]m[/bold]", "文件", "a//b", "/lead", "../up", "tr ail ", "%41", "a+b", "'q'"]
+
+
+@pytest.fixture
+def odd(client: CosClient, bucket: str) -> str:
+    for key in ODD:
+        client.put_object(bucket, key, b"1")
+    return bucket
+
+
+@pytest.mark.parametrize("form", ["text", "table", None])
+def test_control_characters_never_reach_the_terminal(run: Run, odd: str, form: str | None) -> None:
+    shown = run("ls", f"cos://{odd}", "-r", *(["--output", form] if form else [])).out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown)
+    for key in ("a\\nb", "x\\x9b2Jy\\x07", "ta\\tb", "[bold]m[/bold]", "文件", "a//b", "/lead", "../up", "%41", "a+b"):
+        assert key in shown
+
+
+def test_exact_keys_with_null_and_json(run: Run, odd: str) -> None:
+    assert sorted(run("ls", f"cos://{odd}", "-r", "-0").out.split("\0")[:-1]) == sorted(ODD)
+    document = run("ls", f"cos://{odd}", "-r", "--output", "json").json
+    assert sorted(o["Key"] for o in document["Objects"]) == sorted(ODD)
+    events = run("ls", f"cos://{odd}", "-r", "--output", "jsonl").events
+    assert sorted(e["Key"] for e in events) == sorted(ODD)
+
+
+def test_output_setting_of_the_environment(run: Run, bucket: str) -> None:
+    env = {"COS_OUTPUT": "json"}
+    assert json.loads(run("ls", f"cos://{bucket}", env=env).out) == {"Objects": [], "CommonPrefixes": []}
+    assert run("ls", f"cos://{bucket}", "--output", "text", env=env).out == ""
+
+
+def test_reader_that_goes_away_is_silent_141(
+    client: CosClient, bucket: str, cos_environment: Mapping[str, str]
+) -> None:
+    for number in range(50):
+        client.put_object(bucket, f"{number:04}{'k' * 600}", b"")
+    script = f"cos ls cos://{bucket} --page-size 1 | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=dict(cos_environment), capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout.splitlines()[-1] == "141"
+    assert done.stderr == ""

@@ -1,0 +1,219 @@
+"""The program as a whole: help, global options, exit codes, start-up."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from cli import docs, main
+from cli.main import COMMANDS
+
+Run = Callable[..., Any]
+CLI = Path(main.__file__).parent
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    shown = run("--help").out
+    for name, entry in COMMANDS.items():
+        assert (f"  {name} " in shown) is not entry.hidden
+        assert entry.hidden or entry.help in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_explains_itself(name: str, run: Run) -> None:
+    shown = run(name, "--help").out
+    assert shown.startswith(f"Usage: cos {name} ")
+    command = main.cos.get_command(click.Context(main.cos), name)
+    assert command is not None and command.help
+    undocumented = {
+        "--cache-control", "--content-disposition", "--content-encoding", "--content-language", "--method",
+    }  # fmt: skip
+    for param in command.params:
+        if isinstance(param, click.Option) and not param.hidden:
+            assert param.help or param.opts[0] in undocumented, param.opts
+
+
+def test_table_of_commands_names_what_a_frozen_build_must_contain() -> None:
+    tree = ast.parse(Path(main.__file__).read_text())
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [
+        node for block in blocks for node in ast.walk(block) if isinstance(node, ast.ImportFrom) and not node.module
+    ]
+    named = {alias.name for node in imports for alias in node.names}
+    assert named == {entry.module for entry in COMMANDS.values()}
+
+
+def test_docs_name_every_command_and_option() -> None:
+    text = docs.render()
+    for name, entry in COMMANDS.items():
+        assert entry.hidden or f"\n## cos {name}\n" in text
+    for option in ("--include", "--key-policy", "--write-back", "--expires-in", "--secret-key"):
+        assert option in text
+    assert "\n### cos configure set\n" in text
+
+
+def test_version(run: Run) -> None:
+    assert re.fullmatch(r"cos \d+\.\d+\.\d+\S*\n", run("--version").out)
+
+
+def test_no_arguments_show_the_help_and_are_an_error(run: Run) -> None:
+    result = run(code=252)
+    assert "Usage: cos" in result.err and result.out == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["lss"], ["lss", "cos ls"]),
+        (["frobnicate"], ["frobnicate", "--help"]),
+        (["ls", "--bogus"], ["--bogus", "cos ls --help"]),
+        (["--bogus", "ls"], ["--bogus"]),
+        (["cp", "onlyone"], ["destination"]),
+        (["rm"], ["cos://"]),
+        (["ls", "s3://bucket"], ["s3://bucket", "cos://bucket"]),
+        (["ls", "bucket"], ["cos://bucket"]),
+        (["stat", "cos://"], ["bucket"]),
+        (["cat", "cos://bucket"], ["object"]),
+        (["ls", "cos://Bad_Bucket!"], ["Bad_Bucket!"]),
+        (["ls", "--page-size", "0"], ["--page-size"]),
+        (["ls", "--output", "yaml"], ["yaml", "json"]),
+        (["cp", "a", "cos://b/k", "--part-size", "huge"], ["huge"]),
+        (["cp", "a", "cos://b/k", "--max-bandwidth", "-3"], ["-3"]),
+        (["cp", "a", "b"], ["cos://"]),
+        (["presign", "cos://b/k", "--expires-in", "never"], ["never"]),
+        (["cat", "cos://b/k", "--range", "9-1"], ["9-1"]),
+        (["completion", "tcsh"], ["tcsh", "bash"]),
+        (["configure", "set", "regoin", "x"], ["regoin", "region"]),
+        (["mb", "cos://UPPER"], ["UPPER"]),
+    ],
+)
+def test_bad_command_line_is_one_sentence_and_252(args: list[str], words: list[str], run: Run) -> None:
+    result = run(*args, code=252)
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1 and result.err.startswith("cos: ")
+    for word in words:
+        assert word in result.err
+
+
+def test_global_options_stand_before_and_after_the_command(run: Run, bucket: str) -> None:
+    before = run("--output", "json", "ls", f"cos://{bucket}")
+    after = run("ls", f"cos://{bucket}", "--output", "json")
+    assert before.json == after.json == {"Objects": [], "CommonPrefixes": []}
+
+
+def test_option_behind_the_command_wins(run: Run, bucket: str) -> None:
+    assert run("--output", "text", "ls", f"cos://{bucket}", "--output", "json").out.startswith("{")
+
+
+def test_endpoint_option_is_not_ignored(run: Run, cos_environment: dict[str, str]) -> None:
+    wrong = {"COS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    run("ls", "--endpoint-url", cos_environment["COS_ENDPOINT_URL"], env=wrong)
+    result = run("ls", "--endpoint-url", "http://127.0.0.1:9", "--max-retries", "0", code=255)
+    assert "127.0.0.1:9" in result.err
+
+
+def test_no_verify_ssl_warns_each_time(run: Run) -> None:
+    for _ in range(2):
+        assert "not verified" in run("ls", "--no-verify-ssl").err
+
+
+def test_quiet_says_nothing_but_the_exit_code(run: Run, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    done = run("cp", "f", f"cos://{bucket}/f", "--quiet")
+    failed = run("-q", "cp", f"cos://{bucket}/missing", "g", code=1)
+    assert (done.out, done.err, failed.out, failed.err) == ("", "", "", "")
+
+
+def test_only_show_errors(run: Run, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    done = run("cp", "f", f"cos://{bucket}/f", "--only-show-errors")
+    failed = run("cp", f"cos://{bucket}/missing", "g", "--only-show-errors", code=1)
+    assert (done.out, done.err) == ("", "")
+    assert "missing" in failed.err and failed.out == ""
+
+
+def test_debug_shows_where_an_error_came_from(cos: Any) -> None:
+    plain = cos("ls", "cos://no-such-bucket-1250000000")
+    debug = cos("ls", "cos://no-such-bucket-1250000000", "--debug")
+    assert plain.returncode == debug.returncode == 254
+    assert "Traceback" not in plain.stderr and "Traceback" in debug.stderr
+
+
+def test_debug_never_shows_secrets(cos: Any, bucket: str, cos_environment: dict[str, str]) -> None:
+    shown = cos("ls", f"cos://{bucket}", "--debug", "--session-token", "s3cr3t-token").stderr
+    assert cos_environment["COS_SECRET_KEY"] not in shown
+    assert "s3cr3t-token" not in shown
+
+
+def test_unforeseen_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.state.State.client", property(lambda self: 1 / 0))
+    result = run("ls", code=255)
+    assert len(result.err.splitlines()) == 1 and "ZeroDivisionError" in result.err and "--debug" in result.err
+
+
+def test_completion_scripts(run: Run) -> None:
+    for shell, word in (("bash", "complete"), ("zsh", "#compdef cos"), ("fish", "complete --no-files")):
+        assert word in run("completion", shell).out
+
+
+def test_completion_of_commands(cos: Any) -> None:
+    env = {"_COS_COMPLETE": "bash_complete", "COMP_WORDS": "cos pre", "COMP_CWORD": "1"}
+    assert cos(env=env).stdout == "plain,presign\n"
+
+
+def test_module_can_be_run_in_the_tree(cos_environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "--version"],
+        cwd=CLI.parent,
+        env=cos_environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("cos ")
+
+
+# --- start-up
+
+
+def _imported(cos_environment: dict[str, str], *args: str) -> set[str]:
+    program = "import sys; from cosfs.cli.main import run; run(sys.argv[1:]); print('\\n'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args], env=cos_environment, capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.splitlines())
+
+
+def test_help_imports_nothing_heavy(cos_environment: dict[str, str]) -> None:
+    modules = _imported(cos_environment, "--help")
+    heavy = {"rich", "trio", "urllib3", "qcloud_cos", "asyncio", "ssl", "logging", "uvicorn", "pyfuse3"}
+    assert modules.isdisjoint(heavy)
+    assert not any(name.startswith("cosfs.cli.ls") for name in modules)
+
+
+def test_ls_imports_no_trio_and_no_sdk(cos_environment: dict[str, str]) -> None:
+    modules = _imported(cos_environment, "ls")
+    assert "cosfs.client.client" in modules
+    assert modules.isdisjoint({"rich", "trio", "qcloud_cos", "asyncio", "uvicorn", "pyfuse3", "requests"})
+
+
+def _fastest(cos: Any, *args: str) -> float:
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        cos(*args, check=True)
+        times.append(time.monotonic() - started)
+    return min(times)
+
+
+def test_start_up_time(cos: Any, bucket: str) -> None:
+    assert _fastest(cos, "--help") <= 0.15
+    assert _fastest(cos, "ls", f"cos://{bucket}") <= 0.35

@@ -1,0 +1,197 @@
+"""cos rm and rb: what is removed, what is not, and with how many requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Run = Callable[..., Any]
+NAMES = ["p/a.log", "p/b.txt", "p/s/c.log", "p2/d.log", "q"]
+
+
+def keys(client: CosClient, bucket: str) -> list[str]:
+    return [info.key for info in client.list_objects(bucket).objects]
+
+
+@pytest.fixture
+def filled(client: CosClient, bucket: str) -> str:
+    for name in NAMES:
+        client.put_object(bucket, name, b"x")
+    return bucket
+
+
+@pytest.fixture
+def versioned(client: CosClient, bucket: str) -> str:
+    from cosfs.client.control import ControlPlane
+
+    ControlPlane(client).call("put_bucket_versioning", Bucket=bucket, Status="Enabled")
+    for body in (b"1", b"22"):
+        client.put_object(bucket, "k", body)
+    client.put_object(bucket, "other", b"x")
+    client.delete_object(bucket, "other")
+    return bucket
+
+
+@pytest.mark.parametrize(
+    ("args", "gone"),
+    [
+        (["q"], ["q"]),
+        (["p/", "-r"], ["p/a.log", "p/b.txt", "p/s/c.log"]),
+        (["p", "--recursive"], ["p/a.log", "p/b.txt", "p/s/c.log"]),
+        (["", "-r"], NAMES),
+        # a filter on a URL that ends in / means everything below it
+        (["p/", "--include", "*.log"], ["p/a.log", "p/s/c.log"]),
+        (["p/", "-r", "--include", "*.log"], ["p/a.log", "p/s/c.log"]),
+        (["p/", "-r", "--exclude", "*.log"], ["p/b.txt"]),
+        (["p/", "-r", "--exclude", "*", "--include", "s/*"], ["p/s/c.log"]),
+        (["p", "-r", "--include", "s/*"], ["p/s/c.log"]),
+        (["", "--include", "*.txt"], ["p/b.txt"]),
+    ],
+)
+def test_what_is_removed(run: Run, client: CosClient, filled: str, args: list[str], gone: list[str]) -> None:
+    result = run("rm", f"cos://{filled}/{args[0]}", *args[1:])
+    assert keys(client, filled) == [name for name in NAMES if name not in gone]
+    assert sorted(result.lines) == sorted(f"delete: cos://{filled}/{name}" for name in gone)
+
+
+def test_filters_need_recursive_or_a_slash(run: Run, client: CosClient, filled: str) -> None:
+    assert "--recursive" in run("rm", f"cos://{filled}/p", "--include", "*", code=252).err
+    assert keys(client, filled) == NAMES
+
+
+def test_bucket_alone_is_refused(run: Run, client: CosClient, filled: str) -> None:
+    result = run("rm", f"cos://{filled}", code=252)
+    assert "--recursive" in result.err and "cos rb" in result.err
+    assert keys(client, filled) == NAMES
+
+
+def test_dryrun(run: Run, client: CosClient, filled: str) -> None:
+    result = run("rm", "-r", f"cos://{filled}/p/", "--dryrun", "--include", "*.log")
+    assert result.lines == [f"(dryrun) delete: cos://{filled}/{name}" for name in ("p/a.log", "p/s/c.log")]
+    assert keys(client, filled) == NAMES
+
+
+def test_missing_key_counts_as_removed(run: Run, bucket: str) -> None:
+    assert run("rm", f"cos://{bucket}/missing").out == f"delete: cos://{bucket}/missing\n"
+
+
+def test_prefix_with_nothing_is_a_warning(run: Run, bucket: str) -> None:
+    result = run("rm", "-r", f"cos://{bucket}/missing/")
+    assert result.out == "" and "nothing to remove" in result.err
+
+
+def test_one_request_for_a_thousand_keys(
+    run: Run, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    for number in range(1105):
+        client.put_object(bucket, f"{number:05}", b"")
+    emulator.requests.reset()
+    assert len(run("rm", "-r", f"cos://{bucket}").lines) == 1105
+    assert keys(client, bucket) == []
+    assert emulator.requests["DeleteObjects"] == 2 and emulator.requests["DeleteObject"] == 0
+
+
+def test_several_urls(run: Run, client: CosClient, filled: str) -> None:
+    run("rm", f"cos://{filled}/q", f"cos://{filled}/p/b.txt")
+    assert keys(client, filled) == ["p/a.log", "p/s/c.log", "p2/d.log"]
+
+
+def test_failure_is_told_and_exits_1(run: Run, filled: str, emulator: Emulator) -> None:
+    emulator.faults.error("DeleteObjects", "AccessDenied", count=0)
+    try:
+        result = run("rm", f"cos://{filled}/q", code=1)
+    finally:
+        emulator.faults.clear()
+    assert "delete failed" in result.err and "AccessDenied" in result.err and result.out == ""
+
+
+def test_unknown_bucket(run: Run) -> None:
+    assert "NoSuchBucket" in run("rm", "-r", "cos://nosuch-1250000000/p/", code=1).err
+
+
+def test_json_lines(run: Run, filled: str) -> None:
+    events = run("rm", f"cos://{filled}/q", "--output", "jsonl").events
+    assert events[0] == {"v": 1, "type": "delete", "status": "ok", "dst": f"cos://{filled}/q", "version_id": None}
+    assert events[1]["type"] == "summary" and events[1]["ok"] == 1
+
+
+def test_all_versions(run: Run, client: CosClient, versioned: str) -> None:
+    run("rm", f"cos://{versioned}/k")
+    assert len(client.list_versions(versioned).versions) == 5
+    result = run("rm", f"cos://{versioned}/k", "--all-versions")
+    assert len(result.lines) == 3 and "(version " in result.out
+    assert {version.key for version in client.list_versions(versioned).versions} == {"other"}
+    run("rm", "-r", f"cos://{versioned}", "--all-versions")
+    assert list(client.list_versions(versioned).versions) == []
+
+
+def test_one_version(run: Run, client: CosClient, versioned: str) -> None:
+    newest = client.list_versions(versioned, prefix="k").versions[0]
+    run("rm", f"cos://{versioned}/k", "--version-id", newest.version_id)
+    assert run("cat", f"cos://{versioned}/k").out == "1"
+
+
+# --- buckets
+
+
+def test_make_and_remove_a_bucket(run: Run, client: CosClient) -> None:
+    assert run("mb", "cos://made-1250000000").out == "make_bucket: made-1250000000\n"
+    assert "made-1250000000" in [bucket.name for bucket in client.list_buckets()]
+    assert run("rb", "cos://made-1250000000").out == "remove_bucket: made-1250000000\n"
+    assert "made-1250000000" not in [bucket.name for bucket in client.list_buckets()]
+
+
+def test_bucket_name_without_appid(run: Run, client: CosClient, bucket: str) -> None:
+    assert run("mb", "cos://short", "--acl", "private").out == "make_bucket: short-1250000000\n"
+    assert run("rb", "cos://short").out == "remove_bucket: short-1250000000\n"
+    run("mb", "cos://short", env={"COS_APPID": "1250000000"})
+    client.delete_bucket("short-1250000000")
+
+
+def test_bucket_that_exists(run: Run, bucket: str) -> None:
+    result = run("mb", f"cos://{bucket}", code=254)
+    assert bucket in result.err and len(result.err.splitlines()) == 1
+
+
+def test_bucket_with_a_key_is_no_bucket(run: Run, bucket: str) -> None:
+    run("mb", f"cos://{bucket}/key", code=252)
+    run("rb", f"cos://{bucket}/key", "--force", code=252)
+
+
+def test_bucket_that_is_not_empty_stays(run: Run, client: CosClient, filled: str) -> None:
+    result = run("rb", f"cos://{filled}", code=254)
+    assert "--force" in result.err and keys(client, filled) == NAMES
+
+
+def test_force_removes_objects_versions_and_uploads_unasked(run: Run, client: CosClient, versioned: str) -> None:
+    upload = client.create_upload(versioned, "unfinished")
+    client.upload_part(upload, 1, b"part")
+    result = run("rb", f"cos://{versioned}", "--force")
+    assert result.lines[-1] == f"remove_bucket: {versioned}"
+    assert versioned not in [bucket.name for bucket in client.list_buckets()]
+
+
+def test_force_with_more_keys_than_a_page(run: Run, client: CosClient, bucket: str) -> None:
+    for number in range(1105):
+        client.put_object(bucket, f"{number:05}", b"")
+    run("rb", f"cos://{bucket}", "--force", "--quiet")
+    assert bucket not in [each.name for each in client.list_buckets()]
+
+
+def test_question_without_a_terminal_is_a_usage_error(run: Run, client: CosClient, filled: str) -> None:
+    result = run("rb", f"cos://{filled}", "--all-versions", code=252)
+    assert "--yes" in result.err and keys(client, filled) == NAMES
+    run("rb", f"cos://{filled}", "--all-versions", "--yes")
+
+
+def test_unknown_bucket_cannot_be_removed(run: Run) -> None:
+    for options in ([], ["--force"]):
+        result = run("rb", "cos://nosuch-1250000000", *options, code=254)
+        assert "NoSuchBucket" in result.err or "does not exist" in result.err
+        assert len(result.err.splitlines()) == 1

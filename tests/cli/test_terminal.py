@@ -1,0 +1,245 @@
+"""What a person sees: progress, tables, questions; and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Start = Callable[..., Any]
+BAR = "━"
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "big"
+    path.write_bytes(bytes(12_000_000))
+    return path
+
+
+def test_progress_is_drawn_on_the_terminal_and_never_on_stdout(terminal: Start, bucket: str, big: Path) -> None:
+    screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "8MB/s", stdout_pipe=True)
+    screen.read_until(BAR)
+    screen.read_until("MB/s")
+    assert screen.finish() == 0
+    assert "uploading" in screen.text and "/11.4 MB" in screen.text
+    out = screen.process.stdout.read().decode()
+    assert out == f"upload: big to cos://{bucket}/big\n"
+
+
+def test_display_goes_away_and_the_result_stays(terminal: Start, bucket: str, big: Path) -> None:
+    screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "12MB/s")
+    assert screen.finish() == 0
+    assert BAR in screen.text
+    last = screen.text.rsplit("\x1b[J", 1)[1]
+    assert last == f"upload: big to cos://{bucket}/big\n"
+
+
+def test_tree_shows_its_large_files_and_counts(terminal: Start, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "d" / name).write_bytes(bytes(8_000_000))
+    for number in range(20):
+        (tmp_path / "d" / f"small{number}").write_text("x")
+    screen = terminal("cp", "-r", "d", f"cos://{bucket}", "--max-bandwidth", "10MB/s")
+    screen.read_until("/22")
+    screen.read_until("d/one")
+    screen.read_until("d/two")
+    assert screen.finish() == 0
+
+
+@pytest.mark.parametrize("option", ["--no-progress", "--quiet", "--only-show-errors"])
+def test_progress_can_be_switched_off(terminal: Start, bucket: str, big: Path, option: str) -> None:
+    screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "16MB/s", option)
+    assert screen.finish() == 0
+    assert BAR not in screen.text and "\x1b" not in screen.text
+
+
+def test_no_progress_without_a_terminal(cos: Any, bucket: str, big: Path) -> None:
+    done = cos("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "16MB/s", check=True)
+    assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_no_color_is_honoured(terminal: Start, bucket: str) -> None:
+    colored = terminal("ls", f"cos://{bucket}/nothing")
+    plain = terminal("ls", f"cos://{bucket}/nothing", env={"NO_COLOR": "1"})
+    off = terminal("ls", f"cos://{bucket}/nothing", "--color", "off")
+    for screen in (colored, plain, off):
+        assert screen.finish() == 1
+    assert "\x1b[31m" in colored.text
+    assert "\x1b[3" not in plain.text + off.text
+
+
+def test_ls_is_a_table_on_a_terminal(terminal: Start, client: CosClient, bucket: str) -> None:
+    client.put_object(bucket, "[red]k[/red]", b"x" * 1300)
+    screen = terminal("ls", "-r", f"cos://{bucket}")
+    assert screen.finish() == 0
+    assert "┌" in screen.text and "│ [red]k[/red] │ 1.3 KB │" in screen.text
+
+
+@pytest.mark.parametrize(("answer", "code"), [("\n", 1), ("n\n", 1), ("y\n", 0), ("yes\n", 0)])
+def test_question_defaults_to_no(terminal: Start, client: CosClient, bucket: str, answer: str, code: int) -> None:
+    client.put_object(bucket, "k", b"x")
+    screen = terminal("rb", f"cos://{bucket}", "--all-versions")
+    screen.read_until("[y/N]")
+    screen.type(answer)
+    assert screen.finish() == code
+    assert (bucket in [each.name for each in client.list_buckets()]) is bool(code)
+
+
+# --- interruption
+
+
+@pytest.fixture
+def slow(emulator: Emulator) -> Iterator[None]:
+    emulator.faults.latency(20.0, "UploadPart")
+    emulator.faults.latency(20.0, "PutObject", key="slow*")
+    yield
+    emulator.faults.clear()
+
+
+def started(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not ready():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def begin(cos_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*args: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["cos", *args],
+            cwd=tmp_path,
+            env=cos_environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_an_upload_promptly_and_leaves_nothing(
+    begin: Callable[..., subprocess.Popen[str]],
+    client: CosClient,
+    bucket: str,
+    tmp_path: Path,
+    emulator: Emulator,
+    slow: None,
+    number: int,
+    code: int,
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(40_000_000))
+    emulator.requests.reset()
+    process = begin("cp", "big", f"cos://{bucket}/big")
+    started(process, lambda: emulator.requests["UploadPart"] > 0)
+    process.send_signal(number)
+    began = time.monotonic()
+    out, err = process.communicate(timeout=15)
+    assert time.monotonic() - began < 8
+    assert process.returncode == code
+    assert out == "" and err == "cos: interrupted\n"
+    assert list(client.list_uploads(bucket).uploads) == [] and list(client.list_objects(bucket).objects) == []
+
+
+def test_signal_leaves_no_half_file(
+    begin: Callable[..., subprocess.Popen[str]],
+    client: CosClient,
+    bucket: str,
+    tmp_path: Path,
+    emulator: Emulator,
+) -> None:
+    client.put_object(bucket, "k", bytes(3_000_000))
+    (tmp_path / "k").write_text("before")
+    emulator.requests.reset()
+    emulator.faults.slow(100_000, "GetObject", key="k")
+    try:
+        process = begin("cp", f"cos://{bucket}/k", "k")
+        started(process, lambda: emulator.requests["GetObject"] > 0)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=15)
+    finally:
+        emulator.faults.clear()
+    assert process.returncode == 130
+    assert os.listdir(tmp_path) == ["k"] and (tmp_path / "k").read_text() == "before"
+
+
+def test_second_signal_ends_at_once(
+    begin: Callable[..., subprocess.Popen[str]], bucket: str, tmp_path: Path, emulator: Emulator, slow: None
+) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("a", "slow1", "slow2"):
+        (tmp_path / "d" / name).write_text("x")
+    emulator.requests.reset()
+    process = begin("cp", "-r", "d", f"cos://{bucket}")
+    started(process, lambda: emulator.requests["PutObject"] >= 3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    began = time.monotonic()
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=15)
+    assert process.returncode == 130 and time.monotonic() - began < 2
+
+
+def test_ctrl_c_in_a_listing(
+    begin: Callable[..., subprocess.Popen[str]], bucket: str, emulator: Emulator
+) -> None:
+    emulator.requests.reset()
+    emulator.faults.latency(20.0, "ListObjects")
+    try:
+        process = begin("ls", f"cos://{bucket}")
+        started(process, lambda: emulator.requests["ListObjects"] > 0)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=15)
+    finally:
+        emulator.faults.clear()
+    assert process.returncode == 130 and time.monotonic() - began < 2
+    assert err.strip() == "cos: interrupted"
+
+
+def test_reader_that_goes_away_ends_cat_silently(
+    client: CosClient, bucket: str, cos_environment: dict[str, str]
+) -> None:
+    client.put_object(bucket, "big", bytes(30_000_000))
+    for command in (f"cos cat cos://{bucket}/big", f"cos cp cos://{bucket}/big -"):
+        script = f"{command} | head -c 10 >/dev/null; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=30
+        )
+        assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_reader_that_goes_away_ends_a_copy(
+    client: CosClient, bucket: str, cos_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(300):
+        (tmp_path / "d" / f"{number:03}").write_text("x")
+    script = f"cos cp -r d cos://{bucket} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")

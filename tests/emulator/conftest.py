@@ -1,0 +1,69 @@
+"""Fixtures: an emulator without a socket (`ask`), and one with a socket and the vendor's SDK (`served`, `sdk`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qcloud_cos import CosConfig, CosS3Client
+
+from cosfs.emulator import Emulator, Limits
+from tests.emulator.asking import BUCKET, Asker
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Iterator[Asker]:
+    """An emulator called directly, with one bucket."""
+    asker = Asker(tmp_path / "data")
+    asker.store.create_bucket(BUCKET, "ap-guangzhou")
+    yield asker
+    asker.close()
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One served emulator for the tests of this directory."""
+    data = tmp_path_factory.mktemp("served")
+    with Emulator(data, buckets=[BUCKET], limits=Limits(min_part_size=1024)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def served(shared: Emulator) -> Iterator[Emulator]:
+    """The served emulator with counters at zero and nothing going wrong."""
+    shared.requests.reset()
+    yield shared
+    shared.faults.clear()
+
+
+def sdk_for(emulator: Emulator, **options: Any) -> CosS3Client:
+    """Point the vendor's SDK at an emulator, as the protocol reference recommends."""
+    address = emulator.endpoint_url.removeprefix("http://")
+    config = CosConfig(
+        **{
+            "Region": emulator.region,
+            "SecretId": emulator.secret_id,
+            "SecretKey": emulator.secret_key,
+            "Scheme": "http",
+            "IP": "127.0.0.1",
+            "Port": int(address.partition(":")[2]),
+            "ServiceDomain": address,
+            **options,
+        }
+    )
+    return CosS3Client(config, retry=0)
+
+
+@pytest.fixture
+def sdk(served: Emulator) -> CosS3Client:
+    """The vendor's SDK."""
+    return sdk_for(served)
+
+
+@pytest.fixture
+def bucket(served: Emulator, request: pytest.FixtureRequest) -> str:
+    """A fresh bucket of the served emulator."""
+    number = served.service.emulation.store.db.one("SELECT count(*) FROM buckets")
+    return served.create_bucket(f"b{number[0] if number else 0}")

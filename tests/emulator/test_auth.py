@@ -1,0 +1,225 @@
+"""Signatures: vectors of the vendor's SDKs and documentation, the variants clients sign, and every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import pytest
+
+from cosfs.emulator.addressing import split_target
+from cosfs.emulator.auth import Credential, Signed, authenticate
+from cosfs.emulator.errors import CosError
+from tests.emulator.asking import BUCKET, HOST, NOW, SECRET_ID, SECRET_KEY, Asker, authorization, code
+
+SDK_HOST = "examplebucket-1250000000.cos.ap-guangzhou.myqcloud.com"
+LOCAL_HOST = "examplebucket-1250000000.localhost:9000"
+DOC_HOST = "examplebucket-1250000000.cos.ap-beijing.myqcloud.com"
+DOC_ID, DOC_KEY = "AKIDQjz3ltompVjBni5LitkWHFlFpwkn9U5q", "BQYIM75p8x0iWVFSIgqEKwFprpRSVHlz"
+PUT_HEADERS = {
+    "content-length": "5",
+    "content-md5": "XUFAKrxLKna5cZ2REBfFkg==",
+    "content-type": "text/plain",
+    "x-cos-meta-mode": "33188",
+}
+TEXT = "/dir/%E4%B8%AD%20%E6%96%87.txt"
+DATES = {"D1": "Thu, 16 May 2019 06:45:51 GMT", "D2": "Thu, 16 May 2019 06:55:53 GMT"}
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One published request with its signature; parameters are the signed ones, as encoded on the wire."""
+
+    method: str
+    target: str
+    host: str
+    times: str
+    signature: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parameters: str = ""
+    signed_host: bool = True
+    secret: tuple[str, str] = (SECRET_ID, SECRET_KEY)
+
+    def fields(self) -> str:
+        names = sorted([*self.headers, *(["host"] if self.signed_host else [])])
+        return (
+            f"q-sign-algorithm=sha1&q-ak={self.secret[0]}&q-sign-time={self.times}&q-key-time={self.times}"
+            f"&q-header-list={';'.join(names)}&q-url-param-list={self.parameters}&q-signature={self.signature}"
+        )
+
+
+LIST = "/?prefix=dir%2F%E4%B8%AD+&delimiter=%2F&marker=&max-keys=100&encoding-type=url"
+VECTORS = {
+    "V1 python put": Vector(
+        "PUT", "/dir/%E4%B8%AD%20%E6%96%87%2Ba%26b.txt", SDK_HOST, "1700000000;1700010060",
+        "eb4d9a35b7f93f56d26fbc8cb9c6ae77f044839c", PUT_HEADERS,
+    ),
+    "V2 python list": Vector(
+        "GET", LIST, SDK_HOST, "1700000000;1700010060", "7f30ff54d2b6537c71111149df9a93a2fac98659",
+        parameters="delimiter;encoding-type;marker;max-keys;prefix",
+    ),
+    "V3 python head": Vector(
+        "HEAD", "/a", SDK_HOST, "1700000000;1700010060", "589ee19be977ca184c0ee925e2ea73241c19971a",
+        {"x-cos-security-token": "TOKENvalue=="},
+    ),
+    "V4 python presign": Vector(
+        "GET", TEXT + "?response-content-type=text%2Fplain", SDK_HOST, "1700000000;1700000660",
+        "6b98a7149d6d95df7c6426b8bb69e44a011da249", parameters="response-content-type",
+    ),
+    "V5 python presign without host": Vector(
+        "PUT", "/a.txt", SDK_HOST, "1700000000;1700000660", "9854261fdd0f591b516f46c5e171a617243b0141",
+        signed_host=False,
+    ),
+    "V6 node put": Vector(
+        "PUT", "/dir/%E4%B8%AD%20%E6%96%87%2Ba%26b.txt", LOCAL_HOST, "1699999999;1700000899",
+        "aff74d5bcc2aeabe7a8daded176d713e07029808", PUT_HEADERS,
+    ),
+    "V7 go put": Vector(
+        "PUT", "/dir%2F%E4%B8%AD%20%E6%96%87%2Ba%26b.txt", LOCAL_HOST, "1700000000;1700003600",
+        "11798dbe39f438eb4db406f94f087d6993c958f4", PUT_HEADERS,
+    ),
+    "V8 go presign": Vector(
+        "GET", TEXT + "?response-content-type=text%2Fplain", SDK_HOST, "1700000000;1700003600",
+        "2d9efed81be1d7133a8aa6d82d0e84fef60860c1", parameters="response-content-type",
+    ),
+    "D1 documentation put": Vector(
+        "PUT", "/exampleobject(%E8%85%BE%E8%AE%AF%E4%BA%91)", DOC_HOST, "1557989151;1557996351",
+        "3b8851a11a569213c17ba8fa7dcf2abec6935172",
+        {
+            "content-length": "13", "content-md5": "mQ/fVh815F3k6TAUm8m0eg==", "content-type": "text/plain",
+            "date": DATES["D1"], "x-cos-acl": "private", "x-cos-grant-read": 'uin="100000000011"',
+        },
+        secret=(DOC_ID, DOC_KEY),
+    ),
+    "D2 documentation get": Vector(
+        "GET",
+        "/exampleobject(%E8%85%BE%E8%AE%AF%E4%BA%91)?response-content-type=application%2Foctet-stream"
+        "&response-cache-control=max-age%3D600",
+        DOC_HOST, "1557989753;1557996953", "01681b8c9d798a678e43b685a9f1bba0f6c0e012", {"date": DATES["D2"]},
+        "response-cache-control;response-content-type", secret=(DOC_ID, DOC_KEY),
+    ),
+}  # fmt: skip
+
+
+def check(vector: Vector, target: str, headers: Mapping[str, str]) -> str:
+    parsed = split_target(target.encode())
+    token = headers.get("x-cos-security-token", "")
+    credential = Credential(*vector.secret, token)
+    request = Signed(vector.method, parsed, {**headers, "host": vector.host}, False, parsed.parameters())
+    start = int(vector.times.partition(";")[0])
+    return authenticate(request, {vector.secret[0]: credential}.get, start + 30).secret_id
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_published_signature_is_accepted_in_the_header(name: str) -> None:
+    vector = VECTORS[name]
+    headers = {**vector.headers, "authorization": vector.fields()}
+    assert check(vector, vector.target, headers) == vector.secret[0]
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_published_signature_is_accepted_in_the_query(name: str) -> None:
+    vector = VECTORS[name]
+    join = "&" if "?" in vector.target else "?"
+    split = "&".join(f"{k}={quote(v)}" for k, v in (f.split("=", 1) for f in vector.fields().split("&")))
+    assert check(vector, vector.target + join + split, vector.headers) == vector.secret[0]
+    merged = f"sign={quote(vector.fields(), safe='')}"
+    assert check(vector, vector.target + join + merged, vector.headers) == vector.secret[0]
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_changed_requests_are_refused(name: str) -> None:
+    vector = VECTORS[name]
+    headers = {**vector.headers, "authorization": vector.fields()}
+    path, mark, query = vector.target.partition("?")
+    with pytest.raises(CosError, match="SignatureDoesNotMatch"):
+        check(vector, path + "x" + mark + query, headers)
+    for header in vector.headers:
+        if header == "date":
+            continue
+        with pytest.raises(CosError, match="SignatureDoesNotMatch"):
+            check(vector, vector.target, {n: v for n, v in headers.items() if n != header})
+
+
+def send(ask: Asker, target: str, host: str, signed_host: str, signed_path: str) -> int:
+    signed = authorization("GET", signed_path, signed_host, int(NOW) - 1, int(NOW) + 60)
+    return ask.raw("GET", target, {"host": host, "authorization": signed}).status
+
+
+def test_host_is_taken_with_and_without_its_port(ask: Asker) -> None:
+    host = f"{BUCKET}.localhost"
+    assert send(ask, "/", f"{host}:9000", f"{host}:9000", "/") == 200
+    assert send(ask, "/", f"{host}:9000", host, "/") == 200
+    assert send(ask, "/", f"{host}:9000", "other", "/") == 403
+
+
+def test_path_style_is_taken_with_and_without_the_bucket(ask: Asker) -> None:
+    host = "127.0.0.1:9000"
+    ask("PUT", "/k", b"x")
+    for bucket in (BUCKET, "bucket"):
+        assert send(ask, f"/{bucket}/k", host, host, f"/{bucket}/k") == 200
+        assert send(ask, f"/{bucket}/k", host, host, "/k") == 200
+        assert send(ask, f"/{bucket}", host, host, "/") == 200
+    assert send(ask, "/k", HOST, HOST, "/") == 403
+
+
+def test_absolute_form_is_taken_like_a_proxy_would(ask: Asker) -> None:
+    ask("PUT", "/a//b", b"x")
+    assert send(ask, f"http://{HOST}/a//b", HOST, HOST, "/a//b") == 200
+    assert send(ask, f"http://{HOST}/a//b", "127.0.0.1:9", HOST, "/a//b") == 200
+
+
+def test_failures_have_the_codes_clients_look_for(ask: Asker) -> None:
+    def sent(authorization_text: str, **headers: str) -> tuple[int, str, str]:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = ask.raw("GET", "/", {"host": HOST, "authorization": authorization_text, **given})
+        return (*code(response), response.body.decode())
+
+    now = int(NOW)
+    good = authorization("GET", "/", HOST, now - 1, now + 60)
+    assert sent("")[:2] == (403, "AccessDenied")
+    assert sent("Basic xyz")[:2] == (403, "AccessDenied")
+    assert sent(good.replace("AKID", "OTHER"))[:2] == (403, "InvalidAccessKeyId")
+    wrong = sent(authorization("GET", "/", HOST, now - 1, now + 60, "wrong"))
+    assert wrong[:2] == (403, "SignatureDoesNotMatch")
+    assert "<StringToSign>sha1" in wrong[2]
+    assert "<FormatString>get" in wrong[2]
+    for start, end in ((now - 60, now - 1), (now + 10, now + 60)):
+        expired = sent(authorization("GET", "/", HOST, start, end))
+        assert expired[:2] == (403, "AccessDenied")
+        assert "<Message>Request has expired</Message>" in expired[2]
+    in_time = {"host": HOST, "authorization": good, "date": "Tue, 14 Nov 2023 22:27:00 GMT"}
+    assert ask.raw("GET", "/", in_time).status == 200
+    assert sent(good, date="Tue, 14 Nov 2023 22:29:00 GMT")[:2] == (403, "RequestTimeTooSkewed")
+
+
+def test_temporary_keys_need_their_token_and_end(ask: Asker) -> None:
+    ask.store.add_credential(Credential(SECRET_ID, SECRET_KEY, "token", NOW + 100))
+    assert ask("GET", "/", x_cos_security_token="token").status == 200
+    assert code(ask("GET", "/")) == (403, "InvalidAccessKeyId")
+    assert code(ask("GET", "/", x_cos_security_token="other")) == (403, "InvalidAccessKeyId")
+    signed = authorization("GET", "/", HOST, int(NOW), int(NOW) + 60)
+    query = "&".join(f"{k}={quote(v)}" for k, v in (f.split("=", 1) for f in signed.split("&")))
+    assert ask.raw("GET", f"/?{query}&x-cos-security-token=token", {"host": HOST}).status == 200
+    ask.now += 101
+    assert code(ask("GET", "/", x_cos_security_token="token")) == (400, "ExpiredToken")
+
+
+def test_anonymous_requests_see_what_is_public(ask: Asker) -> None:
+    def anonymous(method: str, target: str) -> int:
+        return ask.raw(method, target, {"host": HOST, "authorization": ""}, b"x").status
+
+    ask("PUT", "/private", b"x")
+    ask("PUT", "/public", b"x", x_cos_acl="public-read")
+    assert anonymous("GET", "/private") == 403
+    assert anonymous("GET", "/public") == 200
+    assert anonymous("GET", "/public?response-content-type=a%2Fb") == 400
+    assert anonymous("GET", "/") == 403
+    ask("PUT", "/?acl", x_cos_acl="public-read")
+    assert anonymous("GET", "/private") == 200
+    assert anonymous("GET", "/") == 200
+    assert anonymous("PUT", "/new") == 403
+    ask("PUT", "/?acl", x_cos_acl="public-read-write")
+    assert anonymous("PUT", "/new") == 200
+    assert anonymous("GET", "/?acl") == 403

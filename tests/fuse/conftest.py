@@ -1,0 +1,46 @@
+"""One mount of all buckets serves most tests here: mounting takes longer than most of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fuse.support import environment
+from tests.mounting import Mounted, is_mounted
+
+if TYPE_CHECKING:
+    from cosfs.emulator import Emulator
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def all_buckets(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    """A mount of `cos://` with default settings that all tests share."""
+    base = tmp_path_factory.mktemp("all-buckets")
+    made = Mounted.start("cos://", (), base, base / "cache", environment(emulator, base))
+    try:
+        made.wait_until_ready()
+        yield made
+    finally:
+        made.clean_up()
+
+
+@pytest.fixture
+def mountpoint(all_buckets: Mounted) -> Path:
+    """Directory of a fresh bucket in the shared mount; its name is the bucket's."""
+    assert is_mounted(all_buckets.path), all_buckets.log_text()
+    path = all_buckets.path / f"shared-{next(_numbers)}-1250000000"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_faults(emulator: Emulator) -> Iterator[None]:
+    """What goes wrong in one test must not go wrong in the next."""
+    yield
+    emulator.faults.clear()

@@ -1,0 +1,99 @@
+"""Mounting, unmounting, and what survives the end of the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cosfs.emulator import Emulator
+from tests.mounting import Mounted, is_mounted
+from tests.semantics.conftest import Outside
+
+
+def test_sigterm_unmounts_after_everything_is_sent(
+    mount: Callable[..., Mounted], bucket: str, outside: Outside
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", "async")
+    for number in range(50):
+        (mounted.path / f"{number}").write_text(str(number))
+    assert mounted.unmount() == 0
+    assert not is_mounted(mounted.path)
+    assert len(outside.keys()) == 50
+
+
+def test_umount_waits_until_everything_is_sent(
+    mount: Callable[..., Mounted],
+    bucket: str,
+    outside: Outside,
+    cos: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", "async")
+    for number in range(50):
+        (mounted.path / f"{number}").write_text(str(number))
+    cos("umount", mounted.path, check=True)
+    assert len(outside.keys()) == 50
+    assert mounted.process.wait(5) == 0
+
+
+def test_killed_mount_loses_nothing_that_close_acknowledged(
+    mount: Callable[..., Mounted], bucket: str, outside: Outside, emulator: Emulator
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", "async")
+    fault = emulator.faults.error("PutObject", "SlowDown", 503, count=0, key="file")
+    try:
+        (mounted.path / "file").write_bytes(b"acknowledged")
+        mounted.kill()
+    finally:
+        emulator.faults.remove(fault)
+    assert outside.keys() == []
+    again = mount(f"cos://{bucket}", cache_dir=mounted.cache_dir)
+    deadline = time.monotonic() + 20
+    while outside.keys() != ["file"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert outside.get("file") == b"acknowledged"
+    assert (again.path / "file").read_bytes() == b"acknowledged"
+
+
+def test_background_mount_answers_when_the_command_returns(
+    cos: Callable[..., subprocess.CompletedProcess[str]], bucket: str, outside: Outside, tmp_path: Path
+) -> None:
+    outside.put("file", b"content")
+    path = tmp_path / "mnt"
+    path.mkdir()
+    cos("mount", f"cos://{bucket}", path, "--cache-dir", tmp_path / "cache", check=True)
+    try:
+        assert (path / "file").read_bytes() == b"content"
+    finally:
+        done = cos("umount", path)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(path) == []
+
+
+def test_failing_mount_says_why_and_leaves_nothing(
+    cos: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    path = tmp_path / "mnt"
+    path.mkdir()
+    done = cos("mount", "cos://no-such-bucket-1250000000", path, "--cache-dir", tmp_path / "cache")
+    assert done.returncode != 0
+    assert "no-such-bucket-1250000000" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not is_mounted(path)
+
+
+def test_two_mounts_do_not_share_a_cache_directory(
+    mount: Callable[..., Mounted],
+    bucket: str,
+    cos: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    mounted = mount(f"cos://{bucket}")
+    path = tmp_path / "second"
+    path.mkdir()
+    done = cos("mount", f"cos://{bucket}", path, "--cache-dir", mounted.cache_dir)
+    assert done.returncode != 0
+    assert str(mounted.cache_dir) in done.stderr
+    assert not is_mounted(path)

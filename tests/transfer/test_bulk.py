@@ -1,0 +1,179 @@
+"""Very many transfers at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.client.model import ObjectInfo
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError, TransferError
+from cosfs.transfer.bulk import CopyJob, DownloadJob, Job, UploadJob, transfer_many
+from cosfs.transfer.engine import Engine
+from cosfs.transfer.model import TransferResult
+from cosfs.transfer.paths import DestinationRoot
+from cosfs.transfer.scan import list_objects, walk
+from cosfs.units import MIB
+from tests.transfer.support import SMALL_LIMITS, Moved, make_file, open_uploads, settled, stored
+
+
+class Results:
+    def __init__(self) -> None:
+        self.done: dict[str, TransferResult] = {}
+        self.failed: dict[str, Exception] = {}
+
+    def __call__(self, job: Job, result: TransferResult | None, error: Exception | None) -> None:
+        name = job.info.key if isinstance(job, DownloadJob) else job.key
+        if error is not None:
+            self.failed[name] = error
+        else:
+            assert result is not None
+            self.done[name] = result
+
+
+def make_tree(root: Path, small: int, large: int) -> dict[str, bytes]:
+    """Small and large files, mixed."""
+    tree = {}
+    for number in range(small):
+        name = f"d{number % 7}/s{number:04}"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        tree[name] = make_file(root / name, number * 37 % 5000, number)
+    for number in range(large):
+        name = f"d{number % 7}/l{number}"
+        tree[name] = make_file(root / name, 3 * MIB + number * 100_000, number)
+    return tree
+
+
+async def uploads(root: Path, bucket: str, prefix: str = "") -> AsyncIterator[Job]:
+    async for entry in walk(root):
+        yield UploadJob(entry.path, entry.size, bucket, prefix + entry.relative)
+
+
+async def test_tree_up_across_and_down(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    tree = make_tree(tmp_path / "up", 300, 3)
+    size = sum(map(len, tree.values()))
+    results, moved = Results(), Moved()
+    await transfer_many(engine, uploads(tmp_path / "up", bucket), on_result=results, progress=moved)
+    assert (set(results.done), results.failed) == (set(tree), {})
+    assert moved.total == size
+    assert emulator.requests["PutObject"] == 300
+
+    async def copies() -> AsyncIterator[Job]:
+        async with list_objects(engine, bucket, "d") as listing:
+            async for info in listing:
+                assert isinstance(info, ObjectInfo)
+                yield CopyJob(bucket, info, bucket, "copy/" + info.key)
+
+    results, moved = Results(), Moved()
+    emulator.requests.reset()
+    await transfer_many(engine, copies(), on_result=results, progress=moved)
+    assert len(results.done) == len(tree)
+    assert moved.total == size
+    assert emulator.requests["CopyObject"] == len(tree)
+
+    results, moved = Results(), Moved()
+    emulator.requests.reset()
+    started = []
+    with DestinationRoot(tmp_path / "down") as root:
+
+        async def downloads() -> AsyncIterator[Job]:
+            async with list_objects(engine, bucket, "copy/") as listing:
+                async for info in listing:
+                    assert isinstance(info, ObjectInfo)
+                    yield DownloadJob(bucket, info, root.target(info.key.removeprefix("copy/")))
+
+        await transfer_many(engine, downloads(), on_result=results, on_start=started.append, progress=moved)
+    assert results.failed == {}
+    assert moved.total == size
+    assert len(started) == len(tree)
+    assert "HeadObject" not in emulator.requests.snapshot()
+    assert {name: (tmp_path / "down" / name).read_bytes() for name in tree} == tree
+    assert len([path for path in (tmp_path / "down").rglob("*") if path.is_file()]) == len(tree)
+
+
+async def test_one_failure_does_not_stop_the_others(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    tree = make_tree(tmp_path, 20, 2)
+    emulator.faults.error("PutObject", "AccessDenied", 403, key="*s0007", count=0)
+    emulator.faults.error("UploadPart", "AccessDenied", 403, key="*l1", count=0)
+    jobs: list[Job] = [
+        UploadJob(str(tmp_path / name), len(data), bucket, name) for name, data in tree.items()
+    ]
+    jobs.append(UploadJob(str(tmp_path / "vanished"), 5, bucket, "vanished"))
+    results = Results()
+    await transfer_many(engine, jobs, on_result=results)
+    assert set(results.failed) == {"d0/s0007", "d1/l1", "vanished"}
+    assert isinstance(results.failed["vanished"], FileNotFoundError)
+    assert isinstance(results.failed["d1/l1"], COSError)
+    assert len(results.done) == len(tree) - 2
+    assert open_uploads(client, bucket) == []
+
+
+async def test_file_that_has_grown_since_it_was_listed(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    data = make_file(tmp_path / "f", 4 * MIB)
+    results = Results()
+    await transfer_many(engine, [UploadJob(str(tmp_path / "f"), 10, bucket, "f")], on_result=results)
+    assert results.done["f"].size == len(data)
+    assert emulator.requests["UploadPart"] == 4
+    assert stored(client, bucket, "f") == data
+
+
+async def test_small_files_do_not_wait_for_a_large_one(
+    client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    make_file(tmp_path / "large", 20 * MIB)
+    jobs: list[Job] = [UploadJob(str(tmp_path / "large"), 20 * MIB, bucket, "large")]
+    for number in range(40):
+        make_file(tmp_path / f"s{number}", 10)
+        jobs.append(UploadJob(str(tmp_path / f"s{number}"), 10, bucket, f"s{number}"))
+    emulator.faults.latency(0.15, "UploadPart")
+    order: list[str] = []
+    async with Engine(client, SMALL_LIMITS) as engine:
+        await transfer_many(engine, jobs, on_result=lambda job, *_: order.append(job.key))
+    assert order[-1] == "large"
+
+
+async def test_failing_callback_ends_everything(
+    engine: Engine, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    make_tree(tmp_path, 200, 2)
+
+    def stop(*_: object) -> None:
+        raise TransferError("enough")
+
+    with pytest.raises(TransferError, match="enough"):
+        await transfer_many(engine, uploads(tmp_path, bucket), on_result=stop)
+    assert open_uploads(client, bucket) == []
+
+
+async def test_cancelled_bulk_leaves_nothing_behind(
+    client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    tree = make_tree(tmp_path / "up", 60, 3)
+    async with Engine(client, SMALL_LIMITS) as engine:
+        await transfer_many(engine, uploads(tmp_path / "up", bucket), on_result=Results())
+    emulator.faults.stall(0.6, offset=100, count=0)
+    results = Results()
+    async with Engine(client, SMALL_LIMITS) as engine:
+        infos = client.list_objects(bucket).objects
+        with DestinationRoot(tmp_path / "down") as root:
+            jobs = [DownloadJob(bucket, info, root.target(info.key)) for info in infos]
+            with trio.move_on_after(0.3) as scope:
+                await transfer_many(engine, jobs, on_result=results)
+        assert scope.cancelled_caught
+        found = {str(path.relative_to(tmp_path / "down")) for path in (tmp_path / "down").rglob("*")}
+        assert not [name for name in found if ".cos-" in name]
+        emulator.faults.clear()
+        await settled(engine)
+    for path in (tmp_path / "down").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == tree[str(path.relative_to(tmp_path / "down"))]
