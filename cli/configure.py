@@ -163,7 +163,10 @@ def configure_get(ctx: click.Context, key: str) -> int:
     value = files.get(key, profile)
     if value is None:
         return 1
-    state.out.line(value)
+    if state.options.get("output") in ("json", "jsonl"):
+        state.out.json_line(value)
+    else:
+        state.out.line(value)
     return 0
 
 

@@ -59,7 +59,7 @@ class Copying:
         if self.options.dryrun:
             self.report.would(self.label, source, target)
             return
-        self.display.expect(size)
+        self.display.expect(size, source)
         started = time.monotonic()
         try:
             result = await transfer(self.display.advance)

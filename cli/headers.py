@@ -50,7 +50,7 @@ def _storage_class(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 header_options: Callable[[F], F] = apply(
-    click.option("--acl", type=click.Choice(ACLS), help="Access of the new objects."),
+    click.option("--acl", type=click.Choice(ACLS), metavar="ACL", help=f"Access: {', '.join(ACLS)}."),
     click.option(
         "--grants", multiple=True, metavar="PERMISSION=WHO", help='As in read=id="qcs::cam::uin/1:uin/1".'
     ),
@@ -64,10 +64,10 @@ header_options: Callable[[F], F] = apply(
         "--metadata", multiple=True, metavar="K=V,…", help="Metadata (x-cos-meta-K); may be repeated."
     ),
     click.option("--content-type", metavar="TYPE", help="Instead of the type that the name suggests."),
-    click.option("--cache-control", metavar="TEXT"),
-    click.option("--content-disposition", metavar="TEXT"),
-    click.option("--content-encoding", metavar="TEXT"),
-    click.option("--content-language", metavar="TEXT"),
+    click.option("--cache-control", metavar="TEXT", help="How long browsers may keep the objects."),
+    click.option("--content-disposition", metavar="TEXT", help="Name under which browsers save them."),
+    click.option("--content-encoding", metavar="TEXT", help="Encoding of the content, such as gzip."),
+    click.option("--content-language", metavar="TEXT", help="Language of the content."),
     click.option("--expires", metavar="DATE", help="Expires header of the objects."),
     click.option("--tags", metavar="K=V&…", help="Tags of the new objects."),
     click.option("--sse", metavar="AES256|SM4|cos/kms", help="Server-side encryption."),

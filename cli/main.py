@@ -132,11 +132,20 @@ cos = Program(
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit code."""
+    _open_missing_streams()
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors=errors)
     code = run(sys.argv[1:])
     _leave(code)
+
+
+def _open_missing_streams() -> None:
+    """Open what was closed by `>&-`: a socket must not get number 1 or 2 and be written to."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+            assert getattr(sys, name).fileno() == number
 
 
 def _leave(code: int) -> NoReturn:
@@ -178,7 +187,7 @@ def _report(state: State, raised: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else OTHER
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        state.out.error(error.format_message(), always=True)
+        state.out.failure(error.format_message())
         return USAGE
     if isinstance(error, click.ClickException):
         state.out.error(_usage_text(error), always=True)

@@ -39,6 +39,8 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, tags: str | None) 
     """
     from cosfs.errors import UsageError
 
+    from .report import Report
+
     if url.key:
         raise UsageError(f"{url} names an object", hint=f"A bucket is written cos://{url.bucket}")
     if not _NAME.fullmatch(url.bucket) or len(url.bucket) > 60:
@@ -53,8 +55,9 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, tags: str | None) 
     if tags:
         headers["x-cos-tagging"] = tags
     state.client.create_bucket(name, region=state.settings.client.region, acl=acl or "", headers=headers)
-    state.out.result(f"make_bucket: {name}")
-    return 0
+    report = Report(state)
+    report.bucket("make_bucket", name)
+    return report.finish()
 
 
 def _full_name(state: State, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import ANY_URL, DURATION, GLOBAL_OPTIONS, SIZE, Command, ParamType, command
+from .output import printable
 
 if TYPE_CHECKING:
     from cosfs.client.url import CosUrl
@@ -190,4 +191,7 @@ def mount(
         bucket=source.bucket, prefix=prefix, mountpoint=mountpoint, debug=state.debug, **given
     )
     # The client is made by the process that serves: connections and threads do not survive a fork.
-    return mount_filesystem(state.settings, mount_settings, state.make_client)
+    code = mount_filesystem(state.settings, mount_settings, state.make_client)
+    if not mount_settings.foreground:
+        state.out.talk(f"{source} is mounted on {printable(str(mountpoint))}; end it with: cos umount")
+    return code

@@ -22,6 +22,13 @@ class StdoutClosedError(Exception):
     """Whoever read our stdout went away; the program ends silently with 141."""
 
 
+def stdout_error(error: OSError) -> Exception:
+    """Return what to raise when stdout takes no more."""
+    if isinstance(error, BrokenPipeError):
+        return StdoutClosedError()
+    return OSError(error.errno, error.strerror, "standard output")
+
+
 def _escape(match: re.Match[str]) -> str:
     char = match[0]
     code = ord(char)
@@ -81,15 +88,15 @@ class Output:
             sys.stdout.buffer.write(data)
             if flush or sys.stdout.isatty():
                 sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise StdoutClosedError from None
+        except OSError as error:
+            raise stdout_error(error) from None
 
     def flush(self) -> None:
         """Send everything written so far."""
         try:
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise StdoutClosedError from None
+        except OSError as error:
+            raise stdout_error(error) from None
 
     def line(self, text: str, *, flush: bool = False) -> None:
         """Write one line of data."""

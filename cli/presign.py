@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 @click.argument("url", type=OBJECT_URL, metavar="cos://BUCKET/KEY")
 @click.option("--expires-in", type=DURATION, default=3600.0, metavar="TIME", help="Default 3600 seconds.")
 @click.option(
-    "--method", type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False), default="GET"
+    "--method",
+    type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False),
+    default="GET",
+    help="What the URL allows; default GET.",
 )
 @click.option("--content-type", metavar="TYPE", help="The request must send this Content-Type.")
 @click.option(

@@ -57,14 +57,16 @@ class Display:
         self._task: TaskID | None = None
         self._rows: dict[Item, TaskID] = {}
         self._items: dict[Item, None] = {}
+        self._name = ""
         self.moved = 0
         self.total = 0
         self.files = 0
         self.files_done = 0
         self.complete = False
 
-    def expect(self, size: int) -> None:
-        """Add one file to the total."""
+    def expect(self, size: int, name: str = "") -> None:
+        """Add one file to the total; name is shown as long as it is the only one."""
+        self._name = name
         self.files += 1
         self.total += size
 
@@ -169,7 +171,9 @@ class Display:
                     self._rows[item] = self._add("  " + _shortened(printable(item.name)))
             for item, task in self._rows.items():
                 self._set(progress, task, item.moved, item.size, final=True)
-        count = f" {self.files_done}/{self.files}{'' if self.complete else '+'}" if self.files != 1 else ""
+        count = f" {self.files_done}/{self.files}{'' if self.complete else '+'}"
+        if self.files <= 1 and self.complete:
+            count = f" {_shortened(printable(self._name))}"
         self._set(progress, self._task, self.moved, self.total, final=self.complete)
         progress.update(self._task, label=f"{self._verb}{count}")
 

@@ -9,6 +9,17 @@ if TYPE_CHECKING:
     from .state import State
 
 
+def ask_credentials(state: State) -> dict[str, object]:
+    """Ask for credentials, to be used by this command and forgotten."""
+    import click
+
+    state.out.flush()
+    state.out.talk("No credentials are configured; `cos configure` keeps them. For this command only:")
+    secret_id = click.prompt("SecretId", err=True)
+    secret_key = click.prompt("SecretKey", hide_input=True, err=True)
+    return {"secret_id": secret_id.strip(), "secret_key": secret_key.strip()}
+
+
 def confirm(state: State, question: str) -> None:
     """Ask; anything but yes ends the program. Without a terminal nobody can answer: a usage error."""
     import click

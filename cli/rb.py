@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cosfs.client.model import DeleteFailure, ObjectId
     from cosfs.client.url import CosUrl
 
+    from .report import Report
     from .running import Run
     from .state import State
 
@@ -34,7 +35,9 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
       cos rb cos://bucket
       cos rb cos://bucket --force
     """
-    from cosfs.errors import UsageError
+    from cosfs.errors import COSError, UsageError
+
+    from .report import Report
 
     if url.key:
         raise UsageError(f"{url} names an object", hint=f"Use: cos rm {url}")
@@ -43,26 +46,30 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
         from .prompt import confirm
 
         confirm(state, f"Remove the bucket {bucket} and everything in it, old versions too?")
+    report = Report(state)
     if force or all_versions:
         state.client.head_bucket(bucket)  # what is wrong with the bucket itself is said before anything else
-        code = _empty(state, bucket)
+        code = _empty(state, bucket, report)
         if code:
-            return code
-    state.client.delete_bucket(bucket)
-    state.out.result(f"remove_bucket: {bucket}")
-    return 0
+            return report.finish(code)
+    try:
+        state.client.delete_bucket(bucket)
+    except COSError as error:
+        report.finish(error.exit_code)
+        raise
+    report.bucket("remove_bucket", bucket)
+    return report.finish()
 
 
-def _empty(state: State, bucket: str) -> int:
+def _empty(state: State, bucket: str, report: Report) -> int:
     """Remove all versions, delete markers and uploads; return the exit code."""
-    from .report import Report
     from .running import run_job
 
     async def job(run: Run) -> None:
         await _delete_versions(run, bucket)
         await _abort_uploads(run, bucket)
 
-    return run_job(state, job, Report(state), verb="emptying")
+    return run_job(state, job, report, verb="emptying", finish=False)
 
 
 async def _delete_versions(run: Run, bucket: str) -> None:

@@ -69,6 +69,10 @@ class Report:
             version_id=version_id or None,
         )
 
+    def bucket(self, op: str, name: str) -> None:
+        """A bucket was made or removed."""
+        self._event(f"{op}: {name}", type="bucket", op=op, status="ok", dst=f"cos://{name}")
+
     def would(self, op: str, source: str, target: str) -> None:
         """One transfer was left out because of --dryrun."""
         self.planned += 1
@@ -82,11 +86,11 @@ class Report:
         self._event(line, type="delete", status="dryrun", dst=target)
 
     def failure(self, op: str, source: str, target: str, error: BaseException) -> None:
-        """One transfer or removal (with an empty source) failed."""
+        """One transfer failed, or one removal, which has no source; an empty target is not known."""
         self.failed += 1
-        what = f"{printable(source)} to {printable(target)}" if source else printable(target)
+        ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
+        what = " to ".join(printable(text) for text in ends.values())
         self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {printable(describe(error))}")
-        ends = {"src": source, "dst": target} if source else {"dst": target}
         kind = "delete" if op == "delete" else "transfer"
         self._event("", type=kind, op=op, status="failed", **ends, error=_error_record(error))
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .output import StdoutClosedError
+from .output import stdout_error
 
 if TYPE_CHECKING:
     from cosfs.client.model import ObjectVersion
@@ -56,15 +56,26 @@ def transfer_settings(
 
 
 def run_job(
-    state: State, job: Job, report: Report, *, verb: str, settings: TransferSettings | None = None
+    state: State,
+    job: Job,
+    report: Report,
+    *,
+    verb: str,
+    settings: TransferSettings | None = None,
+    finish: bool = True,
 ) -> int:
-    """Run job under trio; return the exit code after its report is written.
+    """Run job under trio; finish its report unless that is the caller's; return the exit code.
 
     What COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
     """
     import trio
 
-    return trio.run(_supervise, state, job, report, verb, settings or state.settings.transfer)
+    interrupted = trio.run(_supervise, state, job, report, verb, settings or state.settings.transfer)
+    if interrupted:
+        done = f": {report.ok} done before" if report.ok else ""
+        state.out.error(f"interrupted{done}")
+    code = 128 + interrupted if interrupted else report.exit_code
+    return report.finish(code) if finish else code
 
 
 async def _guarded(job: Job, run: Run) -> None:
@@ -77,6 +88,7 @@ async def _guarded(job: Job, run: Run) -> None:
 
 
 async def _supervise(state: State, job: Job, report: Report, verb: str, settings: TransferSettings) -> int:
+    """Run job; return the signal that ended it early, 0 if none did."""
     import trio
 
     from cosfs.transfer.engine import Engine
@@ -85,7 +97,7 @@ async def _supervise(state: State, job: Job, report: Report, verb: str, settings
 
     display = Display(state, verb)
     interrupted = 0
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
@@ -106,15 +118,13 @@ async def _supervise(state: State, job: Job, report: Report, verb: str, settings
                     nursery.start_soon(watch)
                     await _guarded(job, run)
             nursery.cancel_scope.cancel()
-    return _end(state, report, interrupted)
+    return interrupted
 
 
-def _end(state: State, report: Report, interrupted: int) -> int:
-    if not interrupted:
-        return report.finish()
-    done = f": {report.ok} done before" if report.ok else ""
-    state.out.error(f"interrupted{done}")
-    return report.finish(128 + interrupted)
+def _signals() -> list[signal.Signals]:
+    """Return the signals that end us; one that our parent had us ignore (nohup, `&`) stays ignored."""
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def list_versions(run: Run, bucket: str, prefix: str) -> AsyncIterator[ObjectVersion]:
@@ -143,12 +153,12 @@ class Stdout:
     def write(self, data: bytes | memoryview) -> int:
         try:
             sys.stdout.buffer.write(data)
-        except BrokenPipeError:
-            raise StdoutClosedError from None
+        except OSError as error:
+            raise stdout_error(error) from None
         return len(data)
 
     def flush(self) -> None:
         try:
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise StdoutClosedError from None
+        except OSError as error:
+            raise stdout_error(error) from None

@@ -23,6 +23,7 @@ class State:
     def __init__(self) -> None:
         self.options: dict[str, object] = {}
         self.out = Output()
+        self.may_ask = True  # for credentials, if somebody is there
         self._client: CosClient | None = None
         self._stop_logging: Callable[[], None] | None = None
 
@@ -54,9 +55,18 @@ class State:
         return settings
 
     def make_client(self) -> CosClient:
-        """Return a new client, which the caller closes."""
+        """Return a new client, which the caller closes; a person is asked for credentials that are missing."""
         from cosfs.client.client import CosClient
+        from cosfs.errors import CredentialsError
 
+        try:
+            return CosClient.from_settings(self.settings, self.library_options)
+        except CredentialsError:
+            if not (self.may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+        from .prompt import ask_credentials
+
+        self.options |= ask_credentials(self)
         return CosClient.from_settings(self.settings, self.library_options)
 
     @property

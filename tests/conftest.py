@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cosfs.emulator import Emulator
 
 APPID = "1250000000"
+MOUNT_LIFE = 90.0
 _numbers = itertools.count(1)
 
 
@@ -161,15 +163,43 @@ def cos(cos_environment: dict[str, str], tmp_path: Path) -> Cos:
 # --- mounts
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Let the end of a failed test show what its mounts logged."""
+    report = yield
+    if report.failed:
+        for mounted in getattr(item, "funcargs", {}).get("mounts", ()):
+            lines = mounted.log_text().splitlines()[-40:]
+            report.sections.append((f"log of the mount of {mounted.source}", "\n".join(lines)))
+    return report
+
+
+@pytest.fixture
+def mounts() -> Iterator[list[Mounted]]:
+    """All mounts of a test; none outlives it, nor a minute and a half.
+
+    A system call that waits for a mount cannot be interrupted by a timeout of pytest's, only by the end of the mount.
+    """
+    made: list[Mounted] = []
+    watchdog = threading.Timer(MOUNT_LIFE, lambda: [each.process.kill() for each in made])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield made
+    finally:
+        watchdog.cancel()
+        for each in reversed(made):
+            each.clean_up()
+
+
 @pytest.fixture
 def mount(
-    cos_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Mounted]]:
+    cos_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory, mounts: list[Mounted]
+) -> Callable[..., Mounted]:
     """Mount a source at a new directory: mount("cos://bucket", "--read-only").path; unmounted at the end.
 
     Each mount has its own cache directory, unless cache_dir= names one (to mount again with what it holds).
     """
-    mounts: list[Mounted] = []
 
     def make(
         source: str, *options: str, cache_dir: Path | None = None, env: Mapping[str, str] | None = None
@@ -182,11 +212,7 @@ def mount(
         made.wait_until_ready()
         return made
 
-    try:
-        yield make
-    finally:
-        for each in reversed(mounts):
-            each.clean_up()
+    return make
 
 
 @pytest.fixture

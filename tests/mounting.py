@@ -44,6 +44,7 @@ def is_mounted(path: Path) -> bool:
 class Mounted:
     """A running `cos mount --foreground`."""
 
+    source: str
     path: Path
     cache_dir: Path
     log: Path
@@ -60,7 +61,7 @@ class Mounted:
             process = subprocess.Popen(
                 command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        return cls(path.resolve(), cache_dir, log, process)
+        return cls(source, path.resolve(), cache_dir, log, process)
 
     @property
     def pid(self) -> int:

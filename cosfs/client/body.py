@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cosfs.client.crc64 import crc64
-from cosfs.errors import IntegrityError
+from cosfs.errors import COSError, IntegrityError
 from cosfs.units import KIB
 
 __all__ = ["Body", "Digest", "FileBody", "as_chunks", "body_length", "digest"]
@@ -58,11 +58,15 @@ class FileBody:
         buffer = memoryview(bytearray(min(size, self.length)))
         position, end = self.offset, self.offset + self.length
         while position < end:
-            count = os.preadv(self._fd, [buffer[: end - position]], position)
+            try:
+                count = os.preadv(self._fd, [buffer[: end - position]], position)
+            except OSError as error:
+                # Not to be taken for trouble of the network by whoever sends it.
+                raise COSError(f"the file cannot be read: {error.strerror}") from error
             if count == 0:
                 raise IntegrityError(
                     f"the file became shorter while it was read: {end - position} bytes are missing",
-                    hint="Repeat this when nothing writes to the file any more.",
+                    hint="Repeat this when nothing writes to the file any more",
                 )
             yield buffer[:count]
             position += count

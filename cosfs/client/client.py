@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from cosfs.client import xml
 from cosfs.client.auth import CredentialProvider, presign
 from cosfs.client.body import Body, body_length, digest
-from cosfs.client.crc64 import crc64_combine
+from cosfs.client.checks import check_crc, combined, extent, made_of, sums
 from cosfs.client.endpoint import Address, copy_source
 from cosfs.client.headers import object_info, put_headers, put_result, whole_size
 from cosfs.client.http import Response
@@ -37,7 +38,6 @@ from cosfs.errors import (
     AlreadyExistsError,
     COSError,
     CredentialsError,
-    IntegrityError,
     NetworkError,
     NotCosError,
     NotFoundError,
@@ -64,6 +64,7 @@ class CosClient:
         self._session = Session(settings, credentials)
         self._session.find_region = self._find_region
         self._buckets: dict[str, Bucket] | None = None
+        self._buckets_since = 0.0
         self._buckets_lock = threading.Lock()
 
     @classmethod
@@ -132,6 +133,7 @@ class CosClient:
         self._session.regions.update({b.name: b.region for b in buckets if b.region})
         with self._buckets_lock:
             self._buckets = {bucket.name: bucket for bucket in buckets}
+            self._buckets_since = time.monotonic()
         return buckets
 
     def resolve_bucket(self, name: str) -> str:
@@ -161,8 +163,9 @@ class CosClient:
         if region:
             self._session.regions[bucket] = region
         sent = {**headers, "x-cos-acl": acl} if acl else dict(headers)
+        call = Call("CreateBucket", "PUT", bucket, headers=sent)
         try:
-            self._drain(Call("CreateBucket", "PUT", bucket, headers=sent))
+            self._drain(call, done_before=lambda error: error.code == "BucketAlreadyOwnedByYou")
         except COSError:
             if region:
                 self._session.regions.pop(bucket, None)
@@ -179,31 +182,31 @@ class CosClient:
                 self._session.regions[bucket] = region
             return Bucket(bucket, region or self._session.region(bucket))
 
-        try:
-            return self._session.run(call, finish)
-        except NotFoundError:
-            if self._session.relocate(bucket):
-                return self._session.run(call, finish)
-            raise
+        return self._session.run(call, finish)
 
     def delete_bucket(self, bucket: str) -> None:
         """Remove an empty bucket."""
-        self._drain(Call("DeleteBucket", "DELETE", bucket))
+        call = Call("DeleteBucket", "DELETE", bucket)
+        self._drain(call, done_before=lambda error: error.code == "NoSuchBucket")
         self._session.regions.pop(bucket, None)
         self._session.seen.discard(bucket)
         self._forget_buckets()
 
-    def _known_buckets(self) -> Mapping[str, Bucket]:
-        """Return the buckets of the account, asked for once; empty if that is not allowed."""
-        known = self._buckets
-        if known is None:
-            try:
-                self.list_buckets()
-            except COSError:
-                with self._buckets_lock:
-                    self._buckets = {}
-            known = self._buckets
-        return known or {}
+    def _known_buckets(self, oldest: float = math.inf) -> Mapping[str, Bucket]:
+        """Return the buckets of the account, asked for again after oldest seconds; empty if that fails."""
+        with self._buckets_lock:
+            known, age = self._buckets, time.monotonic() - self._buckets_since
+        if known is not None and age < oldest:
+            return known
+        try:
+            self.list_buckets()
+        except ServiceError:
+            # Not allowed, and not going to be.
+            with self._buckets_lock:
+                self._buckets, self._buckets_since = {}, time.monotonic()
+        except COSError:
+            return known or {}
+        return self._buckets or {}
 
     def _forget_buckets(self) -> None:
         with self._buckets_lock:
@@ -212,7 +215,7 @@ class CosClient:
     def _find_region(self, bucket: str) -> str:
         if self.credentials is None:
             return ""
-        found = self._known_buckets().get(bucket)
+        found = self._known_buckets().get(bucket) or self._known_buckets(60).get(bucket)
         return found.region if found else ""
 
     # --- listings
@@ -346,7 +349,7 @@ class CosClient:
             if response.status == 304:
                 raise _not_modified(call.target)
             ranged = "Range" in call.headers
-            first, last, size = _extent(response, ranged, call.target)
+            first, last, size = extent(response, ranged, call.target)
             if first != start or (stop is not None and last > stop):
                 raise NotCosError(f"{response.host} answered with other bytes than {start} to {stop}")
             if ranged and response.status == 206 and last != min(size, stop if stop is not None else size):
@@ -415,7 +418,7 @@ class CosClient:
         second, as COS counts. With forbid_overwrite an existing object raises AlreadyExistsError;
         COS does not promise that of two such requests at once only one succeeds.
         """
-        content_md5, crc64 = _sums(body, content_md5, crc64)
+        content_md5, crc64 = sums(body, content_md5, crc64)
         sent = put_headers(headers)
         sent["Content-MD5"] = b64encode(content_md5).decode()
         if forbid_overwrite:
@@ -428,7 +431,7 @@ class CosClient:
         def finish(response: Response, attempt: Attempt) -> PutResult:
             self._session.document(call, response)
             result = put_result(response.headers)
-            _check_crc(result.crc64, crc64, call.target)
+            check_crc(result.crc64, crc64, call.target)
             return result
 
         def operation(attempt: Attempt) -> PutResult:
@@ -532,6 +535,8 @@ class CosClient:
                     self.delete_object(bucket, item.key, version_id=item.version_id)
                 except ServiceError as error:
                     failed.append(DeleteFailure(item.key, item.version_id, error.code, error.message))
+                except UsageError as error:
+                    failed.append(DeleteFailure(item.key, item.version_id, "InvalidURI", error.message))
         return failed
 
     def restore_object(self, bucket: str, key: str, *, days: int, tier: str, version_id: str = "") -> None:
@@ -574,7 +579,7 @@ class CosClient:
         A part sent earlier under this number is replaced. Raises NotFoundError if the upload was
         completed or aborted meanwhile.
         """
-        content_md5, crc64 = _sums(body, content_md5, crc64)
+        content_md5, crc64 = sums(body, content_md5, crc64)
         sent = {"Content-MD5": b64encode(content_md5).decode()}
         if traffic_limit:
             sent["x-cos-traffic-limit"] = str(traffic_limit)
@@ -584,7 +589,7 @@ class CosClient:
         def finish(response: Response, attempt: Attempt) -> Part:
             self._session.document(call, response)
             result = put_result(response.headers)
-            _check_crc(result.crc64, crc64, call.target)
+            check_crc(result.crc64, crc64, call.target)
             return Part(number, result.etag, body_length(body), crc64)
 
         return self._session.run(call, finish)
@@ -632,7 +637,7 @@ class CosClient:
             "CompleteUpload", "POST", upload.bucket, upload.key, {"uploadId": upload.upload_id}, sent, body
         )
         call.slow = True
-        expected = _combined(ordered)
+        expected = combined(ordered)
         uncertain = False
 
         def operation(attempt: Attempt) -> PutResult:
@@ -642,7 +647,7 @@ class CosClient:
                 root = self._session.element(call, response, "CompleteMultipartUploadResult")
                 result = put_result(response.headers)
             etag = (root.findtext("ETag") or "").strip().strip('"') or result.etag
-            _check_crc(result.crc64, expected, call.target)
+            check_crc(result.crc64, expected, call.target)
             return PutResult(etag, result.crc64, result.version_id, result.last_modified)
 
         try:
@@ -650,7 +655,7 @@ class CosClient:
         except (NotFoundError, AlreadyExistsError) as error:
             gone = error.code in ("NoSuchUpload", "FileAlreadyExists")
             stored = self._stored(upload.bucket, upload.key) if uncertain and gone else None
-            if stored is None or not _made_of(stored, ordered, expected):
+            if stored is None or not made_of(stored, ordered, expected):
                 raise
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
 
@@ -710,9 +715,21 @@ class CosClient:
         )
         return f"{address.origin}{address.path}?{query}"
 
-    def _drain(self, call: Call) -> None:
-        """Send a call whose answer says no more than that it worked."""
-        self._session.run(call, lambda response, _: self._session.document(call, response))
+    def _drain(self, call: Call, done_before: Callable[[ServiceError], bool] = lambda error: False) -> None:
+        """Send a call whose answer says no more than that it worked.
+
+        done_before tells the error that means an earlier try, whose answer was lost, has worked.
+        """
+
+        def operation(attempt: Attempt) -> None:
+            try:
+                with self._session.send(call, attempt) as response:
+                    self._session.document(call, response)
+            except ServiceError as error:
+                if not (attempt.uncertain and done_before(error)):
+                    raise
+
+        self._session.run_operation(call, operation)
 
 
 # --- small things ----------------------------------------------------------------------------
@@ -742,56 +759,3 @@ def _conditions(if_match: str, if_none_match: str) -> dict[str, str]:
 
 def _not_modified(target: str) -> ServiceError:
     return ServiceError("the object has not changed", status=304, code="NotModified", target=target)
-
-
-def _sums(body: Body, content_md5: bytes | None, crc64: int | None) -> tuple[bytes, int]:
-    if content_md5 is not None and crc64 is not None:
-        return content_md5, crc64
-    sums = digest(body)
-    return content_md5 or sums.md5, sums.crc64 if crc64 is None else crc64
-
-
-def _check_crc(stored: int | None, sent: int | None, target: str) -> None:
-    """Raise IntegrityError if COS holds other bytes than were sent."""
-    if stored is not None and sent is not None and stored != sent:
-        raise IntegrityError(
-            f"{target}: the checksum of what COS stored ({stored}) is not that of what was sent ({sent})",
-            hint="Send it again",
-        )
-
-
-def _combined(parts: Sequence[Part]) -> int | None:
-    """Return the checksum of all parts together, None if one of them has none."""
-    total = 0
-    for part in parts:
-        if part.crc64 is None:
-            return None
-        total = crc64_combine(total, part.crc64, part.size)
-    return total
-
-
-def _made_of(stored: ObjectInfo, parts: Sequence[Part], crc: int | None) -> bool:
-    """Return whether an object is what completing these parts would make."""
-    if stored.size != sum(part.size for part in parts):
-        return False
-    if crc is not None and stored.crc64 is not None:
-        return stored.crc64 == crc
-    return stored.etag.endswith(f"-{len(parts)}") and stored.last_modified > time.time() - 3600
-
-
-def _extent(response: Response, ranged: bool, target: str) -> tuple[int, int, int]:
-    """Return start and stop of the bytes an answer carries, and the size of the object."""
-    if response.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("content-range", ""))
-        if match is None:
-            raise NotCosError(f"{response.host} answered with a part of {target} and does not say which")
-        first, last, size = (int(text) for text in match.groups())
-        stop = last + 1
-        length = response.headers.get("content-length")
-        if not ranged or not first < stop <= size or (length and int(length) != stop - first):
-            raise NotCosError(f"{response.host} answered with a range that makes no sense")
-        return first, stop, size
-    if response.status != 200:
-        raise NotCosError(f"{response.host} answered a GET with HTTP {response.status}")
-    size = whole_size(response.headers, target)
-    return 0, size, size

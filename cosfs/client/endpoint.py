@@ -54,7 +54,7 @@ class Endpoint:
         if style == "path" and not self.custom:
             raise ConfigError(
                 "addressing_style = path needs an endpoint_url",
-                hint="COS itself takes virtual-hosted requests only.",
+                hint="COS itself takes virtual-hosted requests only",
             )
         self.path_style = style == "path"
         # Building the origin of a bucket costs more than a look-up; there are few buckets.

@@ -119,7 +119,7 @@ class Response:
 
     def limit_silence_only(self) -> None:
         """Let the rest of the body take as long as it wants, as long as it goes on."""
-        self._limits = Limits(self._limits.silence, math.inf)
+        self._limits.deadline = math.inf
 
     def close(self) -> None:
         """Give up the rest of the body. The connection goes with it: the rest would be in the way."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -32,13 +33,15 @@ from cosfs.units import KIB
 
 __all__ = ["Call", "ClientStats", "Session"]
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # A request with all its tries. Bodies get time on top for a line as slow as this.
 TIME_LIMIT = 120.0
-SLOWEST = 32 * KIB
+SLOWEST = 4 * KIB
 # COS copies up to 5 GB before it answers a copy; joining parts takes long as well.
 SLOW_TIME_LIMIT = 1200.0
 SLOW_SILENCE = 300.0
@@ -203,7 +206,7 @@ class Session:
             error: COSError = moved.error
         except BucketNotFoundError as not_found:
             error = not_found
-            if call.operation == "HeadBucket" or not self.relocate(call.bucket):
+            if not self._relocate(call.bucket):
                 raise
         call.redirected = True
         try:
@@ -216,6 +219,9 @@ class Session:
         region = self.region(call.bucket) if call.bucket else ""
         response = self._send(call, self._address(call, region), attempt)
         status = response.status
+        if log.isEnabledFor(logging.DEBUG):
+            request_id = response.headers.get("x-cos-request-id", "")
+            log.debug("%s %r: HTTP %d, RequestId %s", call.operation, call.target, status, request_id)
         if 200 <= status < 300 or status == 304:
             if not failures.is_cos(response.headers):
                 with response:
@@ -287,6 +293,8 @@ class Session:
         except COSError:
             self.stats.add(request=call.operation, errors=1)
             raise
+        finally:
+            attempt.deadline = limits.deadline
         self.stats.add(request=call.operation, sent=body_length(call.body) if call.body is not None else 0)
         return response
 
@@ -346,7 +354,7 @@ class Session:
             told = rest.partition(".")[0] if found else xml.parse_error(body).region
         return told if told.replace("-", "").isalnum() else ""
 
-    def relocate(self, bucket: str) -> bool:
+    def _relocate(self, bucket: str) -> bool:
         """Look for a bucket that is not where it should be; return whether it is in another region."""
         if not bucket or self.endpoint.custom or self.credentials is None:
             return False

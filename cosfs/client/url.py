@@ -34,12 +34,12 @@ def is_cos_url(text: str) -> bool:
 def parse_url(text: str) -> CosUrl:
     """Take "cos://bucket/key" apart. The key is everything after the slash, exactly as written."""
     if not is_cos_url(text):
-        raise UsageError(f"{text!r} is not an address in COS", hint="Write it as cos://bucket/key.")
+        raise UsageError(f"{text!r} is not an address in COS", hint="Write it as cos://bucket/key")
     bucket, _, key = text[len(_SCHEME) :].partition("/")
     if bucket:
         check_bucket(bucket)
     elif key:
-        raise UsageError(f"{text!r} names no bucket", hint="Write it as cos://bucket/key.")
+        raise UsageError(f"{text!r} names no bucket", hint="Write it as cos://bucket/key")
     return CosUrl(bucket, key)
 
 
@@ -48,7 +48,7 @@ def check_bucket(bucket: str) -> None:
     if not _BUCKET.fullmatch(bucket) or ".." in bucket or len(bucket) > 100:
         raise UsageError(
             f"{bucket!r} cannot be the name of a bucket",
-            hint="A name has lower-case letters, digits and hyphens, and ends in -APPID.",
+            hint="A name has lower-case letters, digits and hyphens, and ends in -APPID",
         )
 
 

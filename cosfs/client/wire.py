@@ -14,7 +14,6 @@ import struct
 import termios
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from cosfs.client.body import Body, FileBody, body_length
@@ -34,7 +33,8 @@ __all__ = [
 
 _HEAD_LIMIT = 256 * KIB
 _RECV = 64 * KIB
-_SEND = 256 * KIB
+_READ = 256 * KIB
+_SEND = 128 * KIB
 # Bodies up to this size leave together with their head.
 _JOIN = 64 * KIB
 # Servers and NAT gateways forget idle connections after a minute or more.
@@ -51,12 +51,17 @@ class StaleConnectionError(NetworkError):
     """The server had closed a kept connection before this request reached it; worth trying at once."""
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a request may take: silence between two bytes, and until when (time.monotonic)."""
+    """How long a request may take: silence between two bytes, and until when (time.monotonic).
 
-    silence: float
-    deadline: float
+    The time that a body takes its time to be read (it may be held back) moves the deadline.
+    """
+
+    __slots__ = ("deadline", "silence")
+
+    def __init__(self, silence: float, deadline: float) -> None:
+        self.silence = silence
+        self.deadline = deadline
 
 
 class _Owner(Protocol):
@@ -264,23 +269,38 @@ class Connection:
     def send(self, head: bytes, body: Body | None, limits: Limits) -> None:
         """Send a request."""
         length = body_length(body) if body is not None else 0
-        self._set_timeout(limits)
         if body is None or length == 0:
-            self.sock.sendall(head)
+            self._send(head, limits)
         elif isinstance(body, FileBody):
-            self.sock.sendall(head)
-            for chunk in body.chunks(_SEND):
-                self._set_timeout(limits)
-                self.sock.sendall(chunk)
+            self._send(head, limits)
+            self._send_file(body, limits)
         elif length <= _JOIN:
-            self.sock.sendall(b"".join((head, body)))
+            self._send(b"".join((head, body)), limits)
         else:
-            self.sock.sendall(head)
-            view = memoryview(body).cast("B")
-            for start in range(0, length, _SEND):
-                # A piece at a time: the time-out of sendall is for all it is given.
-                self._set_timeout(limits)
-                self.sock.sendall(view[start : start + _SEND])
+            self._send(head, limits)
+            self._send(body, limits)
+
+    def _send(self, data: bytes | bytearray | memoryview, limits: Limits) -> None:
+        """Send everything; the limit of silence is for each step, not for all."""
+        self._set_timeout(limits)
+        sent = self.sock.send(data) if len(data) <= _SEND else 0
+        if sent == len(data):
+            return
+        view = memoryview(data).cast("B")
+        while sent < len(view):
+            self._set_timeout(limits)
+            # TLS counts the time for all it is given.
+            sent += self.sock.send(view[sent : sent + _SEND])
+
+    def _send_file(self, body: FileBody, limits: Limits) -> None:
+        chunks = body.chunks(_SEND)
+        while True:
+            started = time.monotonic()
+            chunk = next(chunks, None)
+            limits.deadline += time.monotonic() - started
+            if chunk is None:
+                return
+            self._send(chunk, limits)
 
     def read_head(self, limits: Limits) -> list[str]:
         """Return the lines of the next head."""
@@ -314,7 +334,7 @@ class Connection:
             data, self._rest = self._rest[:most], self._rest[most:]
             return data
         self._set_timeout(limits)
-        return self.sock.recv(min(most, _SEND))
+        return self.sock.recv(min(most, _READ))
 
     def recv_into(self, buffer: memoryview, limits: Limits) -> int:
         if self._rest:

@@ -102,7 +102,7 @@ def _objects_v2(call: Call) -> Response:
 
 def _open_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token).decode()
+        return base64.b64decode(token, b"-_", validate=True).decode()
     except ValueError as error:
         raise CosError("InvalidArgument", "The continuation token provided is incorrect.") from error
 

@@ -104,7 +104,7 @@ def version_text(number: int) -> str:
 def version_number(text: str) -> int | None:
     """Read a version id back; None if it is none of ours."""
     try:
-        return _LAST_VERSION - int(base64.b64decode(text + "=" * (-len(text) % 4)))
+        return _LAST_VERSION - int(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
     except ValueError:
         return None
 

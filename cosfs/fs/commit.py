@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+from cosfs.client.body import digest
 from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
 from cosfs.errors import (
     AlreadyExistsError,
@@ -29,7 +30,7 @@ from cosfs.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from cosfs.fs import attributes
+from cosfs.fs import attributes, names
 from cosfs.fs.background import Background, together
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.extents import plan_parts
@@ -91,6 +92,7 @@ class Committer:
         self._due: dict[int, _Due] = {}
         self._wake = trio.Event()
         self._limit = trio.CapacityLimiter(16)
+        tree.is_leaving = self.is_leaving
         self.failures = 0
         self.conflicts = 0
 
@@ -139,7 +141,7 @@ class Committer:
 
     def orphan(self, node: FileNode) -> None:
         """A removed file is still open: its object goes when the last handle does."""
-        if node.info is not None:
+        if node.expected != "":
             self._orphans[node.bucket, node.key] = node
 
     async def rescue(self, bucket: str, key: str) -> bool:
@@ -149,14 +151,30 @@ class Committer:
         Returns whether COS still holds the object of such a file under the key.
         """
         there = await self._rescue_renamed(bucket, key)
-        node = self._orphans.pop((bucket, key), None)
-        if node is None or node.info is None:
+        node = self._orphans.get((bucket, key))
+        if node is None:
             return there
-        if node.content is None:
-            node.content = Staging(self._journal.staging, Source(bucket, key, node.info.etag, node.info.size))
-        await node.content.fill(self._fetcher)
-        node.content.detach()
+        content = node.content
+        if content is None:
+            assert node.info is not None
+            base = Source(bucket, key, node.info.etag, node.info.size)
+            content = node.content = Staging(self._journal.staging, base)
+        try:
+            await content.fill(self._fetcher)
+        except (NotFoundError, PreconditionFailedError) as exc:
+            log.warning("a removed file that is still open can no longer be read: %s", exc)
+            self._orphans.pop((bucket, key), None)
+            return there
+        if self._orphans.get((bucket, key)) is not node:
+            return there  # closed meanwhile, and its removal scheduled
+        del self._orphans[bucket, key]
+        content.detach()
         return True
+
+    def is_leaving(self, bucket: str, key: str) -> bool:
+        """Whether COS has an object that is no longer part of the tree, and will not for long."""
+        place = (bucket, key)
+        return place in self._orphans or place in self._former or self._deleter.is_pending(bucket, key)
 
     def bury(self, node: FileNode) -> None:
         """The last handle of a removed file is gone."""
@@ -164,7 +182,8 @@ class Committer:
         for place, orphan in list(self._orphans.items()):
             if orphan is node:
                 del self._orphans[place]
-                self._deleter.schedule(*place, node.info.etag if node.info is not None else "")
+                # Carefully: since the file was removed somebody else may have used its name.
+                self._deleter.schedule(*place, node.expected or "", careful=True)
         if node.content is not None:
             node.content.close()
             node.content = None
@@ -231,40 +250,49 @@ class Committer:
                     await self._send(node)
                 elif node.attrs_dirty:
                     await self._send_attributes(node)
-            except COSError as exc:
+            except (COSError, OSError) as exc:
                 self.failures += 1
                 if node.dirty:
                     self.record(node, str(exc))
                 raise
-        self._due.pop(node.ino, None)
+            node.error = None
+        if not self._is_due(node):
+            self._due.pop(node.ino, None)
         self._release_content(node)
+
+    @staticmethod
+    def _is_due(node: FileNode | DirNode) -> bool:
+        """Whether a node is to be sent though nobody waits for it."""
+        if isinstance(node, DirNode):
+            return node.attrs_dirty and not node.unlinked
+        # A file that is being written is sent when it is closed.
+        return node.changed and not node.unlinked and not (node.dirty and node.writers)
 
     async def _send(self, node: FileNode) -> None:
         content = node.content
         assert content is not None
-        version, attrs, bucket, key = content.version, node.attrs, node.bucket, node.key
+        bucket, key = node.bucket, node.key
         there = await self.rescue(bucket, key)
         there = await self._deleter.claim(bucket, key) or there
         if there and node.expected == "":
             node.expected = None  # the object that was removed here is still in COS
-        await self._check(node, bucket, key)
+        await content.settled()  # what is being written now is either sent or comes after
+        version, attrs = content.begin_send(), node.attrs
+        done = await self._check(node, content, bucket, key)
         stream = self._streams.pop(node.ino, None)
-        if stream is not None and (stream.bucket, stream.key) != (bucket, key):
+        if stream is not None and (done is not None or (stream.bucket, stream.key) != (bucket, key)):
             await stream.abort()  # renamed since: an upload cannot change its key
             stream = None
+        if stream is None:
+            attrs = node.attrs
         headers = stream.headers if stream is not None else self._headers(node)
-        try:
-            result = await self._put(node, content, stream, headers)
-        except AlreadyExistsError:
-            await self._conflict(node, content, bucket, key)
-            return
-        except BaseException:
-            if stream is not None:
-                await stream.abort()
-            raise
+        if done is None:
+            result, size = await self._put(node, content, stream, headers)
+        else:
+            result, size, headers = _as_result(done), done.size, done.headers or headers
         info = ObjectInfo(
             key=key,
-            size=content.size,
+            size=size,
             etag=result.etag,
             last_modified=result.last_modified or time.time(),
             storage_class=headers.storage_class or "STANDARD",
@@ -272,10 +300,9 @@ class Committer:
             version_id=result.version_id,
             headers=headers,
         )
-        source = Source(bucket, key, info.etag, content.size)
-        if content.version == version:
-            await self._keep(source, content)
-        content.mark_clean(source, version)
+        source = Source(bucket, key, info.etag, size)
+        await self._keep(source, content, version)
+        content.sent(source, version)
         self._after_send(node, info, attrs, streamed=stream is not None)
 
     def _after_send(
@@ -285,14 +312,16 @@ class Committer:
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
         self.abandon_former(node)
-        if node.pending_id and not node.dirty:
+        if node.pending_id and node.dirty:
+            self.record(node)  # written meanwhile: what is left to send starts from the new object
+        elif node.pending_id:
             self._journal.remove(node.pending_id)
             node.pending_id = 0
         if streamed:
             self._adopt_streamed(node, info)
         else:
             node.attrs_dirty = node.attrs != attrs
-        if node.attrs_dirty:
+        if node.attrs_dirty and not node.dirty:
             self.attributes_changed(node)
 
     def _adopt_streamed(self, node: FileNode, info: ObjectInfo) -> None:
@@ -315,43 +344,97 @@ class Committer:
         else:
             node.attrs = replace(a, mtime_ns=stored.mtime_ns, ctime_ns=stored.ctime_ns)
 
-    async def _check(self, node: FileNode, bucket: str, key: str) -> None:
-        """Refuse to replace an object that is not the one this file was opened on."""
+    async def _check(self, node: FileNode, content: Staging, bucket: str, key: str) -> ObjectInfo | None:
+        """Refuse to replace an object that is not the one this file was opened on.
+
+        Returns the object if it is what is about to be sent: an answer that was lost.
+        """
         if not node.expected:
-            return
+            return None
         try:
             found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
         except NotFoundError:
-            return  # removed by somebody: nothing is lost by writing it again
-        if found is not None and found.etag != node.expected:
-            assert node.content is not None
-            await self._conflict(node, node.content, bucket, key)
+            return None  # removed by somebody: nothing is lost by writing it again
+        if found is None or found.etag == node.expected:
+            if found is not None:
+                self._tree.learn(node, found)
+            return None
+        if await _is_same(content, self._headers(node), found):
+            return found
+        await self._conflict(node, content, bucket, key)
+        raise AssertionError("unreachable")
 
     async def _put(
         self, node: FileNode, content: Staging, stream: Stream | None, headers: Headers
-    ) -> PutResult:
+    ) -> tuple[PutResult, int]:
+        """Send everything; return the size as it was sent as well."""
         forbid = node.expected == ""
-        if stream is not None:
-            return await stream.finish(content, forbid_overwrite=forbid)
-        return await self._put_whole(node.bucket, node.key, content, headers, forbid=forbid)
+        bucket, key, base = node.bucket, node.key, content.base
+        try:
+            if stream is not None:
+                size = content.size
+                return await stream.finish(content, forbid_overwrite=forbid), size
+            return await self._put_whole(bucket, key, content, headers, forbid=forbid)
+        except AlreadyExistsError:
+            if stream is not None:
+                await stream.abort()
+            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+            if found is not None and await _is_same(content, headers, found):
+                return _as_result(found), found.size
+            await self._conflict(node, content, bucket, key)
+            raise
+        except (NotFoundError, PreconditionFailedError):
+            if stream is None and content.base != base:
+                # Its object was about to be replaced by another file: all bytes are here now.
+                return await self._put_whole(bucket, key, content, headers, forbid=forbid)
+            if stream is not None:
+                await stream.abort()
+            if await self._is_gone(content.base):
+                await self._conflict(node, content, bucket, key)
+            raise
+        except BaseException:
+            if stream is not None:
+                await stream.abort()
+            raise
+
+    async def _is_gone(self, base: Source | None) -> bool:
+        """Whether the object that a file was opened on can no longer be read."""
+        if base is None:
+            return False
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, base.bucket, base.key)
+        except NotFoundError:
+            return True
+        return found is not None and found.etag != base.etag
 
     async def _put_whole(
         self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
-    ) -> PutResult:
+    ) -> tuple[PutResult, int]:
         client = self._remote.client
         if content.size < self._settings.multipart_threshold:
             await content.fill(self._fetcher)
-            body = content.snapshot() if content.size <= SNAPSHOT_MAX else content.body(0, content.size)
-            return await self._remote.change(
+            await content.settled()
+            # From here on writers of a file that is not sent from memory wait (reads_staging).
+            size = content.size
+            body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
+            result = await self._remote.change(
                 client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
             )
+            return result, size
         return await self._put_parts(bucket, key, content, headers, forbid=forbid)
+
+    def reads_staging(self, node: FileNode) -> bool:
+        """Whether the staging file must not be changed, because it is being sent as it is on disk."""
+        large = node.size > SNAPSHOT_MAX or node.size >= self._settings.multipart_threshold
+        return large and node.lock.locked()
 
     async def _put_parts(
         self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
-    ) -> PutResult:
+    ) -> tuple[PutResult, int]:
+        await content.settled()
+        size, base = content.size, content.base
         plan = plan_parts(
-            content.size,
+            size,
             content.changed,
             content.base_limit,
             self._settings.part_size,
@@ -361,7 +444,6 @@ class Committer:
         slots = trio.CapacityLimiter(8)
 
         async def copy(number: int, start: int, stop: int) -> Part:
-            base = content.base
             assert base is not None
             async with slots:
                 return await upload.copy(number, base.bucket, base.key, start, stop, if_match=base.etag)
@@ -377,19 +459,24 @@ class Committer:
                     nursery.start_soon(
                         copy if part.source == "copy" else send, part.number, part.start, part.stop
                     )
-            return await upload.complete()
+            return await upload.complete(), size
         except BaseException:
             await upload.abort()
             raise
 
-    async def _keep(self, source: Source, content: Staging) -> None:
+    async def _keep(self, source: Source, content: Staging, version: int) -> None:
         """Put our own bytes into the block cache: reading them back costs no request."""
-        if 0 < content.size <= KEEP_MAX and content.valid.covers(0, content.size):
-            if content.size <= self._fetcher.block_size:
-                self._fetcher.keep(source, content.snapshot())
-            else:
-                data = await trio.to_thread.run_sync(content.snapshot)
-                self._fetcher.keep(source, data)
+        if not (0 < source.size <= KEEP_MAX and content.valid.covers(0, source.size)):
+            return
+        if content.version != version:
+            return  # these are other bytes by now
+        if source.size <= self._fetcher.block_size:
+            data = content.snapshot()
+        else:
+            data = await trio.to_thread.run_sync(content.snapshot)
+        await content.settled()
+        if content.version == version:
+            self._fetcher.keep(source, data)
 
     def _headers(self, node: FileNode, *, streamed: bool = False) -> Headers:
         base = node.info.headers if node.info is not None else None
@@ -415,21 +502,24 @@ class Committer:
         stream = self._streams.pop(node.ino, None)
         if stream is not None:
             await stream.abort()
-        await self._put_whole(bucket, other, content, self._headers(node), forbid=False)
-        log.error(
-            "cos://%s/%s was changed by somebody else while it was open here; "
-            "both are kept: the other's under its name, ours as cos://%s/%s",
-            bucket, key, bucket, other,
-        )  # fmt: skip
-        info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        node.epoch += 1  # from here on writers are refused
+        await content.settled()
+        await self._put_beside(bucket, key, other, content, self._headers(node))
+        try:
+            info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            info = None
         content.close()
         node.content = None
         node.attrs_dirty = False
         if node.pending_id:
             self._journal.remove(node.pending_id)
             node.pending_id = 0
+        self.abandon_former(node)
         if info is not None:
             self._tree.apply(node, info)
+        else:
+            self._tree.lose(node)
         if node.parent is not None:
             node.parent.listing = None
         raise FilesystemError(
@@ -437,6 +527,26 @@ class Committer:
             f"cos://{bucket}/{key} was changed by somebody else while it was open here",
             hint=f"Your version is kept as cos://{bucket}/{other}",
         )
+
+    async def _put_beside(
+        self, bucket: str, key: str, other: str, content: Staging, headers: Headers
+    ) -> None:
+        """Send our version of a file under another name, as much of it as can be had."""
+        what = "ours"
+        try:
+            await self._put_whole(bucket, other, content, headers, forbid=False)
+        except (NotFoundError, PreconditionFailedError):
+            if not await self._is_gone(content.base):
+                raise
+            # What was not changed here was only in the object that is no more.
+            what = f"what was written here (bytes {', '.join(f'{a}-{b}' for a, b in content.changed)})"
+            content.detach()
+            await self._put_whole(bucket, other, content, headers, forbid=False)
+        log.error(
+            "cos://%s/%s was changed by somebody else while it was open here; "
+            "both are kept: the other's under its name, %s as cos://%s/%s",
+            bucket, key, what, bucket, other,
+        )  # fmt: skip
 
     # Attributes alone
 
@@ -453,6 +563,12 @@ class Committer:
             if info.headers is None or attempt == 2:
                 found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
                 assert found is not None
+                if node.dirty:
+                    return  # written meanwhile: the attributes go with the bytes
+                self._tree.learn(node, found)
+                attrs = node.attrs
+                if found.etag != info.etag:
+                    self._adopt_foreign(node, found, attrs)
                 info = found
             headers = attributes.encode(attrs, info.headers)
             try:
@@ -474,6 +590,14 @@ class Committer:
             node.content.base = Source(bucket, key, new.etag, new.size)
         self._tree.committed(node, new)
         node.attrs_dirty = node.attrs != attrs
+
+    def _adopt_foreign(self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes) -> None:
+        """Go on with what somebody else has put in the place of a file that is not changed here."""
+        if node.content is not None:
+            node.content.close()
+            node.content = None
+        self._tree.apply(node, info)
+        node.attrs = attrs
 
     async def _copy_onto_itself(self, bucket: str, key: str, info: ObjectInfo, headers: Headers) -> PutResult:
         if info.size > ONE_COPY_MAX:
@@ -529,7 +653,7 @@ class Committer:
     def record(self, node: FileNode, error: str = "") -> None:
         """Write a file's unsent state to the journal."""
         content = node.content
-        if content is None or node.unlinked:
+        if content is None or not content.dirty or node.unlinked:
             return
         headers = self._headers(node)
         body: dict[str, Any] = {
@@ -548,22 +672,30 @@ class Committer:
         """Send a file that an earlier mount could not; both are kept if somebody was faster."""
         bucket, key, expected = record.bucket, record.key, record.body["expected"]
         headers = headers_from_json(record.body["headers"])
-        target = key
+        if await self._deleter.claim(bucket, key):
+            expected = None  # removed before this was written
         found: ObjectInfo | None
         try:
             found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
         except NotFoundError:
             found = None
-        if found is not None and found.etag != expected:
-            target = _conflict_key(key)
-            self.conflicts += 1
-            log.error(
-                "cos://%s/%s was changed by somebody else; what an earlier mount could not send is kept as cos://%s/%s",
-                bucket, key, bucket, target,
-            )  # fmt: skip
-        await self._put_whole(bucket, target, content, headers, forbid=False)
+        if found is not None and expected is not None and found.etag != expected:
+            if not await _is_same(content, headers, found):
+                self.conflicts += 1
+                await self._put_beside(bucket, key, _conflict_key(key), content, headers)
+        else:
+            await self._put_recovered(bucket, key, content, headers)
+        self._tree.ask_again(bucket, key)
         for old_bucket, old_key, etag in record.body["obsolete"]:
             await self._remove_former(old_bucket, old_key, etag)
+
+    async def _put_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> None:
+        try:
+            await self._put_whole(bucket, key, content, headers, forbid=False)
+        except (NotFoundError, PreconditionFailedError):
+            if not await self._is_gone(content.base):
+                raise
+            await self._put_beside(bucket, key, _conflict_key(key), content, headers)
 
     async def _remove_former(self, bucket: str, key: str, etag: str) -> None:
         """Remove an object under a former name, unless it is another one by now.
@@ -619,7 +751,7 @@ class Committer:
                     await self.flush_dir(node)
                 else:
                     await self.flush(node)
-            if self._due.get(node.ino) is due:
+            if self._due.get(node.ino) is due and not self._is_due(node):
                 del self._due[node.ino]
             if node.unlinked:
                 return
@@ -631,6 +763,9 @@ class Committer:
             self._failed(due, exc)
         except OSError as exc:
             self._failed(due, FilesystemError(exc.errno or errno.EIO, str(exc)))
+        except Exception as exc:
+            log.exception("sending %s", node.url)
+            self._failed(due, FilesystemError(errno.EIO, str(exc)))
         finally:
             running.discard(node.ino)
             self._wake.set()
@@ -641,6 +776,7 @@ class Committer:
         due.at = trio.current_time() + delay
         node = due.node
         if isinstance(node, FileNode):
+            node.error = exc if node.opens else None  # told at the next close or fsync
             if not node.changed:
                 self._due.pop(node.ino, None)  # a conflict was resolved by keeping both
                 return
@@ -666,8 +802,7 @@ class Committer:
 
     async def drain(self) -> None:
         """Send everything now; returns when nothing is left or all of it has failed once more."""
-        nodes = [n for n in self._tree.table.nodes.values() if isinstance(n, FileNode) and n.changed]
-        dirs = [n for n in self._tree.table.nodes.values() if isinstance(n, DirNode) and n.attrs_dirty]
+        failed: set[int] = set()
 
         async def one(node: FileNode | DirNode) -> None:
             try:
@@ -677,19 +812,49 @@ class Committer:
                     else:
                         await self.flush(node)
             except (COSError, OSError) as exc:
+                failed.add(node.ino)
                 log.error("%s could not be sent: %s", node.url, exc)
 
-        async with trio.open_nursery() as nursery:
-            for file in nodes:
-                nursery.start_soon(one, file)
-            for directory in dirs:
-                nursery.start_soon(one, directory)
+        while nodes := [n for n in self._changed() if n.ino not in failed]:
+            async with together() as nursery:
+                for node in nodes:
+                    nursery.start_soon(one, node)
+
+    def _changed(self) -> list[FileNode | DirNode]:
+        found: list[FileNode | DirNode] = []
+        for node in self._tree.table.nodes.values():
+            if node.unlinked:
+                continue
+            assert isinstance(node, FileNode | DirNode)
+            if node.changed if isinstance(node, FileNode) else node.attrs_dirty:
+                found.append(node)
+        return found
 
 
 def _conflict_key(key: str) -> str:
     """A name beside key that says when and where the other version came from."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    return f"{key}.conflict-{socket.gethostname().split('.')[0]}-{stamp}-{os.urandom(2).hex()}"
+    suffix = f".conflict-{socket.gethostname().split('.')[0][:40]}-{stamp}-{os.urandom(2).hex()}"
+    room = names.KEY_MAX - len(suffix.encode(errors="replace"))
+    return key.encode(errors="surrogatepass")[:room].decode(errors="ignore") + suffix
+
+
+async def _is_same(content: Staging, headers: Headers, found: ObjectInfo) -> bool:
+    """Whether COS has what is here already: it was sent, and the answer lost.
+
+    Of a file that is not all here its metadata tells: our own mtime is exact to the nanosecond.
+    """
+    if found.size != content.size:
+        return False
+    if content.valid.covers(0, content.size):
+        sums = await trio.to_thread.run_sync(digest, content.body(0, content.size))
+        return found.crc64 == sums.crc64
+    ours = dict(headers.metadata)
+    return "mtime-ns" in ours and found.headers is not None and dict(found.headers.metadata) == ours
+
+
+def _as_result(info: ObjectInfo) -> PutResult:
+    return PutResult(info.etag, info.crc64, info.version_id, info.last_modified)
 
 
 def _headers_json(headers: Headers) -> dict[str, Any]:

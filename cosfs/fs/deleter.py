@@ -58,6 +58,7 @@ class Deleter:
         self._waiting: dict[tuple[str, str], _Removal] = {}
         self._sending: dict[tuple[str, str], _Removal] = {}
         self._wake = trio.Event()
+        self._tried = trio.Event()  # of the next batch that comes back
         self.failures = 0
 
     @property
@@ -106,23 +107,31 @@ class Deleter:
             if removal is not None:
                 self._journal.remove(removal.record_id)
                 removal.done.set()
+                self._note_try()
                 return True
             sent = self._sending.get((bucket, key))
             if sent is None:
                 return False
             await sent.answered.wait()
 
-    async def drain(self, bucket: str | None = None, prefix: str = "") -> None:
-        """Wait until everything scheduled so far (below a prefix) is removed or has failed."""
-        while True:
-            mine = [
-                r
-                for r in (*self._waiting.values(), *self._sending.values())
-                if (bucket is None or r.bucket == bucket) and r.key.startswith(prefix)
-            ]
-            if not mine:
-                return
-            await mine[0].done.wait()
+    async def drain(self, bucket: str | None = None, prefix: str = "") -> bool:
+        """Wait until everything scheduled so far (below a prefix) was tried; False if some is left.
+
+        Bounded by the time one request and its repetitions take.
+        """
+        mine = [
+            r
+            for r in (*self._waiting.values(), *self._sending.values())
+            if (bucket is None or r.bucket == bucket) and r.key.startswith(prefix)
+        ]
+        tries = {removal: removal.tries for removal in mine}
+        for removal in mine:
+            removal.at = 0.0
+        self._wake.set()
+        for removal, before in tries.items():
+            while not removal.done.is_set() and removal.tries == before:
+                await self._tried.wait()
+        return all(removal.done.is_set() for removal in mine)
 
     async def run(self) -> None:
         """Send batches until cancelled."""
@@ -194,7 +203,7 @@ class Deleter:
                 spared.add(removal)
                 return
             if info is not None and info.etag != removal.etag:
-                log.warning("cos://%s/%s was written again since it was removed; it stays", bucket, removal.key)
+                log.warning("cos://%s/%s was written again since its removal; it stays", bucket, removal.key)
                 spared.add(removal)
 
         async with together() as nursery:
@@ -229,8 +238,14 @@ class Deleter:
             else:
                 self._waiting[removal.place] = removal
         self._wake.set()
+        self._note_try()
 
     def _finish(self, removal: _Removal) -> None:
         self._sending.pop(removal.place, None)
         removal.answered.set()
         removal.done.set()
+        self._note_try()
+
+    def _note_try(self) -> None:
+        self._tried.set()
+        self._tried = trio.Event()

@@ -19,13 +19,14 @@ from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import (
     AlreadyExistsError,
     BucketNotEmptyError,
+    COSError,
     FilesystemError,
     NotFoundError,
     PreconditionFailedError,
 )
 from cosfs.fs import attributes, names, xattrs
 from cosfs.fs.attributes import Attributes
-from cosfs.fs.commit import SNAPSHOT_MAX, Committer
+from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher, Readahead, Source
 from cosfs.fs.inodes import DirNode, FileNode, Node
@@ -127,6 +128,13 @@ class Filesystem:
             raise FilesystemError(errno.ESTALE)
         return node
 
+    def _present(self, ino: int) -> Node:
+        """A node that is to be changed. What COS has lost cannot be: the kernel looks it up again."""
+        node = self._node(ino)
+        if node.lost:
+            raise FilesystemError(errno.ESTALE)
+        return node
+
     def _dir(self, ino: int) -> DirNode:
         node = self._node(ino)
         if not isinstance(node, DirNode):
@@ -200,7 +208,8 @@ class Filesystem:
         """Wait until what was removed or changed in a directory has reached COS."""
         node = self._dirs[fh].node
         await self.committer.flush_dir(node)
-        await self.deleter.drain(node.bucket, node.prefix)
+        if not await self.deleter.drain(node.bucket, node.prefix):
+            raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> DirNode:
         self._writable()
@@ -390,13 +399,13 @@ class Filesystem:
 
     async def _vanish(self, node: FileNode) -> None:
         """Take a name away; the object goes too, unless somebody still reads it."""
-        bucket, key, info = node.bucket, node.key, node.info
+        bucket, key = node.bucket, node.key
         if node.opens:
             self.committer.orphan(node)
         else:
             self.committer.abandon_former(node)
-            if info is not None:
-                self.deleter.schedule(bucket, key, info.etag)
+            if node.expected != "":
+                self.deleter.schedule(bucket, key, node.expected or "")
         self.tree.remove(node)
         if not node.opens and node.content is not None:
             node.content.close()
@@ -446,7 +455,7 @@ class Filesystem:
 
     async def setattr(self, ino: int, change: Change) -> Node:
         self._writable()
-        node = self._node(ino)
+        node = self._present(ino)
         await self.tree.ensure_known(node)
         if change.size is not None:
             await self._truncate(self._file(ino), change.size)
@@ -483,18 +492,30 @@ class Filesystem:
             raise FilesystemError(errno.EINVAL)
         if size > FILE_MAX:
             raise FilesystemError(errno.EFBIG)
+        await self._wait_for_commit(node)
         content = self._content(node)
         if content.size == size and not content.dirty and node.info is not None:
             self._wrote(node)  # the same bytes, but POSIX wants a new time
             if not node.unlinked:
                 self.committer.attributes_changed(node)
             return
-        await self._wait_for_commit(node)
         content.truncate(size)
         self._wrote(node)
+        if node.pending_id:
+            self.committer.record(node)  # what it says of the old size must not come back
         await self.committer.truncated(node)
         if not node.writers and not node.unlinked:
+            await self._flush_or_try_later(node)
+
+    async def _flush_or_try_later(self, node: FileNode) -> None:
+        """Send a file that nobody has open; what fails is told, and tried again."""
+        try:
             await self.committer.flush(node)
+        except (COSError, OSError):
+            if node.dirty:
+                self.committer.record(node)
+                self.committer.send_later(node)
+            raise
 
     def _content(self, node: FileNode) -> Staging:
         """The file's local state, made when it is first needed."""
@@ -543,7 +564,7 @@ class Filesystem:
         self._writable()
         text = xattrs.check_name(name)
         xattrs.check_writable(text)
-        node = self._node(ino)
+        node = self._present(ino)
         await self.tree.ensure_known(node)
         found = dict(node.attrs.xattrs)
         if value is None:
@@ -570,6 +591,7 @@ class Filesystem:
             self._writable()
         if not node.opens:
             await self.tree.refresh(node)
+        self._present(ino)
         if flags & getattr(os, "O_DIRECT", 0) and not self.tree.local(node):
             await self._ask_again(node)
         if node.info is not None and node.info.archived and not (writing and flags & os.O_TRUNC):
@@ -648,12 +670,14 @@ class Filesystem:
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self._files[fh]
         node = handle.node
+        await self._wait_for_commit(node)
+        if handle.epoch != node.epoch:
+            raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
         content = self._content(node)
         if handle.flags & os.O_APPEND:
             offset = content.size
         if offset + len(data) > FILE_MAX:
             raise FilesystemError(errno.EFBIG)
-        await self._wait_for_commit(node)
         await content.write(offset, data)
         self._wrote(node)
         if not node.unlinked:
@@ -662,7 +686,7 @@ class Filesystem:
 
     async def _wait_for_commit(self, node: FileNode) -> None:
         """A large file is not changed while it is being read for sending."""
-        if node.lock.locked() and node.size > SNAPSHOT_MAX:
+        while self.committer.reads_staging(node):
             async with node.lock:
                 pass
 
@@ -670,23 +694,39 @@ class Filesystem:
         """close() of one descriptor: COS has the file, or (write-back async) the journal."""
         handle = self._files[fh]
         node = handle.node
-        if not handle.writable or node.unlinked:
+        if node.unlinked:
             return
-        error, node.error = node.error, None
-        if error is not None and node.changed:
-            raise error
+        if not handle.writable and (node.writers or not node.dirty):
+            return  # a reader; but a file made for reading only is sent as well
+        self._tell(node)
         if self.settings.write_back == "async" and node.dirty:
-            assert node.content is not None
-            await node.content.make_durable()
-            self.committer.record(node)
-            self.committer.send_later(node)
+            await self._keep_safe(node)
             return
         await self.committer.flush(node)
+
+    @staticmethod
+    def _tell(node: FileNode) -> None:
+        """Raise what went wrong in the background and cannot be set right by trying again."""
+        error, node.error = node.error, None
+        if error is not None and not node.changed:
+            raise error
+
+    async def _keep_safe(self, node: FileNode) -> None:
+        """Bring a changed file's bytes and the intent to send them onto the local disk."""
+        while (content := node.content) is not None and content.dirty:
+            version = content.version
+            await content.make_durable()
+            if node.content is content and content.version == version:
+                self.committer.record(node)
+                self.committer.send_later(node)
+                await trio.to_thread.run_sync(self.journal.sync)
+                return
 
     async def fsync(self, fh: int) -> None:
         """Return when COS has the file."""
         node = self._files[fh].node
         if not node.unlinked:
+            self._tell(node)
             await self.committer.flush(node)
 
     async def release(self, fh: int) -> None:
@@ -696,16 +736,18 @@ class Filesystem:
         node.opens -= 1
         if handle.writable:
             node.writers -= 1
-        if node.opens:
-            return
-        if node.unlinked:
-            await self.committer.drop(node)
-            self.committer.bury(node)
-            return
-        if node.dirty:
+        if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
             self.committer.record(node)
             self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else 0.1)
+        if node.opens:
+            return
+        node.error = None  # there is nobody left to tell
+        if node.unlinked:
+            await self.committer.drop(node)
+            if not node.opens:
+                self.committer.bury(node)
+            return
         self.committer.closed(node)
 
     async def drain(self) -> None:

@@ -34,10 +34,22 @@ class Node:
     """What files and directories share.
 
     known tells whether attrs came from COS (or from us) rather than from defaults. expires is
-    the time (trio clock) up to which COS need not be asked again.
+    the time (trio clock) up to which COS need not be asked again. unlinked means that no name
+    leads here any more; lost that it was not removed here: COS no longer has it.
     """
 
-    __slots__ = ("attrs", "component", "expires", "ino", "known", "name", "nlookup", "parent", "unlinked")
+    __slots__ = (
+        "attrs",
+        "component",
+        "expires",
+        "ino",
+        "known",
+        "lost",
+        "name",
+        "nlookup",
+        "parent",
+        "unlinked",
+    )
 
     def __init__(
         self, ino: Ino, parent: DirNode | None, name: bytes, component: str, attrs: Attributes
@@ -51,6 +63,7 @@ class Node:
         self.expires = 0.0
         self.nlookup = 0
         self.unlinked = False
+        self.lost = False
 
     @property
     def bucket(self) -> str:
@@ -171,6 +184,7 @@ class FileNode(Node):
     info is what COS holds (None: nothing yet). content is the local state of a file that is
     open for writing or not yet sent. expected is the etag that COS must still have under our
     key when we write ("" = the key must be free, None = we do not know and do not care).
+    sent is the time (trio clock) when we wrote it last: what COS was asked before is older.
     obsolete are objects under former names, removed once the new one is there.
     """
 
@@ -186,6 +200,7 @@ class FileNode(Node):
         "obsolete",
         "opens",
         "pending_id",
+        "sent",
         "target",
         "writers",
     )
@@ -204,6 +219,7 @@ class FileNode(Node):
         self.writers = 0
         self.cached_etag = ""  # the etag whose pages the kernel may still have
         self.target: bytes | None = None
+        self.sent = 0.0
         self.pending_id = 0  # row of the journal
 
     @property

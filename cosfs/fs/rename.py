@@ -171,7 +171,8 @@ class Renamer:
             self._deleter.schedule(bucket, key, etag)
         # What was written below the old name while we copied has moved with its node, except
         # objects that reached COS in between.
-        await self._deleter.drain(bucket, prefix)
+        if not await self._deleter.drain(bucket, prefix):
+            return  # the record stays: what is left under the old name moves with the next mount
         stragglers = TreeMover(self._remote, self._engine)
         await stragglers.copy_all(bucket, prefix, new_bucket, new_prefix)
         for key, etag in stragglers.copied:
@@ -192,7 +193,8 @@ class Renamer:
 
     async def _settle(self, node: DirNode) -> None:
         """Bring COS up to date below a directory before it is copied."""
-        await self._deleter.drain(node.bucket, node.prefix)
+        if not await self._deleter.drain(node.bucket, node.prefix):
+            raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
         await self._committer.flush_dir(node)
         for child in _below(node):
             if isinstance(child, DirNode):

@@ -15,6 +15,7 @@ import errno
 import logging
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
@@ -53,6 +54,8 @@ class Tree:
         self._store = store
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
         self._denied = False
+        # Told by whoever removes: (bucket, key) is still in COS but no longer in the tree.
+        self.is_leaving: Callable[[str, str], bool] = lambda bucket, key: False
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
         self.root = DirNode(ROOT_INO, None, b"", "", attrs, bucket=settings.bucket, prefix=settings.prefix)
@@ -88,16 +91,17 @@ class Tree:
         entry = listing.get(name)
         if entry is None and parent.is_buckets:
             entry = await self._bucket_entry(parent, listing, name)
-        probed = False
+        since = listing.started
         if entry is None and not listing.complete:
+            since = trio.current_time()
             entry = await self._probe(parent, name)
-            probed = True
-        node = self._reconcile(parent, entry.name if entry is not None else name, entry)
+            if entry is not None and self._hidden(parent, entry):
+                entry = None
+        node = self._reconcile(parent, entry.name if entry is not None else name, entry, since)
         if node is None:
             raise FilesystemError(errno.ENOENT)
         if not self.local(node):
-            since = trio.current_time() if probed else listing.started
-            node.expires = since + self._ttl(parent)
+            node.expires = max(node.expires, since + self._ttl(parent))
         return node
 
     async def _bucket_entry(self, parent: DirNode, listing: Listing, name: bytes) -> Entry | None:
@@ -162,17 +166,17 @@ class Tree:
             return Entry(name, text, True, None)
         return Entry(name, text, False, info) if info is not None else None
 
-    def _reconcile(self, parent: DirNode, name: bytes, entry: Entry | None) -> Node | None:
-        """Bring the live node of a name in line with what COS says about it."""
+    def _reconcile(self, parent: DirNode, name: bytes, entry: Entry | None, since: float) -> Node | None:
+        """Bring the live node of a name in line with what COS said about it when asked at since."""
         node = parent.children.get(name)
-        if node is not None and self.local(node):
+        if node is not None and (self.local(node) or self._sent_after(node, since)):
             return node
         if entry is None or entry.removed:
             if node is not None:
-                self.detach(node)
+                self.lose(node)
             return None
         if node is not None and node.is_dir != entry.is_dir:
-            self.detach(node)
+            self.lose(node)
             node = None
         if node is None:
             return self._make(parent, entry)
@@ -180,9 +184,14 @@ class Tree:
             self.apply(node, entry.info)
         return node
 
+    @staticmethod
+    def _sent_after(node: Node, since: float) -> bool:
+        return isinstance(node, FileNode) and node.sent > since
+
     def node_for(self, parent: DirNode, entry: Entry) -> Node:
         """The node of an entry of a listing; the caller counts the kernel's reference."""
-        node = self._reconcile(parent, entry.name, entry)
+        since = parent.listing.started if parent.listing is not None else 0.0
+        node = self._reconcile(parent, entry.name, entry, since)
         assert node is not None
         if not self.local(node) and parent.listing is not None:
             node.expires = max(node.expires, parent.listing.started + self._ttl(parent))
@@ -306,6 +315,7 @@ class Tree:
         else:
             return
         key = parent.child_key(component) + ("/" if is_dir else "")
+        since = trio.current_time()
         try:
             info = await self._head(parent.bucket, key)
         except PermissionDeniedError as exc:
@@ -323,8 +333,8 @@ class Tree:
             if isinstance(node, DirNode):
                 self._apply_marker(node, info)
             return
-        if info is None:
-            return  # gone meanwhile: the next lookup says so
+        if info is None or (node is not None and self._sent_after(node, since)):
+            return  # gone meanwhile: the next lookup says so; or written, and known from that
         self.remember(parent.bucket, [info])
         if entry is not None and not entry.is_dir:
             entry.info = info
@@ -430,8 +440,11 @@ class Tree:
                     listing.add(Entry(name, entry.component, entry.is_dir, entry.info))
         return listing
 
-    @staticmethod
-    def _hidden(parent: DirNode, entry: Entry) -> bool:
+    def _hidden(self, parent: DirNode, entry: Entry) -> bool:
+        """Whether COS tells of something that was removed here."""
+        key = parent.child_key(entry.component) + ("/" if entry.is_dir else "")
+        if not parent.is_buckets and self.is_leaving(parent.bucket, key):
+            return True
         tomb = parent.tombstones.get(entry.name)
         if tomb is None:
             return False
@@ -488,7 +501,8 @@ class Tree:
         node.info = info
         node.expected = info.etag
         node.known = True
-        node.expires = trio.current_time() + self.settings.metadata_ttl
+        node.sent = trio.current_time()
+        node.expires = node.sent + self.settings.metadata_ttl
         self.remember(node.bucket, [info])
         parent = node.parent
         if parent is None or node.unlinked:
@@ -512,12 +526,48 @@ class Tree:
 
     def removal_failed(self, bucket: str, key: str, reason: str) -> None:
         """COS kept what was removed here: show it again."""
-        for node in list(self.table.nodes.values()):
+        for node in self._holders(bucket, key):
+            node.tombstones.clear()
+            node.listing = None
+
+    def _holders(self, bucket: str, key: str) -> list[DirNode]:
+        """The directory that a key is in, if anybody knows it."""
+        found = []
+        for node in self.table.nodes.values():
             if isinstance(node, DirNode) and not node.is_buckets and node.bucket == bucket:
                 prefix = node.prefix
                 if key.startswith(prefix) and "/" not in key[len(prefix) :].rstrip("/"):
-                    node.tombstones.clear()
-                    node.listing = None
+                    found.append(node)
+        return found
+
+    def learn(self, node: FileNode, info: ObjectInfo) -> None:
+        """Take over attributes that a HEAD showed by the way; what was set here since stays."""
+        if node.known or info.headers is None or node.info is None or node.info.etag != info.etag:
+            return
+        shown = attributes.decode(node.info, self.settings.defaults, is_dir=False)
+        found = attributes.decode(info, self.settings.defaults, is_dir=False)
+        node.info = info
+        node.known = True
+        a = node.attrs
+        node.attrs = replace(
+            a,
+            mode=found.mode if a.mode == shown.mode else a.mode,
+            uid=found.uid if a.uid == shown.uid else a.uid,
+            gid=found.gid if a.gid == shown.gid else a.gid,
+            xattrs={**found.xattrs, **a.xattrs},
+        )
+
+    def lose(self, node: Node) -> None:
+        """COS no longer has what the node stands for, and it was not removed here."""
+        node.lost = True
+        self.detach(node)
+
+    def ask_again(self, bucket: str, key: str) -> None:
+        """An object was changed past its node: do not believe what is known about it."""
+        for node in self._holders(bucket, key):
+            node.listing = None
+            for child in node.children.values():
+                child.expires = 0.0
 
     def detach(self, node: Node) -> None:
         """Take a node out of its directory; it lives on as long as somebody holds it."""

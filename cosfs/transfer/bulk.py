@@ -67,6 +67,7 @@ class CopyJob:
     forbid_overwrite: bool = False
     tag: Any = None
     progress: Progress | None = None  # of this one alone, instead of the common one
+    source_version_id: str = ""
 
 
 Job = UploadJob | DownloadJob | CopyJob
@@ -197,6 +198,7 @@ class _Run:
             info=job.info,
             headers=job.headers,
             storage_class=job.storage_class,
+            source_version_id=job.source_version_id,
             forbid_overwrite=job.forbid_overwrite,
             progress=progress,
         )
@@ -215,5 +217,6 @@ def _copy_request(job: CopyJob) -> CopyRequest:
         job.info,
         job.headers,
         job.storage_class,
-        forbid_overwrite=job.forbid_overwrite,
+        job.source_version_id,
+        job.forbid_overwrite,
     )

@@ -164,6 +164,8 @@ class Engine:
     ) -> None:
         for queue in list(self._queues.values()):
             self.abandon(queue)
+        # Results that came too late are undone while there are still threads to do it.
+        self.deliver()
         with trio.move_on_after(_CLEAN_UP_TIME, shield=True):
             while self._cleaning:  # noqa: ASYNC110 - counted by threads, rare and short
                 await trio.sleep(0.01)

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 # How long aborting may hold up whoever was cancelled.
 _ABORT_TIME = 5.0
+# How long it waits for parts under way, before and after the abort.
+_QUIET_SOON = 0.3
+_QUIET_LATE = 1.0
 
 Piece = tuple[int, int, int]  # part number, start, stop
 P = ParamSpec("P")
@@ -224,9 +227,9 @@ class MultipartUpload:
         with trio.move_on_after(_ABORT_TIME, shield=True) as scope:
             # A part that arrives after the abort would be kept, and billed: wait for those under
             # way, which end at their next piece, and look once more if one did not.
-            quiet = await self._quiet(_ABORT_TIME / 10)
+            quiet = await self._quiet(_QUIET_SOON)
             await self._abort_once()
-            if not quiet and await self._quiet(_ABORT_TIME / 2):
+            if not quiet and await self._quiet(_QUIET_LATE):
                 await self._abort_once()
         if scope.cancelled_caught:
             log.warning("gave up aborting the upload of %r after %.0f s", self.upload.key, _ABORT_TIME)

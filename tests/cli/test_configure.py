@@ -65,7 +65,10 @@ def test_profiles(run: Run, home: Path) -> None:
     assert run("configure", "get", "region", "--profile", "production").out == "ap-beijing\n"
     assert run("configure", "get", "production.region").out == "ap-beijing\n"
     assert "[profile production]" in (home / "config").read_text()
-    rows = {r["Name"]: r["Value"] for r in run("configure", "list", "--profile", "other", "--output", "json", env=CLEAN).json}
+    rows = {
+        r["Name"]: r["Value"]
+        for r in run("configure", "list", "--profile", "other", "--output", "json", env=CLEAN).json
+    }
     assert (rows["profile"], rows["region"]) == ("other", "ap-tokyo")
 
 

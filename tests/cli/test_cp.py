@@ -57,7 +57,9 @@ def local(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("destination", "key"), [("", "f"), ("/", "f"), ("/p", "p"), ("/p/", "p/f"), ("/p/n.txt", "p/n.txt")]
 )
-def test_upload_of_a_file(run: Run, client: CosClient, bucket: str, local: Path, destination: str, key: str) -> None:
+def test_upload_of_a_file(
+    run: Run, client: CosClient, bucket: str, local: Path, destination: str, key: str
+) -> None:
     result = run("cp", "f", f"cos://{bucket}{destination}")
     assert result.out == f"upload: f to cos://{bucket}/{key}\n"
     assert keys(client, bucket) == [key]
@@ -83,7 +85,8 @@ def test_recursive_upload_to_the_bucket(run: Run, client: CosClient, bucket: str
 
 
 @pytest.mark.parametrize(
-    ("destination", "path"), [("g", "g"), ("d", "d/a"), ("d/", "d/a"), ("new/", "new/a"), (".", "a"), ("n/g", "n/g")]
+    ("destination", "path"),
+    [("g", "g"), ("d", "d/a"), ("d/", "d/a"), ("new/", "new/a"), (".", "a"), ("n/g", "n/g")],
 )
 def test_download_of_an_object(
     run: Run, client: CosClient, bucket: str, local: Path, destination: str, path: str
@@ -93,21 +96,27 @@ def test_download_of_an_object(
     assert (local / path).read_text() == "x/a"
 
 
-def test_download_of_a_prefix_without_recursive(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+def test_download_of_a_prefix_without_recursive(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
     put(client, bucket, "x/a")
     result = run("cp", f"cos://{bucket}/x", "dst", code=1)
     assert "--recursive" in result.err and "does not exist" in result.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_upload_of_a_directory_without_recursive(run: Run, bucket: str, local: Path, emulator: Emulator) -> None:
+def test_upload_of_a_directory_without_recursive(
+    run: Run, bucket: str, local: Path, emulator: Emulator
+) -> None:
     emulator.requests.reset()
     result = run("cp", "d", f"cos://{bucket}/w", code=252)
     assert "--recursive" in result.err
     assert emulator.requests.total == 0
 
 
-def test_recursive_source_is_a_whole_directory_name(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+def test_recursive_source_is_a_whole_directory_name(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
     put(client, bucket, "x/sub1/a", "x/sub2/b")
     result = run("cp", "-r", f"cos://{bucket}/x/su", "dst")
     assert "--include 'su*'" in result.err
@@ -270,7 +279,9 @@ def test_copy_keeps_all_metadata(run: Run, client: CosClient, described: str, re
 
 
 @pytest.mark.parametrize("recursive", [False, True])
-def test_copy_changes_only_what_is_named(run: Run, client: CosClient, described: str, recursive: bool) -> None:
+def test_copy_changes_only_what_is_named(
+    run: Run, client: CosClient, described: str, recursive: bool
+) -> None:
     source, options = ("s", ["-r"]) if recursive else ("s/k", [])
     run("cp", f"cos://{described}/{source}", f"cos://{described}/t/", *options, "--metadata", "b=3,c=4")
     headers = _headers(client, described, "t/k")
@@ -313,7 +324,9 @@ def test_round_trip_of_any_size(run: Run, bucket: str, tmp_path: Path, emulator:
     assert (tmp_path / "out2").read_bytes() == data[:size]
 
 
-def test_download_takes_the_time_of_the_object(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+def test_download_takes_the_time_of_the_object(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
     put(client, bucket, "k", "t/l")
     run("cp", f"cos://{bucket}/k", "k")
     run("cp", "-r", f"cos://{bucket}/t", "t")
@@ -376,7 +389,10 @@ def test_fifo_is_read_as_a_stream(run: Run, client: CosClient, bucket: str, tmp_
 def test_dryrun_changes_nothing(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     put(client, bucket, "x/a")
     assert run("cp", "f", f"cos://{bucket}/n", "--dryrun").out == f"(dryrun) upload: f to cos://{bucket}/n\n"
-    assert run("cp", "-r", f"cos://{bucket}/x", "out", "-n").out == f"(dryrun) download: cos://{bucket}/x/a to out/a\n"
+    assert (
+        run("cp", "-r", f"cos://{bucket}/x", "out", "-n").out
+        == f"(dryrun) download: cos://{bucket}/x/a to out/a\n"
+    )
     run("mv", "-r", "d", f"cos://{bucket}/d", "--dryrun")
     assert keys(client, bucket) == ["x/a"] and not (local / "out").exists()
     assert tree(local / "d") == ["a.txt", "b.log", "sub/c.txt", "sub/d.log"]
@@ -490,7 +506,9 @@ def test_markers_become_directories(run: Run, client: CosClient, bucket: str, tm
     assert "p/full/:" in result.err
 
 
-def test_file_and_directory_of_one_name_are_told(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+def test_file_and_directory_of_one_name_are_told(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
     put(client, bucket, "p/file", "p/file-x", "p/file/child")
     result = run("cp", "-r", f"cos://{bucket}/p", "out", code=1)
     assert tree(tmp_path / "out") == ["file", "file-x"]
@@ -498,9 +516,23 @@ def test_file_and_directory_of_one_name_are_told(run: Run, client: CosClient, bu
 
 
 @pytest.mark.parametrize(
-    "name", ["n" * 255, "文" * 85, "a\nb", "tab\t", "  spaces  ", "quote'\"", "back\\slash", "émoji-🎉", "-dash", "%2F"]
+    "name",
+    [
+        "n" * 255,
+        "文" * 85,
+        "a\nb",
+        "tab\t",
+        "  spaces  ",
+        "quote'\"",
+        "back\\slash",
+        "émoji-🎉",
+        "-dash",
+        "%2F",
+    ],
 )
-def test_odd_file_names_make_a_round_trip(run: Run, client: CosClient, bucket: str, tmp_path: Path, name: str) -> None:
+def test_odd_file_names_make_a_round_trip(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_text(name)
     run("cp", "-r", "in", f"cos://{bucket}")
@@ -592,9 +624,23 @@ def test_downloaded_files_have_the_modes_of_new_files(
 def test_json_lines(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     events = run("cp", "f", f"cos://{bucket}/f", "--output", "jsonl").events
     first, summary = events
-    assert {"v": 1, "type": "transfer", "op": "upload", "status": "ok", "src": "f", "size": 1}.items() <= first.items()
+    assert {
+        "v": 1,
+        "type": "transfer",
+        "op": "upload",
+        "status": "ok",
+        "src": "f",
+        "size": 1,
+    }.items() <= first.items()
     assert first["dst"] == f"cos://{bucket}/f" and first["verified"] == "crc64" and first["attempts"] == 1
-    assert {"type": "summary", "ok": 1, "failed": 0, "skipped": 0, "bytes": 1, "exit": 0}.items() <= summary.items()
+    assert {
+        "type": "summary",
+        "ok": 1,
+        "failed": 0,
+        "skipped": 0,
+        "bytes": 1,
+        "exit": 0,
+    }.items() <= summary.items()
 
 
 def test_json_lines_of_a_failure(run: Run, bucket: str) -> None:
@@ -616,7 +662,9 @@ def test_report_file(run: Run, bucket: str, local: Path) -> None:
     assert [event["type"] for event in events] == ["transfer"] * 4 + ["summary"]
 
 
-def test_one_failure_does_not_stop_the_others(run: Run, client: CosClient, bucket: str, local: Path, emulator: Emulator) -> None:
+def test_one_failure_does_not_stop_the_others(
+    run: Run, client: CosClient, bucket: str, local: Path, emulator: Emulator
+) -> None:
     emulator.faults.error("PutObject", "AccessDenied", count=0, key="a.txt")
     try:
         result = run("cp", "-r", "d", f"cos://{bucket}", code=1)

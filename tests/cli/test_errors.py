@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 Run = Callable[..., Any]
-COMMANDS = [["ls", "{url}"], ["stat", "{url}/k"], ["cat", "{url}/k"], ["cp", "{url}/k", "here"], ["cp", "f", "{url}/k"]]
+COMMANDS = [
+    ["ls", "{url}"],
+    ["stat", "{url}/k"],
+    ["cat", "{url}/k"],
+    ["cp", "{url}/k", "here"],
+    ["cp", "f", "{url}/k"],
+]
 
 
 def code_of(args: list[str], other: int) -> int:
@@ -128,7 +134,9 @@ def test_tls_to_a_server_without_it(run: Run, emulator: Any) -> None:
 
 def test_region_that_does_not_exist_is_no_network(run: Run) -> None:
     env = {"COS_ENDPOINT_URL": "", "COS_REGION": "no-such-region"}
-    result = run("ls", "cos://b-1250000000", "--max-retries", "0", "--connect-timeout", "2", code=255, env=env)
+    result = run(
+        "ls", "cos://b-1250000000", "--max-retries", "0", "--connect-timeout", "2", code=255, env=env
+    )
     assert "no-such-region" in result.err
     one_sentence(result)
 

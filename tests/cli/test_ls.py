@@ -97,7 +97,12 @@ def test_empty_bucket_exits_0(run: Run, bucket: str) -> None:
 
 
 def test_short_bucket_name(run: Run, filled: str) -> None:
-    assert run("ls", f"cos://{filled.rpartition('-')[0]}", "--output", "text").lines == ["q/", "q2/", "a.txt", "z"]
+    assert run("ls", f"cos://{filled.rpartition('-')[0]}", "--output", "text").lines == [
+        "q/",
+        "q2/",
+        "a.txt",
+        "z",
+    ]
 
 
 def test_all_pages_are_listed(run: Run, client: CosClient, bucket: str) -> None:
@@ -127,7 +132,20 @@ def test_urls(run: Run, filled: str) -> None:
     ]
 
 
-ODD = ["a\nb", "x\x9b2Jy\x07", "ta\tb", "[bold]m[/bold]", "文件", "a//b", "/lead", "../up", "tr ail ", "%41", "a+b", "'q'"]
+ODD = [
+    "a\nb",
+    "x\x9b2Jy\x07",
+    "ta\tb",
+    "[bold]m[/bold]",
+    "文件",
+    "a//b",
+    "/lead",
+    "../up",
+    "tr ail ",
+    "%41",
+    "a+b",
+    "'q'",
+]
 
 
 @pytest.fixture
@@ -141,7 +159,18 @@ def odd(client: CosClient, bucket: str) -> str:
 def test_control_characters_never_reach_the_terminal(run: Run, odd: str, form: str | None) -> None:
     shown = run("ls", f"cos://{odd}", "-r", *(["--output", form] if form else [])).out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown)
-    for key in ("a\\nb", "x\\x9b2Jy\\x07", "ta\\tb", "[bold]m[/bold]", "文件", "a//b", "/lead", "../up", "%41", "a+b"):
+    for key in (
+        "a\\nb",
+        "x\\x9b2Jy\\x07",
+        "ta\\tb",
+        "[bold]m[/bold]",
+        "文件",
+        "a//b",
+        "/lead",
+        "../up",
+        "%41",
+        "a+b",
+    ):
         assert key in shown
 
 

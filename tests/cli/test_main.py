@@ -34,19 +34,19 @@ def test_every_command_and_option_explains_itself(name: str, run: Run) -> None:
     assert shown.startswith(f"Usage: cos {name} ")
     command = main.cos.get_command(click.Context(main.cos), name)
     assert command is not None and command.help
-    undocumented = {
-        "--cache-control", "--content-disposition", "--content-encoding", "--content-language", "--method",
-    }  # fmt: skip
     for param in command.params:
         if isinstance(param, click.Option) and not param.hidden:
-            assert param.help or param.opts[0] in undocumented, param.opts
+            assert param.help, param.opts
 
 
 def test_table_of_commands_names_what_a_frozen_build_must_contain() -> None:
     tree = ast.parse(Path(main.__file__).read_text())
     blocks = [node for node in tree.body if isinstance(node, ast.If)]
     imports = [
-        node for block in blocks for node in ast.walk(block) if isinstance(node, ast.ImportFrom) and not node.module
+        node
+        for block in blocks
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom) and not node.module
     ]
     named = {alias.name for node in imports for alias in node.names}
     assert named == {entry.module for entry in COMMANDS.values()}
@@ -185,9 +185,16 @@ def test_module_can_be_run_in_the_tree(cos_environment: dict[str, str]) -> None:
 
 
 def _imported(cos_environment: dict[str, str], *args: str) -> set[str]:
-    program = "import sys; from cosfs.cli.main import run; run(sys.argv[1:]); print('\\n'.join(sys.modules), file=sys.stderr)"
+    program = (
+        "import sys; from cosfs.cli.main import run; run(sys.argv[1:]); "
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", program, *args], env=cos_environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *args],
+        env=cos_environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stderr.splitlines())
 
@@ -217,3 +224,25 @@ def _fastest(cos: Any, *args: str) -> float:
 def test_start_up_time(cos: Any, bucket: str) -> None:
     assert _fastest(cos, "--help") <= 0.15
     assert _fastest(cos, "ls", f"cos://{bucket}") <= 0.35
+
+
+# --- streams that are closed or full
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("cos ls >&-", 0, ""),
+        ("cos ls cos://nosuch-1250000000 2>&-", 254, ""),
+        ("cos ls 0<&- >/dev/null", 0, ""),
+        ("cos ls >/dev/full", 255, "cos: standard output: No space left on device\n"),
+        ("cos completion bash >/dev/full", 255, "cos: standard output: No space left on device\n"),
+    ],
+)
+def test_closed_and_full_streams(
+    cos_environment: dict[str, str], bucket: str, script: str, code: int, words: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (code, words)

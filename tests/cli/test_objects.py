@@ -185,7 +185,9 @@ def test_presigned_url_holds_the_token(run: Run, digits: str, emulator: Emulator
 
 
 def test_presign_options_are_signed(run: Run, digits: str) -> None:
-    url = run("presign", digits, "--response-content-disposition", "attachment; filename=x", "--query", "a=b").lines[0]
+    url = run(
+        "presign", digits, "--response-content-disposition", "attachment; filename=x", "--query", "a=b"
+    ).lines[0]
     with _OPENER.open(url) as answer:
         assert answer.headers["Content-Disposition"] == "attachment; filename=x"
     with pytest.raises(urllib.error.HTTPError, match="403"):

@@ -117,7 +117,13 @@ def test_unknown_bucket(run: Run) -> None:
 
 def test_json_lines(run: Run, filled: str) -> None:
     events = run("rm", f"cos://{filled}/q", "--output", "jsonl").events
-    assert events[0] == {"v": 1, "type": "delete", "status": "ok", "dst": f"cos://{filled}/q", "version_id": None}
+    assert events[0] == {
+        "v": 1,
+        "type": "delete",
+        "status": "ok",
+        "dst": f"cos://{filled}/q",
+        "version_id": None,
+    }
     assert events[1]["type"] == "summary" and events[1]["ok"] == 1
 
 
@@ -169,7 +175,9 @@ def test_bucket_that_is_not_empty_stays(run: Run, client: CosClient, filled: str
     assert "--force" in result.err and keys(client, filled) == NAMES
 
 
-def test_force_removes_objects_versions_and_uploads_unasked(run: Run, client: CosClient, versioned: str) -> None:
+def test_force_removes_objects_versions_and_uploads_unasked(
+    run: Run, client: CosClient, versioned: str
+) -> None:
     upload = client.create_upload(versioned, "unfinished")
     client.upload_part(upload, 1, b"part")
     result = run("rb", f"cos://{versioned}", "--force")
@@ -195,3 +203,14 @@ def test_unknown_bucket_cannot_be_removed(run: Run) -> None:
         result = run("rb", "cos://nosuch-1250000000", *options, code=254)
         assert "NoSuchBucket" in result.err or "does not exist" in result.err
         assert len(result.err.splitlines()) == 1
+
+
+def test_output_json_is_json_alone(run: Run, client: CosClient, filled: str) -> None:
+    made = run("mb", "cos://jsonmade-1250000000", "--output", "json").json
+    assert made["Results"][0]["op"] == "make_bucket" and made["Summary"]["exit"] == 0
+    refused = run("rb", f"cos://{filled}", "--output", "json", code=254).json
+    assert refused["Results"] == [] and refused["Summary"]["exit"] == 254
+    forced = run("rb", f"cos://{filled}", "--force", "--output", "json").json
+    assert [event["type"] for event in forced["Results"]] == ["delete"] * len(NAMES) + ["bucket"]
+    events = run("rb", "cos://jsonmade-1250000000", "--output", "jsonl").events
+    assert [event["type"] for event in events] == ["bucket", "summary"]

@@ -83,10 +83,15 @@ def test_emulator_keeps_its_data_at_home(
     assert (home / ".cos" / "emulator").is_dir() and (home / ".cos").stat().st_mode & 0o777 == 0o700
 
 
-def test_emulator_that_cannot_start_says_why(serve: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_emulator_that_cannot_start_says_why(
+    serve: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     first = serve("--data", "store")
     port = exports(first)["COS_ENDPOINT_URL"].rpartition(":")[2]
-    for args, word in ((("--data", "store"), "another emulator"), (("--data", "other", "--port", port), port)):
+    for args, word in (
+        (("--data", "store"), "another emulator"),
+        (("--data", "other", "--port", port), port),
+    ):
         process = serve(*args)
         out, err = process.communicate(timeout=15)
         assert process.returncode == 255 and out == "" and word in err
@@ -164,7 +169,10 @@ FLAGS = {"read-only": True, "allow-other": True, "umask": False, "cache-dir": Fa
         ("rw,_netdev,nofail,user,noauto,auto,defaults,x-systemd.automount,x-foo=bar", []),
         ("allow_other,umask=022", ["--allow-other", "--umask=022"]),
         ("cache_dir=/a\\,b", ["--cache-dir=/a,b"]),
-        ("nosuid,nodev,noatime", ["--fuse-option", "nosuid", "--fuse-option", "nodev", "--fuse-option", "noatime"]),
+        (
+            "nosuid,nodev,noatime",
+            ["--fuse-option", "nosuid", "--fuse-option", "nodev", "--fuse-option", "noatime"],
+        ),
         ("profile=work", ["--profile=work"]),
     ],
 )
@@ -192,7 +200,9 @@ def test_every_mount_option_has_a_setting() -> None:
     assert isinstance(mount, MountCommand)
     own = {"source", "mount_options"}
     named = {
-        param.name for param in mount.params if isinstance(param, click.Option | click.Argument) and param.expose_value
+        param.name
+        for param in mount.params
+        if isinstance(param, click.Option | click.Argument) and param.expose_value
     }
     assert named - own <= {field.name for field in fields(MountSettings)}
 
@@ -204,7 +214,10 @@ def test_mount_refuses_a_mountpoint_that_does_not_exist(run: Run) -> None:
 def test_helper_translates_what_mount_passes() -> None:
     args, fake = mount_helper.translate(["cos://b/p", "/mnt", "-o", "rw,_netdev,allow_other", "-v", "-s"])
     assert (args, fake) == (["mount", "cos://b/p", "/mnt", "-o", "rw,_netdev,allow_other"], False)
-    assert mount_helper.translate(["cos://", "/mnt", "-sfnv", "-t", "cosfs"]) == (["mount", "cos://", "/mnt"], True)
+    assert mount_helper.translate(["cos://", "/mnt", "-sfnv", "-t", "cosfs"]) == (
+        ["mount", "cos://", "/mnt"],
+        True,
+    )
     for bad in (["cos://"], ["cos://", "/mnt", "-o"], ["cos://", "/mnt", "--what"], []):
         with pytest.raises(ValueError, match=r"needed|needs|no option"):
             mount_helper.translate(bad)

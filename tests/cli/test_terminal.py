@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -27,7 +26,9 @@ def big(tmp_path: Path) -> Path:
     return path
 
 
-def test_progress_is_drawn_on_the_terminal_and_never_on_stdout(terminal: Start, bucket: str, big: Path) -> None:
+def test_progress_is_drawn_on_the_terminal_and_never_on_stdout(
+    terminal: Start, bucket: str, big: Path
+) -> None:
     screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "8MB/s", stdout_pipe=True)
     screen.read_until(BAR)
     screen.read_until("MB/s")
@@ -88,7 +89,9 @@ def test_ls_is_a_table_on_a_terminal(terminal: Start, client: CosClient, bucket:
 
 
 @pytest.mark.parametrize(("answer", "code"), [("\n", 1), ("n\n", 1), ("y\n", 0), ("yes\n", 0)])
-def test_question_defaults_to_no(terminal: Start, client: CosClient, bucket: str, answer: str, code: int) -> None:
+def test_question_defaults_to_no(
+    terminal: Start, client: CosClient, bucket: str, answer: str, code: int
+) -> None:
     client.put_object(bucket, "k", b"x")
     screen = terminal("rb", f"cos://{bucket}", "--all-versions")
     screen.read_until("[y/N]")
@@ -182,7 +185,7 @@ def test_signal_leaves_no_half_file(
     finally:
         emulator.faults.clear()
     assert process.returncode == 130
-    assert os.listdir(tmp_path) == ["k"] and (tmp_path / "k").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["k"] and (tmp_path / "k").read_text() == "before"
 
 
 def test_second_signal_ends_at_once(
@@ -243,3 +246,21 @@ def test_reader_that_goes_away_ends_a_copy(
         ["bash", "-c", script], env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=30
     )
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_missing_credentials_are_asked_for(
+    terminal: Start, bucket: str, emulator: Emulator, cos_environment: dict[str, str]
+) -> None:
+    screen = terminal("ls", f"cos://{bucket}", env={"COS_SECRET_ID": "", "COS_SECRET_KEY": ""})
+    screen.read_until("SecretId")
+    screen.type(f"{emulator.secret_id}\n")
+    screen.read_until("SecretKey")
+    screen.type(f"{emulator.secret_key}\n")
+    assert screen.finish() == 0
+    assert emulator.secret_key not in screen.text and "│ Key " in screen.text
+    assert not (Path(cos_environment["HOME"]) / ".cos").exists()
+
+
+def test_doctor_does_not_ask(terminal: Start) -> None:
+    screen = terminal("doctor", env={"COS_SECRET_ID": "", "COS_SECRET_KEY": ""})
+    assert screen.finish() == 1 and "SecretKey:" not in screen.text

@@ -1,4 +1,4 @@
-"""Fixtures: an emulator without a socket (`ask`), and one with a socket and the vendor's SDK (`served`, `sdk`)."""
+"""Fixtures: an emulator without a socket (`ask`), one with a socket (`served`), the vendor's SDK (`sdk`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures: vectors of the vendor's SDKs and documentation, the variants clients sign, and every refusal."""
+"""Signatures: vectors of the vendor's SDKs and documentation, variants that clients sign, refusals."""
 
 from __future__ import annotations
 

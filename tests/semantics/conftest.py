@@ -29,8 +29,13 @@ class Outside:
         with self.client.get_object(self.bucket, key) as stream:
             return b"".join(stream.chunks())
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         return [each.key for each in self.client.list_objects(self.bucket).objects]
+
+
+def names(directory: Path) -> list[str]:
+    """Return the names in a directory, sorted."""
+    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_removed_file_stays_readable_and_writable_while_open(
         assert file.read() == b"content"
         file.write(b" and more")
         assert os.pread(file.fileno(), 100, 0) == b"content and more"
-    assert "file" not in outside.keys()
+    assert "file" not in outside.listing()
 
 
 def test_shared_mapping_is_written_back(mount_bucket: Callable[..., Path], outside: Outside) -> None:
@@ -246,6 +246,6 @@ def test_conflict_keeps_both(mount_bucket: Callable[..., Path], outside: Outside
     with path.open("r+b", buffering=0) as file:
         file.write(b"ours")
         outside.put("file", b"theirs")
-    contents = {outside.get(key) for key in outside.keys()}
+    contents = {outside.get(key) for key in outside.listing()}
     assert contents == {b"ours", b"theirs"}
     assert outside.get("file") == b"theirs"

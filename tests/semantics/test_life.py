@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from cosfs.emulator import Emulator
 from tests.mounting import Mounted, is_mounted
-from tests.semantics.conftest import Outside
+from tests.semantics.conftest import Outside, names
 
 
 def test_sigterm_unmounts_after_everything_is_sent(
@@ -21,7 +20,7 @@ def test_sigterm_unmounts_after_everything_is_sent(
         (mounted.path / f"{number}").write_text(str(number))
     assert mounted.unmount() == 0
     assert not is_mounted(mounted.path)
-    assert len(outside.keys()) == 50
+    assert len(outside.listing()) == 50
 
 
 def test_umount_waits_until_everything_is_sent(
@@ -34,7 +33,7 @@ def test_umount_waits_until_everything_is_sent(
     for number in range(50):
         (mounted.path / f"{number}").write_text(str(number))
     cos("umount", mounted.path, check=True)
-    assert len(outside.keys()) == 50
+    assert len(outside.listing()) == 50
     assert mounted.process.wait(5) == 0
 
 
@@ -48,10 +47,10 @@ def test_killed_mount_loses_nothing_that_close_acknowledged(
         mounted.kill()
     finally:
         emulator.faults.remove(fault)
-    assert outside.keys() == []
+    assert outside.listing() == []
     again = mount(f"cos://{bucket}", cache_dir=mounted.cache_dir)
     deadline = time.monotonic() + 20
-    while outside.keys() != ["file"] and time.monotonic() < deadline:
+    while outside.listing() != ["file"] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert outside.get("file") == b"acknowledged"
     assert (again.path / "file").read_bytes() == b"acknowledged"
@@ -69,7 +68,7 @@ def test_background_mount_answers_when_the_command_returns(
     finally:
         done = cos("umount", path)
     assert done.returncode == 0, done.stderr
-    assert os.listdir(path) == []
+    assert names(path) == []
 
 
 def test_failing_mount_says_why_and_leaves_nothing(
