@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +61,9 @@ def mask(secret: str) -> str:
 def _ask(state: State) -> None:
     from cosfs.errors import UsageError
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    from .prompt import somebody_is_there
+
+    if not somebody_is_there():
         raise UsageError(
             "cos configure asks questions and needs a terminal", hint="Use: cos configure set KEY VALUE"
         )
@@ -81,11 +82,10 @@ def _ask(state: State) -> None:
 
 
 def _prompt(text: str, current: str, *, secret: bool = False, echo: bool = False) -> str:
+    from .prompt import ask
+
     shown = (mask(current) if secret else current) if current else "none"
-    answer: str = click.prompt(
-        f"{text} [{shown}]", default="", show_default=False, hide_input=secret and not echo, err=True
-    )
-    return answer.strip() or current
+    return ask(f"{text} [{shown}]", secret=secret and not echo) or current
 
 
 @configure.command("set")
@@ -100,12 +100,14 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
     from cosfs.config import split_key
     from cosfs.errors import UsageError
 
+    from .prompt import somebody_is_there
+
     state: State = ctx.find_root().obj
     files, profile = _files(state)
     profile, name = split_key(key, profile)
     _check_name(key, name)
     if value is None:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not somebody_is_there():
             raise UsageError(f"the value of {key} is missing", hint=f"Write: cos configure set {key} VALUE")
         value = _prompt(name, "", secret=name in _SECRETS)
     _store(files, profile, {name: value})

@@ -208,11 +208,12 @@ class LinesPrinter(_Base):
 
 
 class TablePrinter(_Base):
+    __slots__ = ("_drawn", "_table")
+
     def __init__(self, out: Output, options: Options, bucket: str) -> None:
         super().__init__(out, options, bucket)
         self._table = Table(out, [Column("Key"), Column("Size"), Column("Last Modified")])
-
-    __slots__ = ("_table",)
+        self._drawn = False
 
     def page(self, page: ListPage) -> None:
         from cosfs.units import format_size
@@ -222,10 +223,13 @@ class TablePrinter(_Base):
             (self.name(info.key), format_size(info.size), local_time(info.last_modified))
             for info in page.objects
         ]
-        self._table.rows(rows)
+        if rows:
+            self._table.rows(rows)
+            self._drawn = True
 
     def end(self, objects: int, size: int) -> None:
-        self._table.end()
+        if self._drawn:
+            self._table.end()
         self.summary(objects, size)
 
 

@@ -67,8 +67,9 @@ def utc_time(seconds: float) -> str:
 class Output:
     """The only writer of stdout and stderr.
 
-    hide is called before anything is written, so that a progress display can take itself off the
-    screen first; it draws itself again at its next tick.
+    While a progress display is on the same screen (hide is set), it takes itself off before anything
+    is written, and lines for stdout wait until its next tick (release): a display that came and went
+    with each of a thousand lines a second would not be seen.
     """
 
     def __init__(self) -> None:
@@ -77,19 +78,36 @@ class Output:
         self.color = "auto"
         self.hide: Callable[[], None] | None = None
         self._shown_once: set[str] = set()
+        self._waiting: list[bytes] = []
 
     # --- stdout
 
     def write(self, data: bytes, *, flush: bool = False) -> None:
         """Write bytes to stdout."""
-        if self.hide is not None:
-            self.hide()
+        if self.hide is not None and sys.stdout.isatty():
+            self._waiting.append(data)
+            return
         try:
             sys.stdout.buffer.write(data)
             if flush or sys.stdout.isatty():
                 sys.stdout.buffer.flush()
         except OSError as error:
             raise stdout_error(error) from None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether lines wait for the progress display to make room."""
+        return bool(self._waiting)
+
+    def release(self) -> None:
+        """Write the lines that wait."""
+        if self._waiting:
+            data, self._waiting = b"".join(self._waiting), []
+            try:
+                sys.stdout.buffer.write(data)
+            except OSError as error:
+                raise stdout_error(error) from None
+            self.flush()
 
     def flush(self) -> None:
         """Send everything written so far."""
@@ -157,6 +175,7 @@ class Output:
     def _stderr(self, text: str) -> None:
         if self.hide is not None:
             self.hide()
+            self.release()
         try:
             sys.stdout.flush()  # keeps the order when both go to one terminal or file
         except (BrokenPipeError, ValueError):

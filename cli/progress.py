@@ -102,8 +102,13 @@ class Display:
                 self.draw()
                 await trio.sleep(_INTERVAL)
         finally:
-            self.hide()
-            self._out.hide = None
+            self.stop()
+
+    def stop(self) -> None:
+        """Take the display off the screen for good, and let out what waited for that."""
+        self.hide()
+        self._out.hide = None
+        self._out.release()
 
     def hide(self) -> None:
         """Take the display off the screen."""
@@ -114,6 +119,9 @@ class Display:
 
     def draw(self) -> None:
         """Put the display on the screen, in place of the one before."""
+        if self._out.waiting:
+            self.hide()
+            self._out.release()
         picture = self._picture()
         up = f"\r\x1b[{self._height}A" if self._height else ""
         # The new picture goes over the old one and the rest is cleared behind it: no flicker.

@@ -105,7 +105,7 @@ async def _supervise(state: State, job: Job, report: Report, verb: str, settings
                 nonlocal interrupted
                 async for number in signals:
                     if interrupted:
-                        display.hide()
+                        display.stop()
                         os._exit(128 + number)
                     interrupted = number
                     run.stopping = True

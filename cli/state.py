@@ -55,17 +55,17 @@ class State:
         return settings
 
     def make_client(self) -> CosClient:
-        """Return a new client, which the caller closes; a person is asked for credentials that are missing."""
+        """Return a new client, which the caller closes; asks for credentials if there are none."""
         from cosfs.client.client import CosClient
         from cosfs.errors import CredentialsError
 
         try:
             return CosClient.from_settings(self.settings, self.library_options)
         except CredentialsError:
-            if not (self.may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
-                raise
-        from .prompt import ask_credentials
+            from .prompt import ask_credentials, somebody_is_there
 
+            if not (self.may_ask and somebody_is_there()):
+                raise
         self.options |= ask_credentials(self)
         return CosClient.from_settings(self.settings, self.library_options)
 

@@ -85,7 +85,7 @@ class Call:
             value = int(text)
         except ValueError:
             value = low - 1
-        if value < low:
+        if not low <= value < 1 << 63:
             raise CosError("InvalidArgument", f"{name} is not valid.")
         return value if high is None else min(value, high)
 

@@ -330,6 +330,8 @@ def restore_object(call: Call) -> Response:
         days = int(messages.text(messages.parse(call.body.data, "RestoreRequest"), "Days", "1"))
     except ValueError as error:
         raise CosError("MalformedXML") from error
+    if not 1 <= days <= 36_500:
+        raise CosError("InvalidArgument", "Days is not valid.")
     now = call.store.clock()
     if row.restored and now < row.restored:
         raise CosError("RestoreAlreadyInProgress")

@@ -12,7 +12,7 @@ from typing import Any
 from cosfs.emulator.store import NULL_VERSION, Bucket, Store, version_number
 
 Row = tuple[Any, ...]  # the key is first
-_SKIP = 16  # rows to step over below a known prefix before a seek is cheaper; most directories are small
+_SKIP = 8  # rows to step over below a known prefix before a seek is cheaper; most directories are small
 _END = b"\xff"  # above all UTF-8
 
 

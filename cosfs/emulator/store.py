@@ -16,7 +16,7 @@ from typing import Any
 
 from cosfs.emulator.auth import Credential
 from cosfs.emulator.database import Database
-from cosfs.emulator.digests import crc64_combine
+from cosfs.emulator.digests import Digest, crc64_combine
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import FileStore, Received
 from cosfs.emulator.values import Content, Piece
@@ -96,6 +96,13 @@ def received_bytes(body: Received) -> Bytes:
     return Bytes(pieces, body.size, body.md5.hex(), str(body.crc64))
 
 
+def inline_bytes(data: bytes) -> Bytes:
+    """Describe content that is at hand and small."""
+    digest = Digest()
+    digest.update(data)
+    return received_bytes(Received(digest.size, digest.md5, digest.crc64, data=data))
+
+
 def version_text(number: int) -> str:
     """Write a version id as COS does: text of a decreasing number, so that the newest sorts first."""
     return base64.b64encode(str(_LAST_VERSION - number).encode()).decode().rstrip("=")
@@ -104,9 +111,10 @@ def version_text(number: int) -> str:
 def version_number(text: str) -> int | None:
     """Read a version id back; None if it is none of ours."""
     try:
-        return _LAST_VERSION - int(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
+        number = _LAST_VERSION - int(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
     except ValueError:
         return None
+    return number if 0 <= number < 1 << 63 else None
 
 
 class Store:
@@ -238,36 +246,48 @@ class Store:
         self, bucket: Bucket, key: str, content: Bytes, properties: Properties, *, appendable: int = 0
     ) -> Version:
         """Make a new version the current one, replacing what the bucket's versioning says."""
-        encoded, gone = key.encode(), list[str]()
+        gone: list[str] = []
         with self.db.transaction():
-            number, version = self._make_room(bucket, encoded, gone)
-            created = Version(
-                *(
-                    number,
-                    bucket.id,
-                    encoded,
-                    version,
-                    1,
-                    0,
-                    content.size,
-                    content.etag,
-                    content.crc64,
-                    self.now(),
-                ),
-                *(
-                    properties.storage_class,
-                    properties.headers,
-                    properties.tags,
-                    properties.acl,
-                    appendable,
-                    0,
-                    0,
-                ),
-            )
-            self._insert(created, content.pieces)
+            created = self._put(bucket, key.encode(), content, properties, appendable, gone)
             gone = self.unreferenced(gone)
         self.remove_files(gone)
         return created
+
+    def _put(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        content: Bytes,
+        properties: Properties,
+        appendable: int,
+        gone: list[str],
+    ) -> Version:
+        number, version = self._make_room(bucket, key, gone)
+        created = Version(
+            *(number, bucket.id, key, version, 1, 0, content.size, content.etag, content.crc64, self.now()),
+            *(
+                properties.storage_class,
+                properties.headers,
+                properties.tags,
+                properties.acl,
+                appendable,
+                0,
+                0,
+            ),
+        )
+        self._insert(created, content.pieces)
+        return created
+
+    def put_many(self, bucket: Bucket, objects: Iterable[tuple[str, Bytes]], properties: Properties) -> int:
+        """Store very many objects in one transaction, for tests at scale; return how many."""
+        count, gone = 0, list[str]()
+        with self.db.transaction():
+            for key, content in objects:
+                self._put(bucket, key.encode(), content, properties, 0, gone)
+                count += 1
+            gone = self.unreferenced(gone)
+        self.remove_files(gone)
+        return count
 
     def delete(self, bucket: Bucket, key: str) -> Version | None:
         """Delete without a version id: remove the object, or put a delete marker, which is returned."""

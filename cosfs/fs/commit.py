@@ -171,6 +171,16 @@ class Committer:
         content.detach()
         return True
 
+    def keep(self, node: FileNode) -> None:
+        """A file that was to be removed or replaced is not, after all."""
+        for place in [place for place, orphan in self._orphans.items() if orphan is node]:
+            del self._orphans[place]
+
+    async def take(self, bucket: str, key: str) -> bool:
+        """Make a key free to be written; returns whether COS has something under it of no use."""
+        there = await self.rescue(bucket, key)
+        return await self._deleter.claim(bucket, key) or there
+
     def is_leaving(self, bucket: str, key: str) -> bool:
         """Whether COS has an object that is no longer part of the tree, and will not for long."""
         place = (bucket, key)
@@ -192,12 +202,17 @@ class Committer:
 
     # Files that were renamed while changed
 
-    def left_behind(self, node: FileNode, bucket: str, key: str) -> None:
-        """A changed file gets another name: its object goes when the bytes are under that."""
+    def left_behind(self, node: FileNode, bucket: str, key: str) -> bool:
+        """A changed file gets another name: its object goes when the bytes are under that.
+
+        Returns whether it has an object under the key.
+        """
         base = node.content.base if node.content is not None else None
-        if base is not None and (base.bucket, base.key) == (bucket, key):
-            node.obsolete.append((bucket, key, base.etag))
-            self._former[bucket, key] = node
+        if base is None or (base.bucket, base.key) != (bucket, key):
+            return False
+        node.obsolete.append((bucket, key, base.etag))
+        self._former[bucket, key] = node
+        return True
 
     def came_back(self, node: FileNode, bucket: str, key: str) -> str:
         """The etag of the file's own object if it returns to the name that this still has, else ""."""
@@ -207,10 +222,6 @@ class Committer:
         etag = next(etag for *place, etag in node.obsolete if place == [bucket, key])
         node.obsolete.remove((bucket, key, etag))
         return etag
-
-    def is_former(self, bucket: str, key: str) -> bool:
-        """Whether an object is only there until its renamed file is sent."""
-        return (bucket, key) in self._former
 
     async def _rescue_renamed(self, bucket: str, key: str) -> bool:
         node = self._former.pop((bucket, key), None)
@@ -242,7 +253,8 @@ class Committer:
         """Return when COS holds the file as it was when we were called; raise if it cannot."""
         if not node.changed:
             return
-        async with node.lock:
+        assert node.parent is not None
+        async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
             try:
@@ -272,9 +284,7 @@ class Committer:
         content = node.content
         assert content is not None
         bucket, key = node.bucket, node.key
-        there = await self.rescue(bucket, key)
-        there = await self._deleter.claim(bucket, key) or there
-        if there and node.expected == "":
+        if await self.take(bucket, key) and node.expected == "":
             node.expected = None  # the object that was removed here is still in COS
         await content.settled()  # what is being written now is either sent or comes after
         version, attrs = content.begin_send(), node.attrs
@@ -620,7 +630,7 @@ class Committer:
 
     async def flush_dir(self, node: DirNode) -> None:
         """Write a directory's attributes to its marker."""
-        async with node.attrs_lock:
+        async with self._tree.moves.change(node), node.attrs_lock:
             if not node.attrs_dirty or node.unlinked or not node.prefix:
                 node.attrs_dirty = False
                 return
@@ -687,7 +697,7 @@ class Committer:
             await self._put_recovered(bucket, key, content, headers)
         self._tree.ask_again(bucket, key)
         for old_bucket, old_key, etag in record.body["obsolete"]:
-            await self._remove_former(old_bucket, old_key, etag)
+            self._deleter.schedule(old_bucket, old_key, etag, careful=True)
 
     async def _put_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> None:
         try:
@@ -696,18 +706,6 @@ class Committer:
             if not await self._is_gone(content.base):
                 raise
             await self._put_beside(bucket, key, _conflict_key(key), content, headers)
-
-    async def _remove_former(self, bucket: str, key: str, etag: str) -> None:
-        """Remove an object under a former name, unless it is another one by now.
-
-        At once, because the next record may be of a file that took the name since.
-        """
-        try:
-            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-        except NotFoundError:
-            return
-        if found is not None and found.etag == etag:
-            await self._remote.change(self._remote.client.delete_object, bucket, key)
 
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""

@@ -29,7 +29,7 @@ from cosfs.fs.attributes import Attributes
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher, Readahead, Source
-from cosfs.fs.inodes import DirNode, FileNode, Node
+from cosfs.fs.inodes import DirNode, FileNode, Node, is_inside
 from cosfs.fs.journal import Journal
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
@@ -218,8 +218,14 @@ class Filesystem:
         if directory.is_buckets:
             return await self._make_bucket(directory, name, component)
         names.check_key(directory.child_key(component) + "/")
-        await self._check_absent(directory, name)
-        attrs = self._new_attributes(directory, stat.S_IFDIR | (mode & 0o7777 & ~caller.umask), caller)
+        async with self.tree.moves.change(directory):
+            await self._check_absent(directory, name)
+            attrs = self._new_attributes(directory, stat.S_IFDIR | (mode & 0o7777 & ~caller.umask), caller)
+            return await self._make_directory(directory, name, component, attrs)
+
+    async def _make_directory(
+        self, directory: DirNode, name: bytes, component: str, attrs: Attributes
+    ) -> DirNode:
         bucket, key = directory.bucket, directory.child_key(component) + "/"
         await self.deleter.claim(bucket, key)
         headers = attributes.encode(attrs, Headers(content_type=attributes.DIRECTORY_TYPE))
@@ -274,12 +280,14 @@ class Filesystem:
         if node.is_bucket:
             await self._remove_bucket(node)
             return
-        if not await self.tree.is_empty(node):
-            raise FilesystemError(errno.ENOTEMPTY)
-        bucket, key = node.bucket, node.prefix
-        await self._keep_directory(directory, name)
-        self.tree.remove(node)
-        self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+        # A marker on its way to COS must not come after its removal.
+        async with self.tree.moves.change(directory), node.attrs_lock:
+            if not await self.tree.is_empty(node):
+                raise FilesystemError(errno.ENOTEMPTY)
+            bucket, key = node.bucket, node.prefix
+            await self._keep_directory(directory, name)
+            self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+            self.tree.remove(node)
 
     async def _remove_bucket(self, node: DirNode) -> None:
         await self.deleter.drain(node.bucket)
@@ -352,13 +360,21 @@ class Filesystem:
         self._writable()
         directory = self._dir(parent)
         component = self._check_file_name(directory, name)
-        await self._check_absent(directory, name)
-        attrs = self._new_attributes(directory, mode, caller, rdev)
+        async with self.tree.moves.change(directory):
+            await self._check_absent(directory, name)
+            attrs = self._new_attributes(directory, mode, caller, rdev)
+            node = await self._put_new(directory, name, component, attrs, body)
+        if stat.S_ISLNK(mode):
+            node.target = body
+        return node
+
+    async def _put_new(
+        self, directory: DirNode, name: bytes, component: str, attrs: Attributes, body: bytes
+    ) -> FileNode:
         bucket, key = directory.bucket, directory.child_key(component)
-        kind = attributes.content_type(component, mode)
+        kind = attributes.content_type(component, attrs.mode)
         headers = attributes.encode(attrs, Headers(content_type=kind, extra=self.settings.extra))
-        there = await self.committer.rescue(bucket, key)
-        there = await self.deleter.claim(bucket, key) or there
+        there = await self.committer.take(bucket, key)
         result = await self.remote.change(
             self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not there
         )
@@ -372,8 +388,6 @@ class Filesystem:
             headers=headers,
         )
         self.tree.committed(node, info)
-        if stat.S_ISLNK(mode):
-            node.target = body
         return node
 
     async def readlink(self, ino: int) -> bytes:
@@ -392,12 +406,13 @@ class Filesystem:
         node = await self.tree.lookup(directory, name)
         if not isinstance(node, FileNode):
             raise FilesystemError(errno.EISDIR)
-        await self._keep_directory(directory, name)
-        async with node.lock:  # a file on its way to COS is removed when it has arrived
+        # A file on its way to COS is removed when it has arrived.
+        async with self.tree.moves.change(directory), node.lock:
+            await self._keep_directory(directory, name)
             await self.committer.drop(node)
-        await self._vanish(node)
+            self._vanish(node)
 
-    async def _vanish(self, node: FileNode) -> None:
+    def _vanish(self, node: FileNode) -> None:
         """Take a name away; the object goes too, unless somebody still reads it."""
         bucket, key = node.bucket, node.key
         if node.opens:
@@ -428,20 +443,34 @@ class Filesystem:
             return
         if target is not None and flags & RENAME_NOREPLACE:
             raise FilesystemError(errno.EEXIST)
-        await self._keep_directory(source, name)
         if isinstance(node, FileNode):
             if isinstance(target, DirNode):
                 raise FilesystemError(errno.EISDIR)
-            if isinstance(target, FileNode) and target.opens:
-                self.committer.orphan(target)
-            await self._renamer.file(node, destination, new_name, component)
+            async with self.tree.moves.change(source, destination):
+                await self._keep_directory(source, name)
+                await self._rename_file(node, target, destination, new_name, component)
         else:
             assert isinstance(node, DirNode)
             if isinstance(target, FileNode):
                 raise FilesystemError(errno.ENOTDIR)
-            if _inside(destination, node):
+            if is_inside(destination, node):
                 raise FilesystemError(errno.EINVAL)
-            await self._renamer.directory(node, destination, new_name, component)
+            async with self.tree.moves.change(source, destination):
+                await self._keep_directory(source, name)
+                await self._renamer.directory(node, destination, new_name, component)
+
+    async def _rename_file(
+        self, node: FileNode, target: Node | None, directory: DirNode, name: bytes, component: str
+    ) -> None:
+        if not isinstance(target, FileNode) or not target.opens:
+            await self._renamer.file(node, directory, name, component)
+            return
+        self.committer.orphan(target)
+        try:
+            await self._renamer.file(node, directory, name, component)
+        except BaseException:
+            self.committer.keep(target)
+            raise
 
     async def _rename_target(self, directory: DirNode, name: bytes) -> Node | None:
         try:
@@ -758,11 +787,3 @@ class Filesystem:
     @property
     def pending_files(self) -> list[FileNode]:
         return [node for node in self.tree.table.files() if node.changed and not node.unlinked]
-
-
-def _inside(node: DirNode | None, directory: DirNode) -> bool:
-    while node is not None:
-        if node is directory:
-            return True
-        node = node.parent
-    return False

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NewType
 
 import trio
@@ -253,6 +255,60 @@ class FileNode(Node):
     @property
     def is_regular(self) -> bool:
         return stat.S_ISREG(self.attrs.mode)
+
+
+class Moves:
+    """Keeps changes out of a directory while it is copied to another name.
+
+    Whoever writes keys below a directory does it inside change(); move() waits for those who are
+    at it and holds up newcomers. Inside change() nobody waits for another change().
+    """
+
+    def __init__(self) -> None:
+        self._moving: dict[DirNode, trio.Event] = {}
+        self._changing: Counter[DirNode] = Counter()
+        self._left = trio.Event()
+
+    @asynccontextmanager
+    async def change(self, *directories: DirNode) -> AsyncIterator[None]:
+        """Write keys in some directories; waits while one of them is being moved."""
+        while (over := self._in_the_way(directories)) is not None:
+            await over.wait()
+        self._changing.update(directories)
+        try:
+            yield
+        finally:
+            self._changing.subtract(directories)
+            self._changing = +self._changing
+            self._left.set()
+            self._left = trio.Event()
+
+    @asynccontextmanager
+    async def move(self, node: DirNode) -> AsyncIterator[None]:
+        """Copy what is below a directory; nobody changes it meanwhile."""
+        self._moving[node] = over = trio.Event()
+        try:
+            while any(is_inside(directory, node) for directory in self._changing):
+                await self._left.wait()
+            yield
+        finally:
+            del self._moving[node]
+            over.set()
+
+    def _in_the_way(self, directories: tuple[DirNode, ...]) -> trio.Event | None:
+        for node, over in self._moving.items():
+            if any(is_inside(directory, node) for directory in directories):
+                return over
+        return None
+
+
+def is_inside(node: DirNode | None, directory: DirNode) -> bool:
+    """Whether node is a directory or below it."""
+    while node is not None:
+        if node is directory:
+            return True
+        node = node.parent
+    return False
 
 
 class InodeTable:

@@ -2,24 +2,27 @@
 
 Runs behind a mount that already answers. A file is sent under the same rules as any other; if
 somebody changed the object meanwhile both are kept. A removal is repeated only if the object is
-still the one that was to be removed.
+still the one that was to be removed; a directory half moved goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 from dataclasses import dataclass
 
 import trio
 
-from cosfs.errors import COSError, FilesystemError, NotFoundError
+from cosfs.errors import COSError, FilesystemError
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.rename import TreeMover
 from cosfs.fs.staging import Staging
 
 log = logging.getLogger(__name__)
+
+RETRY_DELAYS = (2.0, 5.0, 15.0, 60.0)
 
 
 @dataclass(slots=True)
@@ -43,16 +46,22 @@ def left_over(journal: Journal) -> list[Record]:
 
 
 async def recover(fs: Filesystem, records: list[Record]) -> Recovered:
-    """Work off records of earlier mounts; what fails stays for the next time."""
+    """Work off records of earlier mounts; what COS cannot take now is tried again until it can.
+
+    What it refuses stays for the next time.
+    """
     done = Recovered()
     for record in records:
-        try:
-            await _one(fs, record, done)
-        except (COSError, OSError) as exc:
-            done.left += 1
-            log.error(
-                "cos://%s/%s of an earlier mount is still not in COS: %s", record.bucket, record.key, exc
-            )
+        if record.kind == "delete":
+            # All at once, before anybody can write these names anew.
+            fs.deleter.adopt(record)
+            done.removed += 1
+    left = [record for record in records if record.kind != "delete"]
+    for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
+        left = await _work_off(fs, left, done)
+        if not left:
+            break
+        await trio.sleep(delay)
     if records:
         log.warning(
             "an earlier mount left work: %d files sent, %d objects removed, %d directories moved, %d left",
@@ -61,17 +70,26 @@ async def recover(fs: Filesystem, records: list[Record]) -> Recovered:
     return done
 
 
-async def _one(fs: Filesystem, record: Record, done: Recovered) -> None:
-    if record.kind == "file":
-        await _send_file(fs, record)
-        done.sent += 1
-    elif record.kind == "delete":
-        await _remove(fs, record)
-        done.removed += 1
-    elif record.kind == "rename":
-        await _move(fs, record)
-        done.moved += 1
-    fs.journal.remove(record.id)
+async def _work_off(fs: Filesystem, records: list[Record], done: Recovered) -> list[Record]:
+    """Try each record once, in order; return those that are worth another try."""
+    again = []
+    for record in records:
+        try:
+            if record.kind == "file":
+                await _send_file(fs, record)
+                done.sent += 1
+            elif record.kind == "rename":
+                await _move(fs, record)
+                done.moved += 1
+        except (COSError, OSError) as exc:
+            log.error(
+                "cos://%s/%s of an earlier mount is still not in COS: %s", record.bucket, record.key, exc
+            )
+            if isinstance(exc, COSError) and exc.retryable:
+                again.append(record)
+            else:
+                done.left += 1
+    return again
 
 
 async def _send_file(fs: Filesystem, record: Record) -> None:
@@ -84,25 +102,14 @@ async def _send_file(fs: Filesystem, record: Record) -> None:
     except BaseException:
         content.close(keep=True)
         raise
+    fs.journal.remove(record.id)  # first, or a crash here would leave a record without its bytes
     content.close()
-
-
-async def _remove(fs: Filesystem, record: Record) -> None:
-    client = fs.remote.client
-    try:
-        info = await fs.remote.metadata(client.head_object, record.bucket, record.key)
-    except NotFoundError:
-        return
-    etag = record.body.get("etag", "")
-    if info is not None and etag and info.etag != etag:
-        log.warning("cos://%s/%s was written again since it was removed; it stays", record.bucket, record.key)
-        return
-    await fs.remote.change(client.delete_object, record.bucket, record.key)
 
 
 async def _move(fs: Filesystem, record: Record) -> None:
     bucket, prefix = record.body["to"]
-    mover = TreeMover(fs.remote, fs.engine)
+    mover = TreeMover(fs.remote, fs.engine, fs.committer, resume=True)
     await mover.copy_all(record.bucket, record.key, bucket, prefix)
-    for key, etag in mover.copied:
-        fs.deleter.schedule(record.bucket, key, etag)
+    fs.deleter.schedule_all(record.bucket, mover.copied)
+    fs.journal.remove(record.id)
+    fs.tree.forget_all()

@@ -10,14 +10,13 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectId, ObjectInfo, PutResult
-from cosfs.errors import COSError, FilesystemError, IntegrityError
+from cosfs.errors import AlreadyExistsError, COSError, FilesystemError, IntegrityError
 from cosfs.fs import attributes, names
 from cosfs.fs.background import together
 from cosfs.fs.commit import ONE_COPY_MAX, Committer
@@ -29,7 +28,6 @@ from cosfs.fs.remote import Remote
 from cosfs.fs.tree import Tree
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
-from cosfs.transfer.model import TransferResult
 
 log = logging.getLogger(__name__)
 
@@ -59,47 +57,57 @@ class Renamer:
         """Give a file another name; an existing file of that name is replaced."""
         target = parent.children.get(name)
         new = (parent.bucket, parent.child_key(component))
-        if isinstance(target, FileNode):
-            async with target.lock:  # a file on its way to COS is replaced when it has arrived
-                await self._take_place(node, target, *new)
-                await self._committer.drop(target)
-                self._tree.remove(target)
-                if not target.opens:
-                    self._committer.abandon_former(target)
-        else:
-            await self._take_place(node, None, *new)
+        if not isinstance(target, FileNode):
+            async with node.lock:
+                await self._take_place(node, None, *new)
+                self._move(node, parent, name, component)
+            return
+        async with target.lock, node.lock:  # a file on its way to COS is replaced when it has arrived
+            await self._take_place(node, target, *new)
+            await self._committer.drop(target)
+            self._tree.remove(target)
+            if not target.opens:
+                self._committer.bury(target)
+            self._move(node, parent, name, component)
+
+    def _move(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
         self._tree.move(node, parent, name, component)
         if node.pending_id:
             self._committer.record(node)
         if not node.dirty and node.info is not None:
-            info = replace(node.info, key=new[1])
-            self._tree.committed(node, info)
+            self._tree.committed(node, node.info)
 
     async def _take_place(self, node: FileNode, target: FileNode | None, bucket: str, key: str) -> None:
         """Bring a file's object under a new key; of a changed file only note what is to be done."""
         old = (node.bucket, node.key)
-        async with node.lock:
-            own = self._committer.came_back(node, bucket, key)
-            held = await self._committer.rescue(bucket, key)
-            if node.dirty:
-                # The bytes go to the new name when they are sent; the old object goes after that.
-                self._committer.left_behind(node, *old)
-                there = target.info.etag if target is not None and target.info is not None else ""
-                node.expected = own or there or (None if held else "")
-                return
+        own = self._committer.came_back(node, bucket, key)
+        held = await self._committer.rescue(bucket, key)
+        if not node.dirty:
             assert node.info is not None
+            before = node.info.etag
             await self._copy(node, bucket, key)
-            self._deleter.schedule(*old, node.info.etag)
+            self._deleter.schedule(*old, before)
             node.expected = node.info.etag
             self._rebase(node, old, Source(bucket, key, node.info.etag, node.info.size))
+            return
+        # The bytes go to the new name when they are sent; the old object goes after that.
+        if not self._committer.left_behind(node, *old) and node.expected != "":
+            self._deleter.schedule(*old, node.expected or "")
+        there = target.expected if target is not None else ""
+        if own:
+            node.expected = own
+        elif there != "":
+            node.expected = there
+        else:
+            node.expected = None if held else ""
 
     @staticmethod
     def _rebase(node: FileNode, old: tuple[str, str], new: Source) -> None:
         """An open file goes on with the bytes of the copy."""
         content = node.content
-        if content is not None and content.base is not None:
-            if (content.base.bucket, content.base.key) == old:
-                content.base = new
+        base = content.base if content is not None else None
+        if content is not None and base is not None and (base.bucket, base.key) == old:
+            content.base = new
 
     async def _copy(self, node: FileNode, bucket: str, key: str) -> None:
         """Copy the object; changed attributes that were not sent yet go along."""
@@ -150,57 +158,38 @@ class Renamer:
             raise FilesystemError(errno.ENOTEMPTY)
         bucket, prefix = node.bucket, node.prefix
         new_bucket, new_prefix = parent.bucket, parent.child_key(component) + "/"
-        await self._settle(node)
-        record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
-        mover = TreeMover(self._remote, self._engine, lambda key: self._committer.is_former(bucket, key))
-        try:
-            await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await mover.undo(new_bucket)
+        async with self._tree.moves.move(node):
+            record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
+            mover = TreeMover(self._remote, self._engine, self._committer)
+            try:
+                await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await mover.undo(new_bucket, new_prefix if target is not None else "")
+                self._journal.remove(record)
+                raise
+            if target is not None:
+                self._tree.remove(target)
+            self._tree.move(node, parent, name, component)
+            for child in _below(node):
+                if isinstance(child, FileNode):
+                    self._follow(child, mover, (bucket, prefix + child.key[len(new_prefix) :]))
+            self._tree.forget_below(node)
+            self._deleter.schedule_all(bucket, mover.copied)
             self._journal.remove(record)
-            raise
-        if isinstance(target, DirNode):
-            self._tree.remove(target)
-        self._tree.move(node, parent, name, component)
-        for child in _below(node):
-            if isinstance(child, FileNode):
-                self._follow(child, mover, bucket, new_prefix + child.key[len(new_prefix) :])
-        self._tree.forget_below(node)
-        for key, etag in mover.copied:
-            self._deleter.schedule(bucket, key, etag)
-        # What was written below the old name while we copied has moved with its node, except
-        # objects that reached COS in between.
-        if not await self._deleter.drain(bucket, prefix):
-            return  # the record stays: what is left under the old name moves with the next mount
-        stragglers = TreeMover(self._remote, self._engine)
-        await stragglers.copy_all(bucket, prefix, new_bucket, new_prefix)
-        for key, etag in stragglers.copied:
-            self._deleter.schedule(bucket, key, etag)
-        self._journal.remove(record)
 
-    def _follow(self, child: FileNode, mover: TreeMover, old_bucket: str, key: str) -> None:
+    def _follow(self, child: FileNode, mover: TreeMover, old: tuple[str, str]) -> None:
         """Point a file below a moved directory at the copy of its object."""
-        old_key = mover.sources.get(key, "")
-        if not old_key or child.info is None or child.info.key != old_key:
-            return
-        etag = mover.etags[key]
-        if child.cached_etag == child.info.etag:
-            child.cached_etag = etag
-        child.info = replace(child.info, key=key, etag=etag)
-        child.expected = etag
-        self._rebase(child, (old_bucket, old_key), Source(child.bucket, key, etag, child.info.size))
-
-    async def _settle(self, node: DirNode) -> None:
-        """Bring COS up to date below a directory before it is copied."""
-        if not await self._deleter.drain(node.bucket, node.prefix):
-            raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
-        await self._committer.flush_dir(node)
-        for child in _below(node):
-            if isinstance(child, DirNode):
-                await self._committer.flush_dir(child)
-            elif isinstance(child, FileNode) and child.changed and not child.opens:
-                await self._committer.flush(child)
+        made = mover.made.get(child.key)
+        if made is not None and child.expected == made.source_etag:
+            child.expected = made.etag
+            if child.info is not None and child.info.etag == made.source_etag:
+                if child.cached_etag == child.info.etag:
+                    child.cached_etag = made.etag
+                child.info = replace(child.info, key=child.key, etag=made.etag)
+                self._rebase(child, old, Source(child.bucket, child.key, made.etag, child.info.size))
+        if child.pending_id:
+            self._committer.record(child)
 
 
 def _below(node: DirNode) -> list[Node]:
@@ -212,18 +201,25 @@ def _below(node: DirNode) -> list[Node]:
     return found
 
 
-class TreeMover:
-    """Copies every object below one prefix to another; remembers what it did. leave(key) spares one."""
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    source_etag: str
+    etag: str
 
-    def __init__(
-        self, remote: Remote, engine: Engine, leave: Callable[[str], bool] = lambda key: False
-    ) -> None:
+
+class TreeMover:
+    """Copies every object below one prefix to another; remembers what it did.
+
+    resume is for a move that was interrupted: what is at its new place already stays as it is.
+    """
+
+    def __init__(self, remote: Remote, engine: Engine, committer: Committer, *, resume: bool = False) -> None:
         self._remote = remote
         self._engine = engine
-        self._leave = leave
+        self._committer = committer
+        self._resume = resume
         self.copied: list[tuple[str, str]] = []  # source key, etag
-        self.sources: dict[str, str] = {}  # by the new key
-        self.etags: dict[str, str] = {}  # of the copies, by the new key
+        self.made: dict[str, _Copy] = {}  # by the new key
 
     async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
         """Copy page by page; the first failure stops everything."""
@@ -237,10 +233,10 @@ class TreeMover:
                 names.check_key(new_prefix + info.key[len(prefix) :])
             async with together() as nursery:
                 for info in page.objects:
-                    if self._leave(info.key):
-                        continue
-                    new_key = new_prefix + info.key[len(prefix) :]
-                    nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
+                    # Objects that are only waiting to be removed are not part of the directory.
+                    if not self._committer.is_leaving(bucket, info.key):
+                        new_key = new_prefix + info.key[len(prefix) :]
+                        nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
             marker = page.next_marker
             if not marker:
                 return
@@ -249,23 +245,49 @@ class TreeMover:
         self, slots: trio.CapacityLimiter, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str
     ) -> None:
         async with slots:
-            client: CosClient = self._remote.client
-            made: TransferResult | PutResult
-            if info.size > ONE_COPY_MAX:
-                made = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
-            else:
-                made = await self._remote.change(
-                    client.copy_object,
-                    new_bucket, new_key, bucket, info.key,
-                    if_match=info.etag, storage_class=info.storage_class,
-                )  # fmt: skip
-            self.sources[new_key] = info.key
-            self.etags[new_key] = made.etag or info.etag
+            free = not await self._committer.take(new_bucket, new_key) and not new_key.endswith("/")
+            try:
+                made = await self._copy(bucket, info, new_bucket, new_key, forbid=free)
+            except AlreadyExistsError:
+                there = await self._twin(bucket, info, new_bucket, new_key)
+                if there is None:
+                    if not self._resume:
+                        raise FilesystemError(errno.ENOTEMPTY) from None
+                    log.error(
+                        "cos://%s/%s exists already; cos://%s/%s stays", new_bucket, new_key, bucket, info.key
+                    )
+                    return
+                made = there
+            self.made[new_key] = _Copy(info.etag, made or info.etag)
             self.copied.append((info.key, info.etag))
 
-    async def undo(self, new_bucket: str) -> None:
-        """Remove the copies made so far; the sources are still all there."""
-        made = list(self.sources)
+    async def _copy(
+        self, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str, *, forbid: bool
+    ) -> str:
+        """Copy one object; return the etag of the copy."""
+        if info.size > ONE_COPY_MAX:
+            done = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
+            return done.etag
+        client: CosClient = self._remote.client
+        result = await self._remote.change(
+            client.copy_object,
+            new_bucket, new_key, bucket, info.key,
+            if_match=info.etag, storage_class=info.storage_class, forbid_overwrite=forbid,
+        )  # fmt: skip
+        return result.etag
+
+    async def _twin(self, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str) -> str | None:
+        """The etag of what is in the way of a copy if it is that copy: its answer was lost."""
+        head = self._remote.client.head_object
+        source = await self._remote.metadata(head, bucket, info.key)
+        there = await self._remote.metadata(head, new_bucket, new_key)
+        if source is None or there is None or source.crc64 is None:
+            return None
+        return there.etag if (there.size, there.crc64) == (source.size, source.crc64) else None
+
+    async def undo(self, new_bucket: str, keep: str = "") -> None:
+        """Remove the copies made so far, but for the key keep; the sources are still all there."""
+        made = [key for key in self.made if key != keep]
         for start in range(0, len(made), 1000):
             batch = [ObjectId(key) for key in made[start : start + 1000]]
             try:

@@ -26,7 +26,7 @@ from cosfs.fs import attributes, names
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.attributes import Attributes
 from cosfs.fs.background import Background, together
-from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Node
+from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Moves, Node
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
@@ -50,6 +50,7 @@ class Tree:
         self.remote = remote
         self.settings = settings
         self.table = InodeTable()
+        self.moves = Moves()
         self._background = background
         self._store = store
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
@@ -242,7 +243,8 @@ class Tree:
             if info.headers is not None and not node.known:
                 self._set_info(node, info)
             return
-        node.epoch += 1  # handles opened before this must not go on with the new bytes
+        if old is None or (old.etag, old.size) != (info.etag, info.size):
+            node.epoch += 1  # handles opened before this must not go on with the new bytes
         self._set_info(node, info)
 
     def _set_info(self, node: FileNode, info: ObjectInfo) -> None:
@@ -591,6 +593,13 @@ class Tree:
         old.touch()
         node.parent, node.name, node.component = parent, name, component
         self._attach(parent, node)
+
+    def forget_all(self) -> None:
+        """Much was changed past the tree: believe nothing that was listed."""
+        for node in self.table.nodes.values():
+            node.expires = 0.0
+            if isinstance(node, DirNode):
+                node.listing = None
 
     def forget_below(self, node: DirNode) -> None:
         """Ask COS again about everything below a directory whose keys have changed."""

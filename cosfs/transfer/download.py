@@ -124,7 +124,8 @@ def _receive(
                     meter.add(count)
             return _Received(info, start, position, crc)
         except NetworkError as error:
-            if not error.retryable or info is None:
+            # Without an ETag nobody could tell whether the rest is of the same object.
+            if not error.retryable or info is None or not info.etag:
                 raise
             tries = 0 if position > before else tries + 1
             if tries >= _FRUITLESS_TRIES:
@@ -317,9 +318,11 @@ def fetch_file(
     """
     meter = Meter(engine, progress)
     for attempt in (1, 2):
-        temporary = TemporaryFile(target)
-        try:
+        with engine.not_left():
+            checkpoint()
+            temporary = TemporaryFile(target)
             on_abandon(temporary.discard)
+        try:
             with temporary.file as fd:
                 got = _receive(engine, source, 0, None, _write_to(fd), meter)
                 verified = _verify(source, got.info, got.stop, got.crc64, partial(_md5_of, fd))

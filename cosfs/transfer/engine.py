@@ -15,8 +15,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -172,6 +172,11 @@ class Engine:
         with self._work:
             self._closing = True
             self._work.notify_all()
+
+    @property
+    def running(self) -> int:
+        """How many calls run now for somebody who waits."""
+        return self._scheduler.running
 
     @property
     def abandoned(self) -> int:
@@ -386,6 +391,17 @@ class Engine:
                 self._cleaning -= 1
 
         self._add(_Job(Queue(REQUEST), discard, (), _nobody))
+
+    @contextmanager
+    def not_left(self) -> Iterator[None]:
+        """Keep the engine from being left while a worker makes what it would have to undo."""
+        with self._lock:
+            self._cleaning += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cleaning -= 1
 
     # --- results, back to the trio thread ---
 

@@ -94,6 +94,7 @@ def test_key_that_does_not_exist_exits_1(run: Run, filled: str) -> None:
 
 def test_empty_bucket_exits_0(run: Run, bucket: str) -> None:
     assert run("ls", f"cos://{bucket}").out == ""
+    assert run("ls", f"cos://{bucket}", "--output", "table").out == ""
 
 
 def test_short_bucket_name(run: Run, filled: str) -> None:

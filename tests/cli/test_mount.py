@@ -37,7 +37,7 @@ def test_life_of_a_mount(cos: Any, client: CosClient, bucket: str, here: Path) -
     assert (here / "k").read_text() == "content"
 
     table = cos("status", "--output", "table", check=True).stdout
-    assert f"│ {here} " in table and "running" in table
+    assert f" {here} " in table and "running" in table
     status = {found["mountpoint"]: found for found in json.loads(cos("status", "--output", "json").stdout)}
     assert status[str(here)]["source"] == f"cos://{bucket}/p/"
     assert status[str(here)]["requests"]["requests"]["GetObject"] == 1

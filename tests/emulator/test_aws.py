@@ -1,4 +1,4 @@
-"""Amazon's signatures: the chunk example of its documentation, and requests signed by a few lines of our own."""
+"""Amazon's signatures: the chunk example of its documentation, requests signed by a few lines of our own."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def aws(
     headers |= {name.replace("_", "-"): value for name, value in more.items()}
     signature = sign(ask, method, target, headers, payload, key)
     scope = f"{SECRET_ID}/{stamp(ask)[:8]}/ap-guangzhou/s3/aws4_request"
-    text = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={';'.join(sorted(headers))}, Signature={signature}"
+    names = ";".join(sorted(headers))
+    text = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}"
     return ask.raw(method, target, {**headers, "authorization": text}, body)
 
 

@@ -166,3 +166,20 @@ def test_requests_are_counted_by_name(ask: Asker) -> None:
     ask("HEAD", "/k", host=HOST)
     assert ask.service.requests.snapshot() == {"GetBucketLifecycle": 1, "GetObject": 1, "HeadObject": 1}
     assert ask.service.requests.errors["NoSuchKey"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("GET", "/k?uploadId=x&part-number-marker=99999999999999999999", b""),
+        ("GET", "/?max-keys=99999999999999999999", b""),
+        ("GET", "/?versions&key-marker=k&version-id-marker=LTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", b""),
+        ("GET", "/?versions&key-marker=k&version-id-marker=====", b""),
+        ("POST", "/k?restore", b"<RestoreRequest><Days>99999999999999999999</Days></RestoreRequest>"),
+        ("GET", "/?prefix=%FF&marker=%00", b""),
+        ("POST", "/k?append&position=99999999999999999999", b""),
+    ],
+)
+def test_nonsense_is_never_an_internal_error(ask: Asker, method: str, target: str, body: bytes) -> None:
+    ask("PUT", "/k", b"x", x_cos_storage_class="ARCHIVE")
+    assert ask(method, target, body).status < 500

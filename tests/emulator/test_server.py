@@ -25,7 +25,10 @@ from tests.emulator.conftest import sdk_for
 SERVE = """
 import pathlib, sys
 from cosfs.emulator import serve
-serve(pathlib.Path(sys.argv[1]), buckets=["b"], ready=lambda i: print(i.endpoint_url, i.secret_id, i.secret_key, flush=True))
+def ready(info):
+    print(info.endpoint_url, info.secret_id, info.secret_key, flush=True)
+
+serve(pathlib.Path(sys.argv[1]), buckets=["b"], ready=ready)
 """
 
 
@@ -47,7 +50,6 @@ def exchange(emulator: Emulator, request: bytes) -> bytes:
     """Send bytes and read until the server closes."""
     with connected(emulator) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -317,11 +319,12 @@ def test_it_can_be_stopped_and_started(tmp_path: Path) -> None:
 def test_stopping_does_not_wait_for_stalled_requests(tmp_path: Path) -> None:
     with Emulator(tmp_path / "data", buckets=["b"]) as emulator:
         emulator.faults.latency(60)
-        thread = threading.Thread(
-            target=lambda: pytest.raises(
-                requests.ConnectionError, requests.get, emulator.endpoint_url, timeout=30
-            )
-        )
+
+        def ask() -> None:
+            with pytest.raises(requests.ConnectionError):
+                requests.get(emulator.endpoint_url, timeout=30)
+
+        thread = threading.Thread(target=ask)
         thread.start()
         time.sleep(0.2)
         began = time.monotonic()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ SIZE = 512 * MIB
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
+from typing import Any
 import trio
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
@@ -49,7 +51,7 @@ print(json.dumps({"peak": peak, "size": result.size, "crc64": result.crc64, "ver
 """
 
 
-def run(what: str, emulator: Emulator, bucket: str, path: Path) -> dict[str, int]:
+def run(what: str, emulator: Emulator, bucket: str, path: Path) -> dict[str, Any]:
     options = {
         "endpoint_url": emulator.endpoint_url,
         "region": emulator.region,
@@ -64,7 +66,7 @@ def run(what: str, emulator: Emulator, bucket: str, path: Path) -> dict[str, int
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    found: dict[str, int] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 

@@ -1,0 +1,114 @@
+"""Filesystems on the emulator, without a kernel."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.config import Settings
+from cosfs.emulator import Emulator
+from cosfs.fs import commit, deleter, recovery
+from tests.fs.support import Files, fs_settings, running
+
+Make = Callable[..., Awaitable[Files]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """One try a request: a fault that strikes is seen."""
+    return replace(settings, client=replace(settings.client, max_retries=0))
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no fault of one test strike another."""
+    yield
+    if "emulator" in request.fixturenames:
+        emulator: Emulator = request.getfixturevalue("emulator")
+        emulator.faults.clear()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once what is tried again in the background."""
+    for module in (commit, deleter, recovery):
+        monkeypatch.setattr(module, "RETRY_DELAYS", (0.02,))
+    monkeypatch.setattr(deleter, "DELAY", 0.01)
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.05)
+
+
+class Mounts:
+    """Filesystems of one test; each runs in a task of its own until it is ended."""
+
+    def __init__(self, client: CosClient, bucket: str, tmp_path: Path, nursery: trio.Nursery) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._tmp_path = tmp_path
+        self._nursery = nursery
+        self._numbers = itertools.count(1)
+        self._ends: dict[int, tuple[trio.Event, trio.CancelScope, trio.Event]] = {}
+
+    async def __call__(
+        self, cache: str = "", *, bucket: str | None = None, recovering: bool = True, **changes: Any
+    ) -> Files:
+        """Start a filesystem. cache names a cache directory to share with an earlier one."""
+        directory = self._tmp_path / (cache or f"cache-{next(self._numbers)}")
+        directory.mkdir(exist_ok=True)
+        chosen = fs_settings(self._bucket if bucket is None else bucket, directory, **changes)
+        return await self._nursery.start(self._run, chosen, recovering)
+
+    async def _run(
+        self, chosen: Any, recovering: bool, task_status: trio.TaskStatus[Files] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        ending, ended = trio.Event(), trio.Event()
+        try:
+            with trio.CancelScope() as scope:
+                async with running(self._client, chosen, recovering=recovering) as files:
+                    if not files.bucket:
+                        files.bucket = self._bucket
+                    self._ends[id(files)] = (ending, scope, ended)
+                    task_status.started(files)
+                    await ending.wait()
+        finally:
+            ended.set()
+
+    async def end(self, files: Files) -> None:
+        """Unmount: everything is sent."""
+        ending, _, ended = self._ends.pop(id(files))
+        ending.set()
+        await ended.wait()
+
+    async def kill(self, files: Files) -> None:
+        """End without sending anything; what is in the cache directory stays as it is."""
+        _, scope, ended = self._ends.pop(id(files))
+        scope.cancel()
+        await ended.wait()
+
+    async def end_all(self) -> None:
+        for ending, _, ended in list(self._ends.values()):
+            ending.set()
+            await ended.wait()
+
+
+@pytest.fixture
+async def mounts(
+    client: CosClient, bucket: str, tmp_path: Path, nursery: trio.Nursery
+) -> AsyncIterator[Mounts]:
+    """Start filesystems: await mounts(metadata_ttl=0)."""
+    made = Mounts(client, bucket, tmp_path, nursery)
+    yield made
+    with trio.fail_after(30):
+        await made.end_all()
+
+
+@pytest.fixture
+async def files(mounts: Mounts) -> Files:
+    """A filesystem of the fresh bucket."""
+    return await mounts()
