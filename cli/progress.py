@@ -7,7 +7,7 @@ usually the same terminal, is done here, because rich would send such lines to s
 from __future__ import annotations
 
 import io
-import shutil
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -139,8 +139,7 @@ class Display:
     def _picture(self) -> list[str]:
         progress, console = self._tools()
         self._update(progress)
-        width = max(20, shutil.get_terminal_size().columns - 1)  # a full last column would wrap
-        console.width = width
+        console.width = max(20, _columns() - 1)  # a full last column would wrap
         buffer = console.file = io.StringIO()
         console.print(progress.make_tasks_table(progress.tasks), no_wrap=True, overflow="ellipsis", crop=True)
         return buffer.getvalue().splitlines()
@@ -182,8 +181,17 @@ class Display:
         count = f" {self.files_done}/{self.files}{'' if self.complete else '+'}"
         if self.files <= 1 and self.complete:
             count = f" {_shortened(printable(self._name))}"
-        self._set(progress, self._task, self.moved, self.total, final=self.complete)
+        if self.total or not self.files:
+            self._set(progress, self._task, self.moved, self.total, final=self.complete)
+        else:
+            self._set_count(progress, self._task)
         progress.update(self._task, label=f"{self._verb}{count}")
+
+    def _set_count(self, progress: Progress, task_id: TaskID) -> None:
+        """Show how many are done where there are no bytes to count: removals, empty files."""
+        progress.update(task_id, completed=self.files_done, total=self.files if self.complete else None)
+        speed = progress.tasks[0].speed
+        progress.update(task_id, amount="", speed_text=f"{speed:.0f}/s" if speed else "")
 
     def _set(self, progress: Progress, task_id: TaskID, moved: int, total: int, *, final: bool) -> None:
         from cosfs.units import format_size
@@ -194,6 +202,14 @@ class Display:
         of = f"/{format_size(total)}{'' if final else '+'}" if total else ""
         speed = f"{format_size(task.speed)}/s" if task.speed and task.speed > 0 else ""
         progress.update(task_id, amount=f"{format_size(max(0, moved))}{of}", speed_text=speed)
+
+
+def _columns() -> int:
+    """Return the width of the terminal that stderr is; stdout may be something else."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def _shortened(name: str, limit: int = 28) -> str:

@@ -178,7 +178,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def mounts() -> Iterator[list[Mounted]]:
     """All mounts of a test; none outlives it, nor a minute and a half.
 
-    A system call that waits for a mount cannot be interrupted by a timeout of pytest's, only by the end of the mount.
+    What waits for a mount cannot be interrupted by pytest's timeout, only by the end of the mount.
     """
     made: list[Mounted] = []
     watchdog = threading.Timer(MOUNT_LIFE, lambda: [each.process.kill() for each in made])

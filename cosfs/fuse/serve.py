@@ -32,6 +32,7 @@ from cosfs.fs.recovery import left_over, recover
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import MIB, FsSettings
+from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
 from cosfs.fuse import control
 from cosfs.fuse.mount import fuse_options, mount_failed, tune_kernel
@@ -107,7 +108,8 @@ class Mount:
         deleter = Deleter(remote, self.journal, tree.removal_failed)
         committer = Committer(tree, remote, engine, fetcher, deleter, self.journal, settings, background)
         renamer = Renamer(tree, remote, engine, committer, deleter, self.journal)
-        for service in (self.cache.run, deleter.run, committer.run):
+        sweeper = Sweeper(tree, evict)
+        for service in (self.cache.run, deleter.run, committer.run, sweeper.run):
             background.keep_running(service)
         self.fs = Filesystem(
             settings, remote, engine, tree, fetcher, committer, deleter, renamer, self.journal
@@ -159,6 +161,11 @@ class Mount:
 
 def _pending(node: FileNode) -> dict[str, Any]:
     return {"url": node.url, "bytes": node.size, "error": str(node.error) if node.error else ""}
+
+
+def evict(parent: int, name: bytes) -> None:
+    """Ask the kernel to forget a name. From a thread of pyfuse3's: a handler would wait for itself."""
+    pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
 
 def keep_memory_small() -> None:

@@ -28,7 +28,7 @@ from cosfs.emulator import serve
 def ready(info):
     print(info.endpoint_url, info.secret_id, info.secret_key, flush=True)
 
-serve(pathlib.Path(sys.argv[1]), buckets=["b"], ready=ready)
+serve(pathlib.Path(sys.argv[1]), buckets=["b"], ready=ready, log_requests="--log" in sys.argv)
 """
 
 
@@ -236,9 +236,9 @@ def _sdk(port: int, key_id: str, key: str) -> CosS3Client:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[tuple[subprocess.Popen[str], str, str, str]]:
+def running(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str, str]]:
     """Serve a data directory in a process of its own."""
-    command = [sys.executable, "-c", SERVE, str(data)]
+    command = [sys.executable, "-c", SERVE, str(data), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -283,6 +283,14 @@ def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
         idle.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
+
+
+def test_requests_are_told_on_stderr_when_asked(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--log") as (process, url, _, _):
+        assert requests.get(f"{url}/b/k?x=1", timeout=10).status_code == 403
+        process.terminate()
+        assert process.stderr is not None
+        assert process.stderr.read() == "GetObject 403 /b/k?x=1\n"
 
 
 def test_a_directory_serves_one_emulator(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ class Outside:
 def names(directory: Path) -> list[str]:
     """Return the names in a directory, sorted."""
     return sorted(path.name for path in directory.iterdir())
+
+
+def settle(directory: Path) -> None:
+    """Wait until COS has what was changed in a directory: removals are sent behind the caller's back."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from cosfs.client.client import CosClient
 from tests.mounting import Mounted
-from tests.semantics.conftest import Outside, names
+from tests.semantics.conftest import Outside, names, settle
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
@@ -38,11 +38,12 @@ def test_emptied_directory_stays(mount_bucket: Callable[..., Path], outside: Out
     outside.put("dir/only", b"x")
     top = mount_bucket("--metadata-ttl", "0.1s")
     (top / "dir" / "only").unlink()
-    os.sync()
-    time.sleep(0.5)
+    settle(top / "dir")
+    time.sleep(0.3)  # beyond the time names are believed
     assert (top / "dir").is_dir()
     assert list((top / "dir").iterdir()) == []
     (top / "dir").rmdir()
+    settle(top)
     assert outside.listing() == []
 
 

@@ -1,0 +1,409 @@
+"""Any order of operations, against a reference made of a dict and byte arrays."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from cosfs.client.client import CosClient
+from cosfs.errors import COSError
+from cosfs.fs.inodes import DirNode, FileNode
+from cosfs.units import MIB
+from tests.fs.support import Files, content, fs_settings, running
+
+_numbers = itertools.count(1)
+
+
+# --- the reference
+
+
+@dataclass(eq=False)
+class File:
+    data: bytearray = field(default_factory=bytearray)
+    mode: int = 0o644
+
+    def write(self, offset: int, data: bytes) -> None:
+        if len(self.data) < offset:
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+        self.data.extend(bytes(size - len(self.data)))
+
+
+class Directory(dict[str, Any]):
+    """Names to File or Directory."""
+
+    mode = 0o755
+
+
+Tree = dict[str, tuple[int, bytes | None]]  # paths to (mode, bytes; None for a directory)
+
+
+def fail(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@dataclass
+class Reference:
+    """A filesystem in memory; wrong calls raise what Linux would answer."""
+
+    root: Directory = field(default_factory=Directory)
+    handles: dict[int, File] = field(default_factory=dict)
+
+    def walk(self, path: str) -> File | Directory:
+        node: File | Directory = self.root
+        for name in path.split("/") if path else []:
+            if isinstance(node, File):
+                raise fail(errno.ENOTDIR)
+            if name not in node:
+                raise fail(errno.ENOENT)
+            node = node[name]
+        return node
+
+    def parent(self, path: str) -> tuple[Directory, str]:
+        head, _, name = path.rpartition("/")
+        node = self.walk(head)
+        if isinstance(node, File):
+            raise fail(errno.ENOTDIR)
+        return node, name
+
+    def file(self, path: str) -> File:
+        node = self.walk(path)
+        if not isinstance(node, File):
+            raise fail(errno.EISDIR)
+        return node
+
+    def open(self, slot: int, path: str, flags: int) -> None:
+        directory, name = self.parent(path)
+        if name not in directory:
+            if not flags & os.O_CREAT:
+                raise fail(errno.ENOENT)
+            directory[name] = File()
+        file = self.file(path)
+        if flags & os.O_TRUNC:
+            file.truncate(0)
+        self.handles[slot] = file
+
+    def mkdir(self, path: str) -> None:
+        directory, name = self.parent(path)
+        if name in directory:
+            raise fail(errno.EEXIST)
+        directory[name] = Directory()
+
+    def rmdir(self, path: str) -> None:
+        directory, name = self.parent(path)
+        if isinstance(self.walk(path), File):
+            raise fail(errno.ENOTDIR)
+        if directory[name]:
+            raise fail(errno.ENOTEMPTY)
+        del directory[name]
+
+    def unlink(self, path: str) -> None:
+        directory, name = self.parent(path)
+        self.file(path)
+        del directory[name]
+
+    def rename(self, old: str, new: str) -> None:
+        source, name = self.parent(old)
+        destination, new_name = self.parent(new)
+        node = self.walk(old)
+        target = destination.get(new_name)
+        if target is node:
+            return
+        if isinstance(node, File) and isinstance(target, Directory):
+            raise fail(errno.EISDIR)
+        if isinstance(node, Directory):
+            if isinstance(target, File):
+                raise fail(errno.ENOTDIR)
+            if f"{new}/".startswith(f"{old}/"):
+                raise fail(errno.EINVAL)
+            if target:
+                raise fail(errno.ENOTEMPTY)
+        del source[name]
+        destination[new_name] = node
+
+    def tree(self) -> Tree:
+        found: Tree = {}
+
+        def visit(directory: Directory, path: str) -> None:
+            for name, node in directory.items():
+                if isinstance(node, File):
+                    found[path + name] = (node.mode, bytes(node.data))
+                else:
+                    found[path + name] = (node.mode, None)
+                    visit(node, f"{path}{name}/")
+
+        visit(self.root, "")
+        return found
+
+
+async def tree(files: Files) -> Tree:
+    """The same of the filesystem, by reading everything."""
+    found: Tree = {}
+
+    async def visit(path: str) -> None:
+        for name in await files.list(path):
+            below = f"{path}{name}"
+            node = await files.stat(below)
+            mode = node.attrs.mode & 0o7777
+            if isinstance(node, FileNode):
+                data = await files.get(below)
+                assert node.size == len(data)
+                found[below] = (mode, data)
+            else:
+                found[below] = (mode, None)
+                await visit(f"{below}/")
+
+    await visit("")
+    return found
+
+
+# --- the operations
+
+PATHS = ["a", "b", "d", "e", "d/a", "d/b", "d/d", "e/a", "d/d/a"]
+paths = st.sampled_from(PATHS)
+slots = st.integers(0, 2)
+OPEN_FLAGS = [
+    os.O_RDONLY,
+    os.O_RDWR,
+    os.O_RDWR | os.O_CREAT,
+    os.O_RDWR | os.O_CREAT | os.O_TRUNC,
+    os.O_RDONLY | os.O_CREAT,
+]
+
+
+def operations(largest: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    """Lists of calls: small files mostly, offsets up to largest."""
+    offsets = st.sampled_from([0, 0, 1, 5, 40, largest // 3, largest])
+    sizes = st.sampled_from([0, 1, 7, 64, largest // 2, largest])
+    seeds = st.integers(0, 200)
+    one = st.one_of(
+        st.tuples(st.just("open"), slots, paths, st.sampled_from(OPEN_FLAGS)),
+        st.tuples(st.just("open"), slots, paths, st.sampled_from(OPEN_FLAGS[2:4])),
+        st.tuples(st.just("write"), slots, offsets, sizes, seeds),
+        st.tuples(st.just("write"), slots, offsets, sizes, seeds),
+        st.tuples(st.just("read"), slots, offsets, sizes),
+        st.tuples(st.just("close"), slots),
+        st.tuples(st.just("fsync"), slots),
+        st.tuples(st.just("put"), paths, sizes, seeds),
+        st.tuples(st.just("truncate"), paths, sizes),
+        st.tuples(st.just("chmod"), paths, st.sampled_from([0o600, 0o755])),
+        st.tuples(st.just("unlink"), paths),
+        st.tuples(st.just("rename"), paths, paths),
+        st.tuples(st.just("rename"), paths, paths),
+        st.tuples(st.just("mkdir"), st.sampled_from(["d", "e", "d/d"])),
+        st.tuples(st.just("rmdir"), st.sampled_from(["d", "e", "d/d"])),
+        st.tuples(st.just("foreign put"), paths, sizes, seeds),
+        st.tuples(st.just("foreign delete"), paths),
+        st.tuples(st.just("drain")),
+    )
+    return st.lists(one, max_size=30)
+
+
+class Comparison:
+    """Does each operation in both and compares what comes of it."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.reference = Reference()
+        self.handles: dict[int, int] = {}
+        self.flags: dict[int, int] = {}
+
+    async def do(self, name: str, *args: Any) -> None:
+        """Do one operation; both must answer the same, or fail with the same error."""
+        results: list[Any] = []
+        for side in (self._model, self._real):
+            try:
+                results.append(await side(name, *args))
+            except (OSError, COSError) as exc:
+                results.append(("error", errno.errorcode[exc.errno or 0]))
+            if results[0] == "skip":
+                return
+        assert results[0] == results[1], (name, args, results)
+
+    async def _model(self, name: str, *args: Any) -> Any:
+        model = self.reference
+        match name, *args:
+            case "open", slot, path, flags:
+                if slot in self.handles:
+                    return "skip"
+                model.open(slot, path, flags)
+            case "close", slot:
+                if slot not in self.handles:
+                    return "skip"
+                del model.handles[slot]
+            case "fsync", slot:
+                return None if slot in self.handles else "skip"
+            case "write", slot, offset, size, seed:
+                if slot not in self.handles or not self.flags[slot] & os.O_RDWR:
+                    return "skip"
+                if size:
+                    model.handles[slot].write(offset, content(size, seed))
+            case "read", slot, offset, size:
+                if slot not in self.handles:
+                    return "skip"
+                return bytes(model.handles[slot].data[offset : offset + size])
+            case "put", path, size, seed:
+                model.open(-1, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                model.handles.pop(-1).write(0, content(size, seed))
+            case "truncate", path, size:
+                model.file(path).truncate(size)
+            case "chmod", path, mode:
+                model.walk(path).mode = mode
+            case ("foreign put" | "foreign delete"), path, *more:
+                return self._foreign(name, path, *more)
+            case "drain",:
+                return None
+            case _:
+                return getattr(model, name)(*args)
+
+    def _foreign(self, name: str, path: str, *more: Any) -> Any:
+        """Others change only what is not in use here: what else happens is a conflict."""
+        try:
+            directory, last = self.reference.parent(path)
+        except OSError:
+            return "skip"
+        node = directory.get(last)
+        if isinstance(node, Directory) or node in self.reference.handles.values():
+            return "skip"
+        if name == "foreign delete":
+            if node is None:
+                return "skip"
+            del directory[last]
+        else:
+            directory[last] = File(bytearray(content(*more)))
+
+    async def _real(self, name: str, *args: Any) -> Any:
+        files = self.files
+        match name, *args:
+            case "open", slot, path, flags:
+                self.handles[slot] = await files.open(path, flags)
+                self.flags[slot] = flags
+            case "close", slot:
+                await files.close(self.handles.pop(slot))
+            case "fsync", slot:
+                await files.fs.fsync(self.handles[slot])
+            case "write", slot, offset, size, seed:
+                if size:
+                    await files.write(self.handles[slot], content(size, seed), offset)
+            case "read", slot, offset, size:
+                return await files.read(self.handles[slot], offset, size)
+            case "put", path, size, seed:
+                await files.put(path, content(size, seed))
+            case "foreign put", path, size, seed:
+                await files.fs.drain()
+                await files.upload(path, content(size, seed))
+            case "foreign delete", path:
+                await files.fs.drain()
+                await files.delete(path)
+            case "drain",:
+                await files.fs.drain()
+            case _:
+                return await _plain(getattr(files, name)(*args))
+
+    async def close_all(self) -> None:
+        for slot in list(self.handles):
+            await self.do("close", slot)
+
+    async def compare(self, files: Files, *, modes: bool = True) -> None:
+        there, expected = await tree(files), self.reference.tree()
+        if not modes:
+            there = {path: (0, data) for path, (_, data) in there.items()}
+            expected = {path: (0, data) for path, (_, data) in expected.items()}
+        assert there == expected
+
+
+async def _plain(call: Any) -> None:
+    await call
+
+
+async def check(client: CosClient, steps: list[tuple[Any, ...]], *, kill: bool = False, **changes: Any) -> None:
+    """Do the steps and compare; then compare with what a fresh filesystem finds."""
+    bucket = f"model-{next(_numbers)}-1250000000"
+    await trio.to_thread.run_sync(client.create_bucket, bucket)
+    directory = Path(tempfile.mkdtemp())
+    try:
+        chosen = fs_settings(bucket, directory, metadata_ttl=0.0, grace=0.0, **changes)
+        with trio.fail_after(60), trio.CancelScope() as scope:
+            async with running(client, chosen) as files:
+                comparison = Comparison(files)
+                for step in steps:
+                    await comparison.do(*step)
+                await comparison.compare(files)
+                await comparison.close_all()
+                await comparison.compare(files)
+                if kill:
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await files.fs.drain()
+                    assert_tidy(files)
+        async with running(client, chosen) as files:
+            # What chmod says is not in the journal: it takes as long as it takes to be sent.
+            await comparison.compare(files, modes=not kill)
+            await files.fs.drain()
+            assert_tidy(files)
+        assert (await trio.to_thread.run_sync(client.list_uploads, bucket)).uploads == []
+    finally:
+        shutil.rmtree(directory)
+
+
+def assert_tidy(files: Files) -> None:
+    """With nothing open and everything sent, nothing of the sending is left."""
+    assert files.journal.records() == []
+    assert list(files.journal.staging.iterdir()) == []
+    for node in files.tree.table.nodes.values():
+        if isinstance(node, FileNode):
+            assert node.content is None and not node.changed and not node.opens
+            assert not node.unlinked or node.nlookup
+        else:
+            assert isinstance(node, DirNode) and not node.opens
+
+
+EXAMPLES = hypothesis_settings(
+    max_examples=int(os.environ.get("COSFS_MODEL_EXAMPLES", "50")),
+    deadline=None,
+    derandomize="COSFS_MODEL_EXAMPLES" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@EXAMPLES
+@given(steps=operations(200))
+async def test_any_order_of_operations_in_close_mode(client: CosClient, steps: list[tuple[Any, ...]]) -> None:
+    await check(client, steps)
+
+
+@EXAMPLES
+@given(steps=operations(200))
+async def test_any_order_of_operations_in_async_mode(client: CosClient, steps: list[tuple[Any, ...]]) -> None:
+    await check(client, steps, write_back="async")
+
+
+@EXAMPLES
+@given(steps=operations(200))
+async def test_killed_mount_loses_nothing_that_was_closed(
+    client: CosClient, steps: list[tuple[Any, ...]]
+) -> None:
+    await check(client, steps, write_back="async", kill=True)
+
+
+@hypothesis_settings(EXAMPLES, max_examples=EXAMPLES.max_examples // 3)
+@given(steps=operations(5 * MIB // 2))
+async def test_any_order_of_operations_on_large_files(
+    client: CosClient, steps: list[tuple[Any, ...]]
+) -> None:
+    await check(client, steps, multipart_threshold=2 * MIB)
