@@ -193,5 +193,5 @@ def mount(
     # The client is made by the process that serves: connections and threads do not survive a fork.
     code = mount_filesystem(state.settings, mount_settings, state.make_client)
     if not mount_settings.foreground:
-        state.out.talk(f"{source} is mounted on {printable(str(mountpoint))}; end it with: cos umount")
+        state.out.talk(f"{source} is mounted on {printable(str(mountpoint))}; end it with cos umount")
     return code

@@ -30,11 +30,11 @@ def status(state: State, mountpoint: Path | None) -> int:
     COS yet, and how many requests and errors there were.
     """
     from cosfs.errors import UsageError
-    from cosfs.fuse.control import list_mounts
+    from cosfs.fuse.control import absolute, list_mounts
 
     found = list_mounts()
     if mountpoint is not None:
-        place = str(mountpoint.parent.resolve() / mountpoint.name)
+        place = str(absolute(mountpoint))
         found = [mount for mount in found if mount.mountpoint == place]
         if not found:
             raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="'cos status' lists all mounts")

@@ -436,7 +436,7 @@ class Committer:
     def reads_staging(self, node: FileNode) -> bool:
         """Whether the staging file must not be changed, because it is being sent as it is on disk."""
         large = node.size > SNAPSHOT_MAX or node.size >= self._settings.multipart_threshold
-        return large and node.lock.locked()
+        return large and node.being_sent
 
     async def _put_parts(
         self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool

@@ -42,6 +42,7 @@ from cosfs.transfer.engine import Engine
 log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1
+ATTRIBUTES_WANTED = 5.0  # seconds for which a stat after a readdir makes us expect more of them
 FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
 
 
@@ -119,6 +120,7 @@ class Filesystem:
         self._files: dict[int, FileHandle] = {}
         self._dirs: dict[int, DirHandle] = {}
         self._next_handle = 1
+        self._wanted_until = 0.0  # readdir gives attributes along until then
 
     # Nodes
 
@@ -154,6 +156,9 @@ class Filesystem:
     async def lookup(self, parent: int, name: bytes) -> Node:
         """Return the node of a name; the caller counts the kernel's reference."""
         directory = self._dir(parent)
+        now = trio.current_time()
+        if directory.read_until > now:
+            self._wanted_until = now + ATTRIBUTES_WANTED  # as `ls -l` and `find -size` do
         if name == b".":
             return directory
         if name == b"..":
@@ -193,6 +198,8 @@ class Filesystem:
         node = directory.children.get(entry.name)
         if node is not None:
             return node if node.known or self.settings.attributes == "listing" else None
+        if trio.current_time() > self._wanted_until:
+            return None  # whoever reads names only shall not cost an inode each, here and in the kernel
         if directory.is_buckets or self.settings.attributes == "listing":
             return self.tree.node_for(directory, entry)
         if entry.info is not None and entry.info.headers is not None:

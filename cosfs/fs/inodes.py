@@ -191,6 +191,7 @@ class FileNode(Node):
     """
 
     __slots__ = (
+        "_lock",
         "attrs_dirty",
         "cached_etag",
         "content",
@@ -198,7 +199,6 @@ class FileNode(Node):
         "error",
         "expected",
         "info",
-        "lock",
         "obsolete",
         "opens",
         "pending_id",
@@ -216,13 +216,24 @@ class FileNode(Node):
         self.error: COSError | None = None
         self.epoch = 0  # grows when somebody else replaced the object
         self.obsolete: list[tuple[str, str, str]] = []  # bucket, key, etag
-        self.lock = trio.Lock()  # held while this file is being sent to COS
+        self._lock: trio.Lock | None = None
         self.opens = 0
         self.writers = 0
         self.cached_etag = ""  # the etag whose pages the kernel may still have
         self.target: bytes | None = None
         self.sent = 0.0
         self.pending_id = 0  # row of the journal
+
+    @property
+    def lock(self) -> trio.Lock:
+        """Held while this file is being sent to COS. Most files are only read and need none."""
+        if self._lock is None:
+            self._lock = trio.Lock()
+        return self._lock
+
+    @property
+    def being_sent(self) -> bool:
+        return self._lock is not None and self._lock.locked()
 
     @property
     def key(self) -> str:

@@ -131,7 +131,7 @@ class Listing:
             else:
                 self.marker = info
                 if info.size:
-                    self.add(Entry(names.CONTENT_NAME.encode(), "", False, info))
+                    self._add(Entry(names.CONTENT_NAME.encode(), "", False, info))
 
     def _add_dir(self, component: str) -> None:
         name = names.to_name(component)
@@ -140,7 +140,7 @@ class Listing:
             self._shadow(entry)
         elif entry is not None:
             return
-        self.add(Entry(name, component, True, None))
+        self._add(Entry(name, component, True, None))
 
     def _add_file(self, component: str, info: ObjectInfo) -> None:
         name = names.to_name(component)
@@ -150,7 +150,7 @@ class Listing:
         known = self.entries.get(name)
         if known is not None:
             return  # made here in the meantime: our own state is newer
-        self.add(Entry(name, component, False, info))
+        self._add(Entry(name, component, False, info))
 
     def _shadow(self, entry: Entry) -> None:
         """A directory of the same name turned up: the file moves to its suffixed name."""
@@ -158,10 +158,12 @@ class Listing:
         entry.name = names.shadow_name(entry.component)
         self.entries[entry.name] = entry
 
+    def _add(self, entry: Entry) -> None:
+        if not self._hide(entry):
+            self.add(entry)
+
     def add(self, entry: Entry) -> None:
-        """Add an entry that COS listed or that was made here."""
-        if self._hide(entry):
-            return
+        """Add an entry that is there for sure."""
         entry.index = len(self.order)
         self.entries[entry.name] = entry
         self.order.append(entry)

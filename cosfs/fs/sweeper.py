@@ -15,7 +15,7 @@ from cosfs.fs.inodes import ROOT_INO, DirNode, Node
 from cosfs.fs.tree import Tree
 
 PERIOD = 10.0
-BATCH = 2000  # names the kernel is asked to forget in one period
+BATCH = 20_000  # names the kernel is asked to forget in one period
 
 
 class Sweeper:

@@ -84,7 +84,7 @@ class Tree:
     def local(node: Node) -> bool:
         """Whether our own state of the node is the truth, whatever COS lists."""
         if isinstance(node, FileNode):
-            return node.changed or node.info is None or node.writers > 0 or node.lock.locked()
+            return node.changed or node.info is None or node.writers > 0 or node.being_sent
         return node.parent is None
 
     async def _resolve(self, parent: DirNode, name: bytes) -> Node:

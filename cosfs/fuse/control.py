@@ -26,6 +26,8 @@ from cosfs.errors import COSError, FilesystemError, UsageError
 
 MNT_DETACH = 2
 FSTYPE = "fuse.cosfs"
+SOCKET_NAME_MAX = 108  # sun_path, unix(7)
+NAMES_SHOWN = 3  # of what could not be sent
 
 
 def runtime_dir() -> Path:
@@ -67,9 +69,36 @@ def write_state(mountpoint: Path, source: str) -> None:
     temp.rename(path)
 
 
-def remove_state(mountpoint: Path) -> None:
+def remove_state(mountpoint: Path, pid: int = 0) -> None:
+    """Unregister a mount; with a pid only if it is that process's.
+
+    A process that still sends after its unmounting may meanwhile have a successor.
+    """
+    if pid and _read_state(state_path(mountpoint)).get("pid") != pid:
+        return
     state_path(mountpoint).unlink(missing_ok=True)
     socket_path(mountpoint).unlink(missing_ok=True)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and {"mountpoint", "source", "pid"} <= record.keys() else {}
+
+
+@contextlib.contextmanager
+def short_name(path: Path) -> Iterator[str]:
+    """A name of a socket that is short enough for the kernel, however long its directory's is."""
+    if len(os.fsencode(path)) < SOCKET_NAME_MAX:
+        yield str(path)
+        return
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{path.name}"
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +120,22 @@ def mounted_here() -> dict[str, str]:
 
 def _mountinfo() -> list[tuple[str, str, str]]:
     """Mountpoint, type and source of everything mounted, in the order it was mounted."""
+    return [(point, kind, source) for point, kind, source, _ in _mount_table()]
+
+
+def _is_mine(mountpoint: str) -> bool:
+    """Whether we mounted what is mounted here."""
+    options = [options for point, _, _, options in _mount_table() if point == mountpoint]
+    return bool(options) and f"user_id={os.getuid()}" in options[-1].split(",")
+
+
+def _mount_table() -> list[tuple[str, str, str, str]]:
+    """Mountpoint, type, source and the filesystem's own options of everything mounted."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         left, _, right = line.partition(" - ")
-        kind, source, *_ = right.split(" ")
-        found.append((_unescape(left.split(" ")[4]), kind, _unescape(source)))
+        kind, source, options = right.split(" ", 2)
+        found.append((_unescape(left.split(" ")[4]), kind, _unescape(source), options))
     return found
 
 
@@ -114,7 +154,8 @@ def ask(mountpoint: Path, request: dict[str, Any], *, timeout: float = 10.0) -> 
     """Send one request to a mount; yields its answers. timeout is for each answer."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(timeout)
-        sock.connect(str(socket_path(mountpoint)))
+        with short_name(socket_path(mountpoint)) as name:
+            sock.connect(name)
         sock.sendall(json.dumps(request).encode() + b"\n")
         with sock.makefile("rb") as lines:
             for line in lines:
@@ -134,11 +175,10 @@ def list_mounts() -> list[MountStatus]:
     found: dict[str, MountStatus] = {}
     mounted = mounted_here()
     for path in sorted(runtime_dir().glob("*.json")):
-        try:
-            record = json.loads(path.read_text())
-            mountpoint = Path(record["mountpoint"])
-        except (OSError, ValueError, KeyError):
+        record = _read_state(path)
+        if not record:
             continue
+        mountpoint = Path(record["mountpoint"])
         details = _details(mountpoint)
         if details is None:
             alive = _alive(record["pid"])
@@ -149,10 +189,10 @@ def list_mounts() -> list[MountStatus]:
         else:
             state = "running" if str(mountpoint) in mounted else "stopping"
         found[str(mountpoint)] = MountStatus(
-            str(mountpoint), record["source"], record["pid"], state, record["started"], details or {}
+            str(mountpoint), record["source"], record["pid"], state, record.get("started", 0.0), details or {}
         )
     for point, source in mounted.items():
-        if point not in found:
+        if point not in found and _is_mine(point):
             found[point] = MountStatus(point, source, 0, "dead" if is_dead(Path(point)) else "running")
     return sorted(found.values(), key=lambda m: m.mountpoint)
 
@@ -197,7 +237,7 @@ def unmount(
     something could not be sent (it stays in the journal for the next mount) and detaches a
     mountpoint that is in use. Raises COSError with what is still pending.
     """
-    mountpoint = _absolute(mountpoint)
+    mountpoint = absolute(mountpoint)
     if is_dead(mountpoint):
         detach(mountpoint, lazy=True)
         remove_state(mountpoint)
@@ -210,10 +250,10 @@ def unmount(
         return
     known = status(mountpoint)
     left = _drain(mountpoint, timeout, progress)
-    if left and not force:
+    if left.get("pending") and not force:
         raise FilesystemError(
             errno.EBUSY,
-            f"{mountpoint} stays mounted: {left} changes could not be sent to COS",
+            f"{mountpoint} stays mounted: {_unsent(left)}",
             hint=f"`cos status {mountpoint}` shows them; --force leaves them to the next mount",
         )
     detach(mountpoint, lazy=force)
@@ -221,12 +261,23 @@ def unmount(
         _wait_for_exit(known.pid, timeout)
 
 
-def _drain(mountpoint: Path, timeout: float, progress: Progress | None) -> int:
-    """Ask the mount to send everything; returns how many changes are left."""
-    left = 0
+def _unsent(left: dict[str, Any]) -> str:
+    """What could not be sent, in words."""
+    count = int(left["pending"])
+    text = f"{count} change{'' if count == 1 else 's'} could not be sent to COS"
+    names = [*left.get("names", ())]
+    if names:
+        shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if count > len(names[:NAMES_SHOWN]) else "")
+        text += f" ({shown})"
+    return text
+
+
+def _drain(mountpoint: Path, timeout: float, progress: Progress | None) -> dict[str, Any]:
+    """Ask the mount to send everything; returns its last answer, with how many changes are left."""
+    left: dict[str, Any] = {}
     try:
         for answer in ask(mountpoint, {"op": "drain", "timeout": timeout}, timeout=60.0):
-            left = int(answer.get("pending", 0))
+            left = answer
             if progress is not None:
                 progress(answer)
             if answer.get("done"):
@@ -252,9 +303,9 @@ def _wait_for_exit(pid: int, timeout: float) -> None:
         os.close(fd)
 
 
-def _absolute(path: Path) -> Path:
-    """Absolute without touching the mount itself, which may be dead."""
-    return Path(os.path.realpath(path.parent)) / path.name if path.name not in ("", "..") else path.resolve()
+def absolute(path: Path) -> Path:
+    """The mountpoint that a user means, even if the mount on it is dead."""
+    return Path(os.path.realpath(path))
 
 
 def detach(mountpoint: Path, *, lazy: bool) -> None:

@@ -13,6 +13,7 @@ import logging
 import logging.handlers
 import os
 import shutil
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import Settings, TransferSettings
-from cosfs.errors import ConfigError, COSError, FilesystemError, UsageError
+from cosfs.errors import ConfigError, COSError, FilesystemError, PermissionDeniedError, UsageError
 from cosfs.fuse import control
 from cosfs.fuse.settings import MountSettings, default_cache_dir
 
@@ -44,12 +45,21 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
     make_client is called in the process that serves. Raises COSError, with nothing left
     mounted, if the mount cannot be made.
     """
-    mount_settings = replace(mount_settings, mountpoint=check_mountpoint(mount_settings.mountpoint))
+    mount_settings = replace(
+        mount_settings,
+        mountpoint=check_mountpoint(mount_settings.mountpoint),
+        cache_dir=_absolute(mount_settings.cache_dir),
+        log_file=_absolute(mount_settings.log_file),
+    )
     _check_fuse()
     if mount_settings.foreground:
         _serve(settings, mount_settings, make_client, lambda: None)
         return 0
     return _in_background(settings, mount_settings, make_client)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.absolute() if path is not None else None
 
 
 def check_mountpoint(path: Path) -> Path:
@@ -72,7 +82,11 @@ def check_mountpoint(path: Path) -> Path:
         what = control.mounted_here().get(str(path))
         by = f"{what} is already mounted on {path}" if what else f"something is already mounted on {path}"
         raise UsageError(by, hint=f"Unmount it first: cos umount {path}")
-    if any(path.iterdir()):
+    try:
+        empty = not any(path.iterdir())
+    except OSError as exc:
+        raise UsageError(f"the mountpoint {path} cannot be used: {exc.strerror}") from None
+    if not empty:
         raise UsageError(
             f"the mountpoint {path} is not empty", hint="Files in it would be hidden; use an empty directory"
         )
@@ -128,7 +142,6 @@ def _child(
     code = 1
     try:
         os.setsid()
-        os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -197,7 +210,10 @@ def _serve(
         from cosfs.fuse.serve import serve  # pulls in pyfuse3
 
         transfer = _transfer_settings(settings.transfer, mount_settings)
-        trio.run(serve, client, transfer, mount_settings, cache_dir(mount_settings, settings), ready)
+        cache = cache_dir(mount_settings, settings)
+        if not mount_settings.foreground:
+            os.chdir("/")  # not earlier: settings may name files relative to where the user is
+        trio.run(serve, client, transfer, mount_settings, cache, ready)
 
 
 @contextmanager
@@ -215,7 +231,11 @@ def check_source(client: CosClient, mount_settings: MountSettings) -> str:
         client.list_buckets()
         return ""
     bucket = client.resolve_bucket(mount_settings.bucket)
-    client.head_bucket(bucket)
+    try:
+        client.head_bucket(bucket)
+    except PermissionDeniedError:
+        # A policy may allow no more than our prefix; and unlike HEAD, a list says what is wrong with a key.
+        client.list_objects(bucket, prefix=mount_settings.prefix, max_keys=1)
     return bucket
 
 
@@ -293,6 +313,19 @@ def tune_kernel(mountpoint: Path) -> None:
             Path(path).write_text(str(value))
         except OSError as exc:
             log.debug("%s stays as it is: %s", path, exc)
+
+
+def tell_supervisor(state: str) -> None:
+    """Tell systemd, if it started us and wants to know (Type=notify)."""
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    if not place:
+        return
+    address = "\0" + place[1:] if place.startswith("@") else place
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto(state.encode(), address)
+    except OSError as exc:
+        log.debug("%s cannot be told: %s", place, exc)
 
 
 def mount_failed(mountpoint: Path, error: BaseException) -> COSError:

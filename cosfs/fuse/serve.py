@@ -17,7 +17,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
-from cosfs.errors import COSError
+from cosfs.errors import COSError, TransferError
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.attributes import Defaults
 from cosfs.fs.background import Background, together
@@ -35,7 +35,7 @@ from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
 from cosfs.fuse import control
-from cosfs.fuse.mount import fuse_options, mount_failed, tune_kernel
+from cosfs.fuse.mount import fuse_options, mount_failed, tell_supervisor, tune_kernel
 from cosfs.fuse.operations import Operations
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.engine import Engine
@@ -84,6 +84,7 @@ class Mount:
         self.started = time.time()
         self.fs: Filesystem | None = None
         self.stopping = False
+        self.unsent = 0  # changes left to the next mount
         memory = min(settings.readahead, 64 * MIB) + 32 * MIB
         self.cache = BlockCache(
             settings.cache_dir / "blocks",
@@ -198,6 +199,11 @@ async def serve(
             await _run(running, engine, options, ready)
     finally:
         running.close()
+    if running.unsent:
+        raise TransferError(
+            f"{mount.mountpoint} is unmounted, but {running.unsent} changes could not be sent to COS",
+            hint=f"They are kept in {cache_dir}; the next mount with it sends them",
+        )
 
 
 async def _run(running: Mount, engine: Engine, options: set[str], ready: Callable[[], None]) -> None:
@@ -224,7 +230,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=mounted)
-            control.remove_state(mountpoint)
+            control.remove_state(mountpoint, os.getpid())
             background.cancel_scope.cancel()
     log.info("%s is unmounted", mountpoint)
 
@@ -236,6 +242,7 @@ async def _announce(running: Mount, ready: Callable[[], None]) -> None:
     await trio.to_thread.run_sync(tune_kernel, mountpoint, abandon_on_cancel=True)
     log.info("%s is mounted on %s", running.mount.source, mountpoint)
     ready()
+    tell_supervisor("READY=1")
 
 
 async def _stop_on_signal(running: Mount) -> None:
@@ -272,6 +279,7 @@ async def _finish(running: Mount) -> None:
             if node.content is not None:
                 node.content.close(keep=True)
             log.error("%s could not be sent; the next mount of this source will try again", node.url)
+    running.unsent = running.pending_count()
 
 
 # Control socket
@@ -281,7 +289,8 @@ async def _control(running: Mount) -> None:
     path = control.socket_path(running.mount.mountpoint)
     path.unlink(missing_ok=True)
     sock = trio.socket.socket(trio.socket.AF_UNIX)
-    await sock.bind(str(path))
+    with control.short_name(path) as name:
+        await sock.bind(name)
     path.chmod(0o600)
     sock.listen(16)
     listener = trio.SocketListener(sock)

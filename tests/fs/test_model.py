@@ -210,7 +210,7 @@ def operations(largest: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
         st.tuples(st.just("foreign delete"), paths),
         st.tuples(st.just("drain")),
     )
-    return st.lists(one, max_size=30)
+    return st.lists(one, min_size=12, max_size=50)
 
 
 class Comparison:
