@@ -62,6 +62,7 @@ class _Due:
     node: FileNode | DirNode
     at: float
     tries: int = 0
+    error: str = ""  # of the last try
 
 
 class Committer:
@@ -93,6 +94,7 @@ class Committer:
         self._wake = trio.Event()
         self._limit = trio.CapacityLimiter(16)
         tree.is_leaving = self.is_leaving
+        tree.has_left = self.has_left
         self.failures = 0
         self.conflicts = 0
 
@@ -181,10 +183,23 @@ class Committer:
         there = await self.rescue(bucket, key)
         return await self._deleter.claim(bucket, key) or there
 
-    def is_leaving(self, bucket: str, key: str) -> bool:
-        """Whether COS has an object that is no longer part of the tree, and will not for long."""
-        place = (bucket, key)
-        return place in self._orphans or place in self._former or self._deleter.is_pending(bucket, key)
+    def has_left(self, bucket: str, prefix: str) -> bool:
+        """Whether files of other names or of none still read from objects below a prefix."""
+        places = (*self._orphans, *self._former)
+        return any(place[0] == bucket and place[1].startswith(prefix) for place in places)
+
+    def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
+        """Whether an object is no longer part of the tree though COS, asked at since, still had it.
+
+        An object with another etag was put there by somebody since.
+        """
+        orphan = self._orphans.get((bucket, key))
+        if orphan is not None:
+            return orphan.expected in (None, etag)
+        former = self._former.get((bucket, key))
+        if former is not None:
+            return (bucket, key, etag) in former.obsolete
+        return self._deleter.is_pending(bucket, key, etag, since)
 
     def bury(self, node: FileNode) -> None:
         """The last handle of a removed file is gone."""
@@ -717,6 +732,11 @@ class Committer:
             self._due[node.ino] = _Due(node, trio.current_time() + delay)
         self._wake.set()
 
+    def trouble(self, node: FileNode) -> str:
+        """Why a file is not in COS yet, if it was tried in vain."""
+        due = self._due.get(node.ino)
+        return due.error if due is not None else ""
+
     @property
     def pending(self) -> list[FileNode | DirNode]:
         """What waits to be sent."""
@@ -771,6 +791,7 @@ class Committer:
     def _failed(self, due: _Due, exc: COSError) -> None:
         delay = RETRY_DELAYS[min(due.tries, len(RETRY_DELAYS) - 1)]
         due.tries += 1
+        due.error = str(exc)
         due.at = trio.current_time() + delay
         node = due.node
         if isinstance(node, FileNode):

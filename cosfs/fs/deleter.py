@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 DELAY = 0.05  # how long a removal waits for company
 BATCH = 1000  # keys in one request, COS's limit
 RETRY_DELAYS = (1.0, 5.0, 15.0, 30.0)
+REMEMBERED = 60.0  # what a listing tells that was begun before a removal is not believed for so long
 REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 
 
@@ -57,6 +58,7 @@ class Deleter:
         self._on_failure = on_failure
         self._waiting: dict[tuple[str, str], _Removal] = {}
         self._sending: dict[tuple[str, str], _Removal] = {}
+        self._finished: dict[tuple[str, str], float] = {}  # lately, and when; the oldest first
         self._wake = trio.Event()
         self._tried = trio.Event()  # of the next batch that comes back
         self.failures = 0
@@ -65,9 +67,12 @@ class Deleter:
     def pending(self) -> int:
         return len(self._waiting) + len(self._sending)
 
-    def is_pending(self, bucket: str, key: str) -> bool:
-        """Whether an object is about to be removed."""
-        return (bucket, key) in self._waiting or (bucket, key) in self._sending
+    def is_pending(self, bucket: str, key: str, etag: str, since: float) -> bool:
+        """Whether an object is about to be removed, or was still to be when COS was asked at since."""
+        if self._finished.get((bucket, key), -1.0) >= since:
+            return True
+        removal = self._waiting.get((bucket, key)) or self._sending.get((bucket, key))
+        return removal is not None and not (removal.careful and removal.etag not in ("", etag))
 
     def schedule(self, bucket: str, key: str, etag: str = "", *, careful: bool = False) -> None:
         """Remove an object soon; a careful removal spares it if its etag has changed.
@@ -103,6 +108,7 @@ class Deleter:
     async def claim(self, bucket: str, key: str) -> bool:
         """Make sure no removal of key comes after this; tells whether one was taken back."""
         while True:
+            self._finished.pop((bucket, key), None)
             removal = self._waiting.pop((bucket, key), None)
             if removal is not None:
                 self._journal.remove(removal.record_id)
@@ -184,6 +190,7 @@ class Deleter:
         for removal in removals:
             self._finish(removal)
             if removal.key in failed:
+                self._finished.pop(removal.place, None)
                 self.failures += 1
                 log.error("cos://%s/%s could not be removed: %s", bucket, removal.key, failed[removal.key])
                 if self._on_failure is not None:
@@ -242,6 +249,10 @@ class Deleter:
 
     def _finish(self, removal: _Removal) -> None:
         self._sending.pop(removal.place, None)
+        now = trio.current_time()
+        self._finished[removal.place] = now
+        while next(iter(self._finished.values())) < now - REMEMBERED:
+            del self._finished[next(iter(self._finished))]
         removal.answered.set()
         removal.done.set()
         self._note_try()

@@ -517,11 +517,17 @@ class Filesystem:
             return  # the time of reading is not worth a request
         if isinstance(node, FileNode):
             if node.dirty:
-                node.attrs_dirty = True  # goes with the bytes
+                self._goes_with_bytes(node)
             else:
                 self.committer.attributes_changed(node)
         elif isinstance(node, DirNode) and node.parent is not None and not node.is_bucket:
             self.committer.attributes_changed(node)
+
+    def _goes_with_bytes(self, node: FileNode) -> None:
+        """The attributes of a changed file have changed too; what the journal has of it follows."""
+        node.attrs_dirty = True
+        if node.pending_id:
+            self.committer.record(node)
 
     async def _truncate(self, node: FileNode, size: int) -> None:
         if not node.is_regular:
@@ -614,7 +620,7 @@ class Filesystem:
         attributes.encode(attrs, info.headers if info is not None else None)  # ENOSPC now, not later
         node.attrs = attrs
         if isinstance(node, FileNode) and node.dirty:
-            node.attrs_dirty = True
+            self._goes_with_bytes(node)
         elif isinstance(node, FileNode) or (isinstance(node, DirNode) and node.parent is not None):
             self.committer.attributes_changed(node)
 
@@ -732,7 +738,7 @@ class Filesystem:
         node = handle.node
         if node.unlinked:
             return
-        if not handle.writable and (node.writers or not node.dirty):
+        if not handle.writable and (node.writers or not node.dirty or node.pending_id):
             return  # a reader; but a file made for reading only is sent as well
         self._tell(node)
         if self.settings.write_back == "async" and node.dirty:
@@ -774,8 +780,8 @@ class Filesystem:
             node.writers -= 1
         if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
-            self.committer.record(node)
             self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else 0.1)
+            self.committer.record(node)
         if node.opens:
             return
         node.error = None  # there is nobody left to tell

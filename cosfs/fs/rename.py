@@ -226,6 +226,7 @@ class TreeMover:
         marker = ""
         slots = trio.CapacityLimiter(PARALLEL)
         while True:
+            since = trio.current_time()
             page = await self._remote.metadata(
                 self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
             )
@@ -234,7 +235,7 @@ class TreeMover:
             async with together() as nursery:
                 for info in page.objects:
                     # Objects that are only waiting to be removed are not part of the directory.
-                    if not self._committer.is_leaving(bucket, info.key):
+                    if not self._committer.is_leaving(bucket, info.key, info.etag, since):
                         new_key = new_prefix + info.key[len(prefix) :]
                         nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
             marker = page.next_marker

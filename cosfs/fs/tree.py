@@ -55,8 +55,11 @@ class Tree:
         self._store = store
         self._flights: dict[tuple[int, bytes], trio.Event] = {}
         self._denied = False
-        # Told by whoever removes: (bucket, key) is still in COS but no longer in the tree.
-        self.is_leaving: Callable[[str, str], bool] = lambda bucket, key: False
+        # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
+        # asked at a given time, still had it.
+        self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
+        # The same of anything below a prefix that was removed or moved here.
+        self.has_left: Callable[[str, str], bool] = lambda bucket, prefix: False
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
         self.root = DirNode(ROOT_INO, None, b"", "", attrs, bucket=settings.bucket, prefix=settings.prefix)
@@ -96,7 +99,7 @@ class Tree:
         if entry is None and not listing.complete:
             since = trio.current_time()
             entry = await self._probe(parent, name)
-            if entry is not None and self._hidden(parent, entry):
+            if entry is not None and self._hidden(parent, entry, since):
                 entry = None
         node = self._reconcile(parent, entry.name if entry is not None else name, entry, since)
         if node is None:
@@ -418,8 +421,9 @@ class Tree:
 
     def _new_listing(self, parent: DirNode) -> Listing:
         now = trio.current_time()
-        for gone in [name for name, (_, until) in parent.tombstones.items() if until < now]:
-            del parent.tombstones[gone]
+        if not self.has_left(parent.bucket, parent.prefix):
+            for gone in [name for name, (_, until) in parent.tombstones.items() if until < now]:
+                del parent.tombstones[gone]
         for old in [name for name, until in parent.recent.items() if until < now]:
             del parent.recent[old]
         bucket = parent.bucket
@@ -427,7 +431,7 @@ class Tree:
             self.remote,
             bucket,
             parent.prefix,
-            hide=lambda entry: self._hidden(parent, entry),
+            hide=lambda entry: self._hidden(parent, entry, listing.started),
             page_hook=lambda page: self._recall(bucket, page),
         )
         before = parent.listing
@@ -442,17 +446,18 @@ class Tree:
                     listing.add(Entry(name, entry.component, entry.is_dir, entry.info))
         return listing
 
-    def _hidden(self, parent: DirNode, entry: Entry) -> bool:
+    def _hidden(self, parent: DirNode, entry: Entry, since: float) -> bool:
         """Whether COS tells of something that was removed here."""
         key = parent.child_key(entry.component) + ("/" if entry.is_dir else "")
-        if not parent.is_buckets and self.is_leaving(parent.bucket, key):
+        told = entry.info.etag if entry.info is not None else ""
+        if not parent.is_buckets and self.is_leaving(parent.bucket, key, told, since):
             return True
         tomb = parent.tombstones.get(entry.name)
         if tomb is None:
             return False
         etag, until = tomb
         if until < trio.current_time():
-            return False
+            return entry.is_dir and self.has_left(parent.bucket, key)
         return entry.is_dir or entry.info is None or not etag or entry.info.etag == etag
 
     async def _buckets(self, parent: DirNode) -> Listing:

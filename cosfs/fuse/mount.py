@@ -65,6 +65,7 @@ def _absolute(path: Path | None) -> Path | None:
 def check_mountpoint(path: Path) -> Path:
     """Return the absolute mountpoint; UsageError says what is wrong with it."""
     try:
+        os.statvfs(path)  # where a mount's process is gone, a stat may be answered from memory
         info = path.stat()
     except FileNotFoundError:
         raise UsageError(f"the mountpoint {path} does not exist", hint=f"Make it: mkdir -p {path}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ def _answering(call: str, *args: object) -> Iterator[None]:
     except OSError as exc:
         log.warning("%s%r: %s", call, args, exc)
         raise pyfuse3.FUSEError(exc.errno or errno.EIO) from exc
+    except sqlite3.OperationalError as exc:  # the journal cannot be written
+        log.error("%s%r: the cache directory cannot be written: %s", call, args, exc)
+        full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO) from exc
     except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
         raise
     except Exception as exc:

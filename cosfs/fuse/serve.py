@@ -26,7 +26,6 @@ from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
-from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.recovery import left_over, recover
 from cosfs.fs.remote import Remote
@@ -148,7 +147,10 @@ class Mount:
             "pending_files": len(files),
             "pending_bytes": sum(node.size for node in files),
             "pending_removals": fs.deleter.pending,
-            "pending": [_pending(node) for node in files[:20]],
+            "pending": [
+                {"url": node.url, "bytes": node.size, "error": fs.committer.trouble(node)}
+                for node in files[:20]
+            ],
             "requests": stats,
             "errors": fs.committer.failures + fs.deleter.failures,
             "conflicts": fs.committer.conflicts,
@@ -158,10 +160,6 @@ class Mount:
     def pending_count(self) -> int:
         assert self.fs is not None
         return len(self.fs.pending_files) + self.fs.deleter.pending
-
-
-def _pending(node: FileNode) -> dict[str, Any]:
-    return {"url": node.url, "bytes": node.size, "error": str(node.error) if node.error else ""}
 
 
 def evict(parent: int, name: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -84,6 +85,8 @@ class Files:
         """Walk to a path, one lookup a name."""
         node: Node = self.tree.root
         for name in _names(path):
+            if not node.is_dir:
+                raise FilesystemError(errno.ENOTDIR)
             node = await self.fs.lookup(node.ino, name)
             node.nlookup += 1
         return node
@@ -97,13 +100,15 @@ class Files:
         """The number of the directory of a path, and the last name."""
         *parents, name = _names(path)
         node = await self.node(os.fsdecode(b"/".join(parents)))
+        if not node.is_dir:
+            raise FilesystemError(errno.ENOTDIR)
         return node.ino, name
 
     async def exists(self, path: str) -> bool:
         try:
             await self.node(path)
         except FilesystemError as exc:
-            if exc.errno == 2:
+            if exc.errno == errno.ENOENT:
                 return False
             raise
         return True
