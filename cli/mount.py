@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 # For mount(8), systemd and whoever may mount; they mean nothing to a filesystem.
 _IGNORED = frozenset(
     {"_netdev", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "rw",
-     "comment", "async", "nosync"}
+     "comment", "async", "nosync", "default_permissions", "relatime", "norelatime", "strictatime", "nodiratime",
+     "lazytime", "nolazytime", "silent", "loud"}
 )  # fmt: skip
 # Passed on to libfuse.
 _KERNEL = frozenset(
-    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "sync", "dirsync"}
+    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "sync", "dirsync", "allow_root"}
 )  # fmt: skip
 # Another name for one of our own options.
-_SPELLINGS = {"ro": "read-only", "allow_root": "allow-other", "fmode": "file-mode", "dmode": "dir-mode"}
+_SPELLINGS = {"ro": "read-only", "fmode": "file-mode", "dmode": "dir-mode"}
 _COMMA = re.compile(r"(?<!\\),")
 
 

@@ -20,7 +20,7 @@ def main() -> NoReturn:
         sys.exit(0)
     from .main import USAGE, run
 
-    code = run(["--quiet", *args])
+    code = run(["--only-show-errors", *args])
     sys.exit({0: 0, USAGE: 1}.get(code, 32))
 
 

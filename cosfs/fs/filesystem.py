@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 RENAME_NOREPLACE = 1
 ATTRIBUTES_WANTED = 5.0  # seconds for which a stat after a readdir makes us expect more of them
+ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
 FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
 
 
@@ -760,7 +761,7 @@ class Filesystem:
             await content.make_durable()
             if node.content is content and content.version == version:
                 self.committer.record(node)
-                self.committer.send_later(node)
+                self.committer.send_later(node, ASYNC_DELAY)
                 await trio.to_thread.run_sync(self.journal.sync)
                 return
 
@@ -780,7 +781,7 @@ class Filesystem:
             node.writers -= 1
         if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
-            self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else 0.1)
+            self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else ASYNC_DELAY)
             self.committer.record(node)
         if node.opens:
             return

@@ -134,13 +134,13 @@ class Listing:
                     self._add(Entry(names.CONTENT_NAME.encode(), "", False, info))
 
     def _add_dir(self, component: str) -> None:
-        name = names.to_name(component)
-        entry = self.entries.get(name)
-        if entry is not None and not entry.is_dir:
+        new = Entry(names.to_name(component), component, True, None)
+        entry = self.entries.get(new.name)
+        if self._hide(new) or (entry is not None and (entry.is_dir or entry.info is None)):
+            return  # a file that is made here just now keeps its name until it is sent
+        if entry is not None:
             self._shadow(entry)
-        elif entry is not None:
-            return
-        self._add(Entry(name, component, True, None))
+        self.add(new)
 
     def _add_file(self, component: str, info: ObjectInfo) -> None:
         name = names.to_name(component)

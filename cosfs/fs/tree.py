@@ -71,13 +71,16 @@ class Tree:
 
     async def lookup(self, parent: DirNode, name: bytes) -> Node:
         """Return the node of a name, with its attributes; ENOENT if there is none."""
-        node = parent.children.get(name)
-        if node is None or not self.fresh(node):
-            node = await self._resolve(parent, name)
-        await self.ensure_known(node)
-        if node.unlinked:
-            raise FilesystemError(errno.ENOENT)
-        return node
+        while True:
+            node = parent.children.get(name)
+            if node is None or not self.fresh(node):
+                node = await self._resolve(parent, name)
+            await self.ensure_known(node)
+            if node.unlinked:
+                raise FilesystemError(errno.ENOENT)
+            if self.table.get(node.ino) is node:
+                return node
+            # While we waited somebody closed it, and nobody else seemed to need it.
 
     def fresh(self, node: Node) -> bool:
         """Whether COS need not be asked about this node now."""
@@ -205,8 +208,6 @@ class Tree:
     def entry_by_short_name(listing: Listing, name: bytes) -> Entry | None:
         """The bucket `name-<appid>` for `name`, if there is exactly one."""
         text = name.decode("utf-8", "replace")
-        if FULL_NAME.search(text):
-            return None
         found = [e for e in listing.entries.values() if FULL_NAME.sub("", e.component) == text]
         return found[0] if len(found) == 1 else None
 

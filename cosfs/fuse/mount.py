@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ctypes.util
 import errno
+import hashlib
 import logging
 import logging.handlers
 import os
+import resource
 import shutil
 import socket
 import stat
@@ -32,8 +34,9 @@ from cosfs.fuse.settings import MountSettings, default_cache_dir
 log = logging.getLogger("cosfs.mount")
 
 FUSE_MAJOR_OPTIONS = frozenset(
-    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "ro", "rw", "sync", "dirsync"}
-)
+    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "ro", "rw", "sync", "dirsync",
+     "allow_root"}
+)  # fmt: skip
 READ_AHEAD_KIB = 4096
 MAX_BACKGROUND = 64
 ClientFactory = Callable[[], CosClient]
@@ -51,11 +54,27 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
         cache_dir=_absolute(mount_settings.cache_dir),
         log_file=_absolute(mount_settings.log_file),
     )
+    _check_places(settings, mount_settings)
     _check_fuse()
     if mount_settings.foreground:
         _serve(settings, mount_settings, make_client, lambda: None)
         return 0
     return _in_background(settings, mount_settings, make_client)
+
+
+def _check_places(settings: Settings, mount_settings: MountSettings) -> None:
+    """Refuse files of our own below the mountpoint: to serve them we would have to wait for ourselves."""
+    mountpoint = mount_settings.mountpoint
+    log_file = mount_settings.log_file or _default_log_file(mount_settings)
+    for what, path in (
+        ("cache directory", _cache_path(mount_settings, settings)),
+        ("log file", log_file),
+        ("runtime directory", control.runtime_dir()),
+    ):
+        if mountpoint in (path.resolve(), *path.resolve().parents):
+            raise UsageError(
+                f"the {what} {path} is inside the mountpoint {mountpoint}", hint="Move one of them"
+            )
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -79,10 +98,10 @@ def check_mountpoint(path: Path) -> Path:
     if not stat.S_ISDIR(info.st_mode):
         raise UsageError(f"the mountpoint {path} is not a directory")
     path = path.resolve()
-    if control.is_mounted(path):
-        what = control.mounted_here().get(str(path))
-        by = f"{what} is already mounted on {path}" if what else f"something is already mounted on {path}"
-        raise UsageError(by, hint=f"Unmount it first: cos umount {path}")
+    # Another filesystem may be there (a container's volume, an automount): what counts is that it is empty.
+    what = control.mounted_here().get(str(path))
+    if what:
+        raise UsageError(f"{what} is already mounted on {path}", hint=f"Unmount it first: cos umount {path}")
     try:
         empty = not any(path.iterdir())
     except OSError as exc:
@@ -183,8 +202,14 @@ def _set_up_logging(mount_settings: MountSettings) -> None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         path = mount_settings.log_file or _default_log_file(mount_settings)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=50 * 1024 * 1024, backupCount=3)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handler = logging.handlers.RotatingFileHandler(path, maxBytes=50 * 1024 * 1024, backupCount=3)
+        except OSError as exc:
+            raise ConfigError(
+                f"the log file {path} cannot be written: {exc.strerror}",
+                hint="Choose another with --log-file",
+            ) from exc
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if mount_settings.debug else logging.INFO)
@@ -204,6 +229,7 @@ def _serve(
     settings: Settings, mount_settings: MountSettings, make_client: ClientFactory, ready: Callable[[], None]
 ) -> None:
     _set_up_logging(mount_settings)
+    _raise_file_limit()
     with ExitStack() as stack:
         client = stack.enter_context(_closing_client(make_client))
         bucket = check_source(client, mount_settings)
@@ -215,6 +241,13 @@ def _serve(
         if not mount_settings.foreground:
             os.chdir("/")  # not earlier: settings may name files relative to where the user is
         trio.run(serve, client, transfer, mount_settings, cache, ready)
+
+
+def _raise_file_limit() -> None:
+    """Each file that is being written has one open in the cache directory; 1,024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
@@ -248,20 +281,21 @@ def _transfer_settings(transfer: TransferSettings, mount_settings: MountSettings
     return transfer
 
 
+def _cache_path(mount_settings: MountSettings, settings: Settings) -> Path:
+    if mount_settings.cache_dir is not None:
+        return mount_settings.cache_dir
+    place = f"{settings.client.endpoint_url}|{mount_settings.source}"
+    name = (mount_settings.bucket or "all-buckets") + "-" + hashlib.sha256(place.encode()).hexdigest()[:8]
+    return default_cache_dir() / name
+
+
 def cache_dir(mount_settings: MountSettings, settings: Settings) -> Path:
     """The directory of this mount's cache and journal, made if missing.
 
     By default one per source and endpoint, so that a later mount of the same source finds what
     an earlier one could not send.
     """
-    if mount_settings.cache_dir is not None:
-        path = mount_settings.cache_dir
-    else:
-        import hashlib
-
-        place = f"{settings.client.endpoint_url}|{mount_settings.source}"
-        name = (mount_settings.bucket or "all-buckets") + "-" + hashlib.sha256(place.encode()).hexdigest()[:8]
-        path = default_cache_dir() / name
+    path = _cache_path(mount_settings, settings)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"

@@ -44,7 +44,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.05)
 
 
-class Mounts:
+class Filesystems:
     """Filesystems of one test; each runs in a task of its own until it is ended."""
 
     def __init__(self, client: CosClient, bucket: str, tmp_path: Path, nursery: trio.Nursery) -> None:
@@ -98,17 +98,17 @@ class Mounts:
 
 
 @pytest.fixture
-async def mounts(
+async def filesystem(
     client: CosClient, bucket: str, tmp_path: Path, nursery: trio.Nursery
-) -> AsyncIterator[Mounts]:
-    """Start filesystems: await mounts(metadata_ttl=0)."""
-    made = Mounts(client, bucket, tmp_path, nursery)
+) -> AsyncIterator[Filesystems]:
+    """Start filesystems: await filesystem(metadata_ttl=0)."""
+    made = Filesystems(client, bucket, tmp_path, nursery)
     yield made
     with trio.fail_after(30):
         await made.end_all()
 
 
 @pytest.fixture
-async def files(mounts: Mounts) -> Files:
+async def files(filesystem: Filesystems) -> Files:
     """A filesystem of the fresh bucket."""
-    return await mounts()
+    return await filesystem()

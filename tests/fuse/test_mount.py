@@ -266,7 +266,7 @@ def test_unknown_bucket(user: User) -> None:
 )
 def test_wrong_settings(user: User, bucket: str, name: str, value: str, code: int, says: str) -> None:
     for source in (f"cos://{bucket}", "cos://"):
-        fails(user, source, user.mountpoint, code=code, says=says, env={name: value})
+        fails(user, source, user.mountpoint, "--max-retries", "1", code=code, says=says, env={name: value})
 
 
 def test_no_credentials(user: User, bucket: str) -> None:
@@ -388,6 +388,26 @@ def test_cache_directory_in_use_by_another_mount(user: User, bucket: str, mount:
     user.mount(f"cos://{bucket}", "--cache-dir", first.cache_dir)
 
 
+def test_own_files_below_the_mountpoint(user: User, bucket: str) -> None:
+    for option in ("--cache-dir", "--log-file"):
+        place = user.mountpoint / "own"
+        fails(user, f"cos://{bucket}", user.mountpoint, option, place, code=252, says="inside the mountpoint")
+        assert not list(user.mountpoint.iterdir())
+
+
+def test_log_file_that_cannot_be_written(user: User, bucket: str) -> None:
+    place = Path("/proc/mount.log")
+    fails(user, f"cos://{bucket}", user.mountpoint, "--log-file", place, code=253, says=str(place))
+
+
+def test_mounting_over_another_empty_filesystem(user: User, bucket: str, small_disk: Path) -> None:
+    user.mountpoint = small_disk.resolve()
+    user.mount(f"cos://{bucket}")
+    (small_disk / "file").write_text("x")
+    assert user.cos("umount", small_disk).returncode == 0
+    assert is_mounted(small_disk) and not list(small_disk.iterdir())
+
+
 def test_umount_of_what_is_no_mount(user: User) -> None:
     for place in (user.mountpoint, user.home / "missing", Path("/")):
         done = user.cos("umount", place)
@@ -489,6 +509,60 @@ def test_umount_while_cos_refuses(user: User, bucket: str, client: CosClient, em
     assert content(client, bucket, "kept") == b"kept"
 
 
+def test_umount_waits_no_longer_than_told(
+    user: User, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    user.mount(f"cos://{bucket}", "--write-back", "async")
+    emulator.faults.latency(3, "PutObject")
+    (user.mountpoint / "file").write_bytes(b"x")
+    began = time.monotonic()
+    done = user.cos("umount", "--timeout", "1s", user.mountpoint)
+    assert done.returncode == 255 and "1 change" in done.stderr, done.stderr
+    assert time.monotonic() - began < 3
+    assert is_mounted(user.mountpoint)
+    assert user.cos("umount", user.mountpoint).returncode == 0
+    assert names(client, bucket) == ["file"]
+
+
+def test_new_mount_while_the_old_process_still_sends(
+    user: User, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    user.mount(f"cos://{bucket}", "--write-back", "async")
+    old = user.one()["pid"]
+    emulator.faults.latency(3, "PutObject", count=1)
+    (user.mountpoint / "file").write_bytes(b"x")
+    os.kill(old, signal.SIGTERM)
+    until(lambda: not is_mounted(user.mountpoint), "it is unmounted")
+    assert user.one()["state"] == "stopping"
+    done = user.cos("mount", f"cos://{bucket}", user.mountpoint)
+    assert done.returncode == 253 and f"(pid {old})" in done.stderr
+    user.mount(f"cos://{bucket}", "--cache-dir", "other")
+    until(lambda: not alive(old), "the old process ends")
+    assert names(client, bucket) == ["file"]
+    assert user.one()["state"] == "running" and user.one()["pid"] != old
+    assert user.cos("umount", user.mountpoint).returncode == 0
+
+
+def test_more_files_than_the_limit_of_open_ones(user: User, bucket: str, client: CosClient) -> None:
+    command = [
+        "sh",
+        "-c",
+        'ulimit -Sn 100; exec "$@"',
+        "sh",
+        "cos",
+        "mount",
+        f"cos://{bucket}",
+        user.mountpoint,
+    ]
+    subprocess.run(command, env=user.environment, check=True, timeout=60, capture_output=True)
+    files = [(user.mountpoint / f"{number:03}").open("wb", buffering=0) for number in range(200)]
+    for number, file in enumerate(files):
+        file.write(b"x" * number)
+    for file in files:
+        file.close()
+    assert len(names(client, bucket)) == 200
+
+
 def test_removals_while_cos_refuses(user: User, bucket: str, client: CosClient, emulator: Emulator) -> None:
     client.put_object(bucket, "file", b"x")
     user.mount(f"cos://{bucket}")
@@ -565,7 +639,7 @@ def test_kill_while_a_large_file_is_streamed_leaves_the_old_one(
 def test_close_tells_that_cos_refuses(
     mount: Mount, bucket: str, client: CosClient, emulator: Emulator, code: str, status: int, number: int
 ) -> None:
-    mounted = mount(f"cos://{bucket}")
+    mounted = mount(f"cos://{bucket}", "--max-retries", "1")
     emulator.faults.error("PutObject", code, status, count=0)
     file = (mounted.path / "file").open("wb", buffering=0)
     file.write(b"precious")
@@ -610,7 +684,7 @@ def test_large_file_that_fails_half_way_is_sent_later(
     emulator.faults.clear()
     until(lambda: names(client, bucket) == ["large"], "it is sent as soon as COS takes it")
     assert content(client, bucket, "large") == data
-    assert client.list_uploads(bucket).uploads == ()
+    assert not client.list_uploads(bucket).uploads
 
 
 # --- a full disk
@@ -691,7 +765,8 @@ def server(tmp_path: Path) -> Iterator[Emulator]:
 def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None:
     with user_of(server, tmp_path.resolve() / "home") as user:
         path = user.mountpoint
-        user.mount("cos://b-1250000000", "--write-back", write_back, "--metadata-ttl", "1s")
+        options = ("--write-back", write_back, "--metadata-ttl", "1s", "--max-retries", "1")
+        user.mount("cos://b-1250000000", *options)
         data = os.urandom(3 * MIB)
         (path / "cached").write_bytes(data)
         (path / "removed").write_bytes(b"x")
@@ -727,9 +802,33 @@ def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None
         assert "Traceback" not in user.log()
 
 
+def test_server_that_hangs(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
+    client.put_object(bucket, "file", b"x" * 1000)
+    client.put_object(bucket, "other", b"y")
+    options = ("--read-timeout", "1", "--max-retries", "1", "--metadata-ttl", "1s")
+    path = mount(f"cos://{bucket}", *options).path
+    assert (path / "file").read_bytes() == b"x" * 1000
+    assert (path / "other").exists()
+    emulator.faults.latency(20)
+    began = time.monotonic()
+    for call in (
+        lambda: (path / "other").read_bytes(),
+        lambda: (path / "new").write_bytes(b"x"),
+        lambda: (path / "dir").mkdir(),
+        lambda: list(path.iterdir()),
+    ):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
+    assert time.monotonic() - began < 30
+    emulator.faults.clear()
+    until(lambda: "new" in names(client, bucket), "it goes on where it was", within=30)
+    assert (path / "other").read_bytes() == b"y"
+
+
 def test_end_without_a_network(server: Emulator, tmp_path: Path) -> None:
     with user_of(server, tmp_path.resolve() / "home") as user:
-        user.mount("cos://b-1250000000", "--write-back", "async")
+        user.mount("cos://b-1250000000", "--write-back", "async", "--max-retries", "1")
         for name in ("a", "b"):
             (user.mountpoint / name).write_bytes(b"sent")
         until(lambda: user.one()["pending_files"] == 0, "both are sent")
@@ -822,7 +921,7 @@ def test_no_secret_is_ever_logged(user: User, bucket: str, client: CosClient, em
     client.put_object(bucket, "file", b"x")
     log = user.home / "debug.log"
     user.mount(f"cos://{bucket}", "--debug", "--log-file", log)
-    emulator.faults.error("GetObject", "AccessDenied", 403, count=1)
+    emulator.faults.error("GetObject", "AccessDenied", 403, count=0)
     with fails_with(errno.EACCES):
         (user.mountpoint / "file").read_bytes()
     emulator.faults.error("PutObject", "SignatureDoesNotMatch", 403, count=0)
