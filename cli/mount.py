@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 # For mount(8), systemd and whoever may mount; they mean nothing to a filesystem.
 _IGNORED = frozenset(
     {"_netdev", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "rw",
-     "comment", "async", "nosync", "default_permissions", "relatime", "norelatime", "strictatime", "nodiratime",
-     "lazytime", "nolazytime", "silent", "loud"}
+     "comment", "async", "nosync", "default_permissions", "relatime", "norelatime", "strictatime",
+     "nodiratime", "lazytime", "nolazytime", "silent", "loud"}
 )  # fmt: skip
 # Passed on to libfuse.
 _KERNEL = frozenset(

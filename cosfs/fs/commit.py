@@ -183,10 +183,12 @@ class Committer:
         there = await self.rescue(bucket, key)
         return await self._deleter.claim(bucket, key) or there
 
-    def has_left(self, bucket: str, prefix: str) -> bool:
-        """Whether files of other names or of none still read from objects below a prefix."""
+    def has_left(self, bucket: str, prefix: str, since: float) -> bool:
+        """Whether COS, asked at since, had objects below a prefix that are only left over."""
         places = (*self._orphans, *self._former)
-        return any(place[0] == bucket and place[1].startswith(prefix) for place in places)
+        return any(
+            place[0] == bucket and place[1].startswith(prefix) for place in places
+        ) or self._deleter.has_pending(bucket, prefix, since)
 
     def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
         """Whether an object is no longer part of the tree though COS, asked at since, still had it.

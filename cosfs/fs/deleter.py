@@ -74,6 +74,18 @@ class Deleter:
         removal = self._waiting.get((bucket, key)) or self._sending.get((bucket, key))
         return removal is not None and not (removal.careful and removal.etag not in ("", etag))
 
+    def has_pending(self, bucket: str, prefix: str, since: float) -> bool:
+        """The same of anything below a prefix."""
+        for place in (*self._waiting, *self._sending):
+            if place[0] == bucket and place[1].startswith(prefix):
+                return True
+        for place, at in reversed(self._finished.items()):
+            if at < since:
+                break
+            if place[0] == bucket and place[1].startswith(prefix):
+                return True
+        return False
+
     def schedule(self, bucket: str, key: str, etag: str = "", *, careful: bool = False) -> None:
         """Remove an object soon; a careful removal spares it if its etag has changed.
 
@@ -250,6 +262,7 @@ class Deleter:
     def _finish(self, removal: _Removal) -> None:
         self._sending.pop(removal.place, None)
         now = trio.current_time()
+        self._finished.pop(removal.place, None)
         self._finished[removal.place] = now
         while next(iter(self._finished.values())) < now - REMEMBERED:
             del self._finished[next(iter(self._finished))]

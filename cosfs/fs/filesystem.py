@@ -598,6 +598,11 @@ class Filesystem:
         return [n.encode() for n in (*node.attrs.xattrs, *xattrs.virtual(node))]
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        node = self._present(ino)
+        if name == xattrs.RESTORE.encode() and isinstance(node, FileNode):
+            self._writable()
+            await self._restore(node, value)
+            return
         await self._change_xattrs(ino, name, value)
 
     async def removexattr(self, ino: int, name: bytes) -> None:
@@ -638,8 +643,7 @@ class Filesystem:
         if flags & getattr(os, "O_DIRECT", 0) and not self.tree.local(node):
             await self._ask_again(node)
         if node.info is not None and node.info.archived and not (writing and flags & os.O_TRUNC):
-            log.error("%s is archived (%s): restore it before it is read", node.url, node.info.storage_class)
-            raise FilesystemError(errno.EIO, f"{node.url} is archived")
+            await self._check_restored(node)
         fh = self._open_handle(node, flags)
         if writing and flags & os.O_TRUNC:
             try:
@@ -648,6 +652,29 @@ class Filesystem:
                 await self.release(fh)
                 raise
         return fh
+
+    async def _check_restored(self, node: FileNode) -> None:
+        """Refuse to open an archived object, unless it was restored lately."""
+        try:
+            info = await self.remote.metadata(self.remote.client.head_object, node.bucket, node.key)
+        except NotFoundError as exc:
+            raise FilesystemError(errno.ESTALE) from exc
+        if info is not None and node.info is not None and not self.tree.local(node):
+            self.tree.apply(node, info)
+            node.info = replace(node.info, restore=info.restore)
+        if node.info is not None and node.info.archived:
+            log.error(
+                "%s is archived (%s): restore it first: setfattr -n %s -v DAYS FILE",
+                node.url, node.info.storage_class, xattrs.RESTORE,
+            )  # fmt: skip
+            raise FilesystemError(errno.EIO, f"{node.url} is archived")
+
+    async def _restore(self, node: FileNode, value: bytes) -> None:
+        days, tier = xattrs.parse_restore(value)
+        if node.info is None:
+            raise FilesystemError(errno.EINVAL, f"{node.url} is not in COS yet")
+        client = self.remote.client
+        await self.remote.change(client.restore_object, node.bucket, node.key, days=days, tier=tier)
 
     async def _ask_again(self, node: FileNode) -> None:
         try:

@@ -59,7 +59,7 @@ class Tree:
         # asked at a given time, still had it.
         self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
         # The same of anything below a prefix that was removed or moved here.
-        self.has_left: Callable[[str, str], bool] = lambda bucket, prefix: False
+        self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
         self.root = DirNode(ROOT_INO, None, b"", "", attrs, bucket=settings.bucket, prefix=settings.prefix)
@@ -422,8 +422,9 @@ class Tree:
 
     def _new_listing(self, parent: DirNode) -> Listing:
         now = trio.current_time()
-        if not self.has_left(parent.bucket, parent.prefix):
-            for gone in [name for name, (_, until) in parent.tombstones.items() if until < now]:
+        expired = [name for name, (_, until) in parent.tombstones.items() if until < now]
+        if expired and not self.has_left(parent.bucket, parent.prefix, now):
+            for gone in expired:
                 del parent.tombstones[gone]
         for old in [name for name, until in parent.recent.items() if until < now]:
             del parent.recent[old]
@@ -458,7 +459,7 @@ class Tree:
             return False
         etag, until = tomb
         if until < trio.current_time():
-            return entry.is_dir and self.has_left(parent.bucket, key)
+            return entry.is_dir and self.has_left(parent.bucket, key, since)
         return entry.is_dir or entry.info is None or not etag or entry.info.etag == etag
 
     async def _buckets(self, parent: DirNode) -> Listing:
@@ -622,7 +623,7 @@ class Tree:
         listing = await self.listing(node)
         while not listing.live and not listing.complete:
             await listing.load_until(len(listing.order))
-        return not listing.live and not any(not c.unlinked for c in node.children.values())
+        return not listing.live and not any(self.local(child) for child in node.children.values())
 
     def maybe_symlink(self, info: ObjectInfo | None) -> bool:
         """Whether an object whose attributes are not known could be a link or a device node."""

@@ -9,6 +9,8 @@ from cosfs.errors import FilesystemError
 from cosfs.fs.inodes import FileNode, Node
 
 COS = "user.cos."
+RESTORE = "user.cos.restore"  # setting it has an archived object restored
+RESTORE_TIERS = ("Expedited", "Standard", "Bulk")
 
 
 def check_name(name: bytes) -> str:
@@ -27,6 +29,15 @@ def check_writable(name: str) -> None:
         raise FilesystemError(errno.EPERM, f"{name} is what COS says and cannot be set")
 
 
+def parse_restore(value: bytes) -> tuple[int, str]:
+    """Read what restores an archived object: days, or days:tier as in `7:Bulk`."""
+    days, _, tier = value.decode("ascii", "replace").strip().partition(":")
+    tier = tier.capitalize() or "Standard"
+    if not days.isdigit() or int(days) < 1 or tier not in RESTORE_TIERS:
+        raise FilesystemError(errno.EINVAL, f"{value!r} is not a number of days, or days:tier")
+    return int(days), tier
+
+
 def virtual(node: Node) -> dict[str, bytes]:
     """The read-only attributes of a node; only files that COS holds have them all."""
     found = {"user.cos.url": node.url.encode()}
@@ -40,5 +51,5 @@ def virtual(node: Node) -> dict[str, bytes]:
     if info.version_id:
         found["user.cos.version-id"] = info.version_id.encode()
     if info.archived or info.restore:
-        found["user.cos.restore"] = (info.restore or "archived; restore it first").encode()
+        found[RESTORE] = (info.restore or "archived; restore it first").encode()
     return found

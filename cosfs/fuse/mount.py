@@ -119,6 +119,8 @@ def _check_fuse() -> None:
             "/dev/fuse is missing",
             hint="Load the kernel module (modprobe fuse) or pass the device into the container",
         )
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise ConfigError("/dev/fuse cannot be opened by this user", hint="Allow it: chmod 666 /dev/fuse")
     if ctypes.util.find_library("fuse3") is None and not list(Path("/usr/lib").glob("*/libfuse3.so.3*")):
         raise ConfigError("libfuse3 is not installed", hint="Install it: apt-get install fuse3 libfuse3-3")
     if os.getuid() != 0 and shutil.which("fusermount3") is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import math
 import os
 import signal
 import time
@@ -100,6 +101,7 @@ class Mount:
     def compose(self, engine: Engine, background: Background) -> Filesystem:
         """Build the filesystem and start what runs beside it."""
         settings = self.settings
+        self.background = background
         remote = Remote(self.client)
         tree = Tree(remote, settings, background, self.store)
         fetcher = Fetcher(
@@ -327,12 +329,14 @@ async def _drain(running: Mount, stream: trio.SocketStream, timeout: float) -> N
     done = trio.Event()
 
     async def work() -> None:
-        with trio.move_on_after(timeout) if timeout > 0 else trio.CancelScope():
+        try:
             await fs.drain()
-        done.set()
+        finally:
+            done.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(work)
+    # Not in a nursery of our own: what was begun goes on if the asker gives up.
+    running.background.start_soon(work)
+    with trio.move_on_after(timeout or math.inf):
         while not done.is_set():
             with trio.move_on_after(0.25):
                 await done.wait()

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import stat
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Caller, Change, DirHandle, Filesystem
-from cosfs.fs.inodes import ROOT_INO, FileNode, Node
+from cosfs.fs.inodes import FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
@@ -39,7 +40,10 @@ from cosfs.units import MIB
 ME = Caller(uid=1000, gid=1000, umask=0o022)
 DEFAULTS = Defaults(uid=1000, gid=1000)
 TRANSFER = TransferSettings(
-    max_concurrent_requests=8, multipart_threshold=3 * MIB, multipart_chunksize=MIB, max_buffer_memory=16 * MIB
+    max_concurrent_requests=8,
+    multipart_threshold=3 * MIB,
+    multipart_chunksize=MIB,
+    max_buffer_memory=16 * MIB,
 )
 
 
@@ -277,7 +281,9 @@ def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
 
 
 @asynccontextmanager
-async def running(client: CosClient, settings: FsSettings, *, recovering: bool = True) -> AsyncIterator[Files]:
+async def running(
+    client: CosClient, settings: FsSettings, *, recovering: bool = True
+) -> AsyncIterator[Files]:
     """A filesystem composed as a mount composes it.
 
     Left regularly it sends everything, as an unmount does; cancelled or failed it ends as if killed:
@@ -306,9 +312,7 @@ async def running(client: CosClient, settings: FsSettings, *, recovering: bool =
             renamer = Renamer(tree, remote, engine, committer, deleter, journal)
             for service in (cache.run, deleter.run, committer.run):
                 background.keep_running(service)
-            fs = Filesystem(
-                settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal
-            )
+            fs = Filesystem(settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal)
             files = Files(fs, cache, client, settings.bucket)
             if recovering:
                 files.recovered = await recover(fs, records)
@@ -331,10 +335,10 @@ async def running(client: CosClient, settings: FsSettings, *, recovering: bool =
 
 
 @contextmanager
-def counted(emulator: Emulator) -> Iterator[dict[str, int]]:
+def counted(emulator: Emulator) -> Iterator[Counter[str]]:
     """What was asked of COS inside the block, by operation; filled when it is left."""
     emulator.requests.reset()
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     yield found
     found.update(emulator.requests.snapshot())
 

@@ -276,9 +276,9 @@ class Comparison:
                 model.file(path).truncate(size)
             case "chmod", path, mode:
                 model.walk(path).mode = mode
-            case ("foreign put" | "foreign delete"), path, *more:
+            case (("foreign put" | "foreign delete"), path, *more):
                 return self._foreign(name, path, *more)
-            case "drain",:
+            case ("drain",):
                 return None
             case _:
                 return getattr(model, name)(*args)
@@ -324,7 +324,7 @@ class Comparison:
             case "foreign delete", path:
                 await files.fs.drain()
                 await files.delete(path)
-            case "drain",:
+            case ("drain",):
                 await files.fs.drain()
             case _:
                 return await _plain(getattr(files, name)(*args))
@@ -345,7 +345,9 @@ async def _plain(call: Any) -> None:
     await call
 
 
-async def check(client: CosClient, steps: list[tuple[Any, ...]], *, kill: bool = False, **changes: Any) -> None:
+async def check(
+    client: CosClient, steps: list[tuple[Any, ...]], *, kill: bool = False, **changes: Any
+) -> None:
     """Do the steps and compare; then compare with what a fresh filesystem finds."""
     bucket = f"model-{next(_numbers)}-1250000000"
     await trio.to_thread.run_sync(client.create_bucket, bucket)
@@ -366,11 +368,12 @@ async def check(client: CosClient, steps: list[tuple[Any, ...]], *, kill: bool =
                 else:
                     await files.fs.drain()
                     assert_tidy(files)
-        async with running(client, chosen) as files:
-            # What chmod says is not in the journal: it takes as long as it takes to be sent.
-            await comparison.compare(files, modes=not kill)
-            await files.fs.drain()
-            assert_tidy(files)
+        with trio.fail_after(60):
+            async with running(client, chosen) as files:
+                # What chmod says is not in the journal: it takes as long as it takes to be sent.
+                await comparison.compare(files, modes=not kill)
+                await files.fs.drain()
+                assert_tidy(files)
         assert (await trio.to_thread.run_sync(client.list_uploads, bucket)).uploads == []
     finally:
         shutil.rmtree(directory)

@@ -104,9 +104,7 @@ async def test_holes_of_a_partly_staged_file_stay_bytes_of_the_object(
     assert await read_all(staging, fetcher) == b"AbcdefghiJ"
 
 
-async def test_cut_during_sending_is_not_undone_by_it(
-    files: Files, fetcher: Fetcher, tmp_path: Path
-) -> None:
+async def test_cut_during_sending_is_not_undone_by_it(files: Files, fetcher: Fetcher, tmp_path: Path) -> None:
     staging = Staging(tmp_path, await base_of(files, b"abcdefghij"))
     await staging.write(0, b"A")
     version = staging.begin_send()
@@ -126,9 +124,7 @@ async def test_a_closed_staging_file_is_not_made_again_full_of_zeros(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_full_disk_leaves_the_file_as_it_was(
-    files: Files, fetcher: Fetcher, tmp_path: Path
-) -> None:
+async def test_a_full_disk_leaves_the_file_as_it_was(files: Files, fetcher: Fetcher, tmp_path: Path) -> None:
     staging = Staging(tmp_path, None)
     await staging.write(0, b"abc")
     version = staging.version

@@ -33,9 +33,7 @@ async def error_of(call: object) -> int:
 # --- looking up
 
 
-async def test_first_miss_lists_the_directory_and_the_rest_is_known(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_first_miss_lists_the_directory_and_the_rest_is_known(files: Files, emulator: Emulator) -> None:
     await files.upload("a")
     await files.upload("d/b")
     with counted(emulator) as requests:
@@ -46,7 +44,9 @@ async def test_first_miss_lists_the_directory_and_the_rest_is_known(
     assert set(requests) <= {"ListObjects", "HeadObject"}
 
 
-async def test_known_names_and_known_absences_cost_nothing(filesystem: Filesystems, emulator: Emulator) -> None:
+async def test_known_names_and_known_absences_cost_nothing(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
     files = await filesystem(attributes="listing")
     await files.upload("a")
     await files.list()
@@ -216,9 +216,7 @@ async def test_the_shadow_of_a_file_in_a_huge_directory_is_found(
 
 
 @pytest.mark.parametrize("key", ["/lead", "a//b", "a/./b", "a/../b", "%=x", "n" * 260 + "/deep", "y%=file"])
-async def test_hostile_keys_can_be_read_renamed_with_their_parent_and_removed(
-    files: Files, key: str
-) -> None:
+async def test_hostile_keys_can_be_read_renamed_with_their_parent_and_removed(files: Files, key: str) -> None:
     await files.upload("top/" + key, b"data")
     await files.rename("top", "moved")
     await files.removed()
@@ -326,9 +324,7 @@ async def test_attributes_that_may_not_be_read_are_defaults(
     assert "attributes cannot be read" in caplog.text
 
 
-async def test_a_slow_head_does_not_undo_what_was_written_meanwhile(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_a_slow_head_does_not_undo_what_was_written_meanwhile(files: Files, emulator: Emulator) -> None:
     await files.upload("a", b"old")
     emulator.faults.latency(0.2, "HeadObject", count=1)
     await files.list()

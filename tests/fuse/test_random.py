@@ -12,6 +12,8 @@ import os
 import random
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,15 @@ class TwoTrees:
     def __init__(self, mounted: Path, local: Path) -> None:
         self.tops = (mounted, local)
         self.open: dict[str, tuple[int, int]] = {}
+
+    def agree(self) -> bool:
+        """Whether both hold the same; not yet if that is still being changed meanwhile."""
+        mounted, local = self.tops
+        try:
+            return tree(mounted) == tree(local)
+        except OSError as error:
+            assert error.errno in RACES | {errno.ESTALE}
+            return False
 
     def call(self, name: str, *args: Any) -> None:
         results = []
@@ -253,3 +264,72 @@ def test_a_tree(mount: Callable[..., Mounted], bucket: str, tmp_path: Path, writ
 def attributes(top: Path) -> dict[str, tuple[int, ...]]:
     """Mode, owner and, of files, size of everything below a directory."""
     return {name: TwoTrees.do_stat(top, name) for name in tree(top)}
+
+
+# --- many at once
+
+# What a program may be told when another one changes the same names: nothing else.
+RACES = frozenset(
+    {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL, errno.ELOOP}
+)
+
+
+def work(top: Path, seed: int, steps: int) -> str:
+    """Make random calls below a directory; return what failed as it never should."""
+    chance = random.Random(seed)
+    calls = TwoTrees(top, top)
+    for _ in range(steps):
+        name, args = tree_call(chance)
+        try:
+            getattr(calls, f"do_{name}")(top, *args)
+        except OSError as error:
+            if error.errno not in RACES:
+                return f"{name}{args[:2]!r:.100}: {error}"
+    return ""
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_many_processes(mount: Callable[..., Mounted], bucket: str, write_back: str) -> None:
+    first = mount(f"cos://{bucket}", "--write-back", write_back)
+    code = "import sys; from pathlib import Path; from tests.fuse.test_random import work; "
+    code += "sys.exit(work(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])) or None)"
+    root = Path(__file__).resolve().parents[2]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, first.path, str(SEED + number), str(STEPS or 150)],
+            stderr=subprocess.PIPE, text=True, cwd=root,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], f"COS_TEST_SEED={SEED}: {said}"
+    before = tree(first.path)
+    assert first.unmount() == 0
+    assert tree(mount(f"cos://{bucket}").path) == before, f"COS_TEST_SEED={SEED}"
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_killed_at_any_moment(
+    mount: Callable[..., Mounted], bucket: str, tmp_path: Path, write_back: str
+) -> None:
+    chance = random.Random(SEED)
+    (tmp_path / "local").mkdir()
+    log: list[tuple[object, ...]] = []
+    cache = tmp_path / "cache"
+    try:
+        for _ in range(4):
+            options = ("--write-back", write_back, "--metadata-ttl", "0.2s")
+            mounted = mount(f"cos://{bucket}", *options, cache_dir=cache)
+            both = TwoTrees(mounted.path, tmp_path / "local")
+            until(both.agree, "all that was done before is there", within=30)
+            for _ in range(chance.randrange(STEPS or 80)):
+                name, args = tree_call(chance)
+                if name == "chmod":
+                    continue  # a mode is sent after a moment, and not kept until then
+                log.append((name, *(arg if not isinstance(arg, bytes) else len(arg) for arg in args)))
+                both.call(name, *args)
+            mounted.kill()
+            log.append(("killed",))
+    except BaseException as error:
+        error.add_note(f"COS_TEST_SEED={SEED}; the last calls: {log[-60:]}")
+        raise

@@ -1,0 +1,669 @@
+"""Making COS hold what the mount holds, and what happens when that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+import trio
+
+from cosfs.client.model import Headers, ObjectInfo
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import filesystem as filesystem_module
+from cosfs.fs.filesystem import Change
+from cosfs.units import MIB
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, counted, until
+
+KIB = 1024
+
+
+async def head(files: Files, key: str) -> ObjectInfo:
+    info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, key)
+    assert info is not None
+    return info
+
+
+async def metadata(files: Files, key: str) -> dict[str, str]:
+    info = await head(files, key)
+    assert info.headers is not None
+    return dict(info.headers.metadata)
+
+
+async def requests_sent(emulator: Emulator, operation: str, count: int = 1) -> None:
+    await until(lambda: emulator.requests[operation] >= count)
+
+
+# --- what a file costs
+
+
+async def test_chmod_chown_and_times_before_close_go_with_the_bytes(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.list()
+    with counted(emulator) as requests:
+        fh = await files.create("a")
+        await files.write(fh, b"data")
+        ino = (await files.file("a")).ino
+        await files.fs.setattr(ino, Change(mode=0o600))
+        await files.fs.setattr(ino, Change(uid=7, gid=8))
+        await files.fs.setattr(ino, Change(mtime_ns=1_500_000_000_123_456_789, atime_ns=1))
+        await files.close(fh)
+        await files.fs.drain()
+    assert requests == {"PutObject": 1}
+    stored = await metadata(files, "a")
+    assert stored["mode"] == str(stat.S_IFREG | 0o600)
+    assert (stored["uid"], stored["gid"], stored["mtime"]) == ("7", "8", "1500000000")
+    assert (await files.stat("a")).attrs.mtime_ns == 1_500_000_000_123_456_789
+
+
+async def test_an_empty_file_is_sent_at_close_even_if_it_was_opened_for_reading(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.list()
+    with counted(emulator) as requests:
+        await files.close(await files.create("a"))
+        await files.close(await files.create("b", flags=os.O_RDONLY | os.O_CREAT))
+    assert requests == {"PutObject": 2}
+    assert await files.keys() == ["a", "b"]
+
+
+async def test_nothing_is_sent_before_close_and_nothing_twice(files: Files, emulator: Emulator) -> None:
+    with counted(emulator) as requests:
+        fh = await files.create("a")
+        for i in range(10):
+            await files.write(fh, b"x" * 1000, i * 1000)
+        assert emulator.requests["PutObject"] == 0
+        await files.fs.flush(fh)
+        await files.fs.flush(fh)
+        await files.fs.fsync(fh)
+        await files.fs.release(fh)
+        await files.fs.drain()
+    assert requests["PutObject"] == 1
+
+
+async def test_a_reader_sees_what_is_being_written(files: Files) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"hello")
+    assert await files.get("a") == b"hello"
+    assert (await files.stat("a")).size == 5  # type: ignore[attr-defined]
+    assert await files.stored("a") is None
+    await files.close(fh)
+    assert await files.stored("a") == b"hello"
+
+
+async def test_changing_an_object_costs_a_head_and_a_put(files: Files, emulator: Emulator) -> None:
+    await files.put("a", b"hello world")
+    with counted(emulator) as requests:
+        async with files.opened("a") as fh:
+            await files.write(fh, b"J")
+    assert requests == {"HeadObject": 1, "PutObject": 1}
+    assert await files.stored("a") == b"Jello world"
+
+
+async def test_append(files: Files) -> None:
+    await files.upload("a", b"one,")
+    for word in (b"two,", b"three"):
+        async with files.opened("a", os.O_WRONLY | os.O_APPEND) as fh:
+            await files.fs.write(fh, 0, word)
+    assert await files.stored("a") == b"one,two,three"
+
+
+async def test_sparse_growth_is_zeros(files: Files) -> None:
+    async with files.opened("a", os.O_RDWR | os.O_CREAT) as fh:
+        await files.write(fh, b"x", 1000)
+        assert await files.read(fh, 0, 2000) == bytes(1000) + b"x"
+    await files.truncate("a", 1500)
+    assert await files.stored("a") == bytes(1000) + b"x" + bytes(499)
+
+
+async def test_truncate_of_a_closed_file_is_sent_at_once(files: Files, emulator: Emulator) -> None:
+    await files.upload("a", b"0123456789")
+    await files.truncate("a", 4)
+    assert await files.stored("a") == b"0123"
+    node = await files.file("a")
+    assert node.content is None
+
+
+async def test_opening_with_truncation_needs_none_of_the_old_bytes(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.upload("a", content(200 * KIB))
+    await files.stat("a")
+    with counted(emulator) as requests:
+        await files.put("a", b"new")
+    assert requests == {"HeadObject": 1, "PutObject": 1}
+
+
+# --- large files
+
+
+async def test_a_change_in_the_middle_of_a_large_object_sends_only_that(
+    files: Files, emulator: Emulator
+) -> None:
+    data = bytearray(content(8 * MIB))
+    await files.upload("a", bytes(data))
+    await files.stat("a")
+    with counted(emulator) as requests:
+        async with files.opened("a") as fh:
+            await files.write(fh, b"X" * 4096, 4 * MIB)
+    data[4 * MIB : 4 * MIB + 4096] = b"X" * 4096
+    assert await files.stored("a") == bytes(data)
+    assert requests["UploadPartCopy"] + requests["UploadPart"] <= 4
+    assert requests["CreateMultipartUpload"] == requests["CompleteMultipartUpload"] == 1
+    assert emulator.requests.bytes_received < 3 * MIB
+    assert await files.get("a") == bytes(data)
+
+
+async def test_append_to_a_large_object_downloads_nothing(files: Files, emulator: Emulator) -> None:
+    data = content(5 * MIB)
+    await files.upload("a", data)
+    await files.stat("a")
+    with counted(emulator) as requests:
+        async with files.opened("a", os.O_WRONLY | os.O_APPEND) as fh:
+            await files.fs.write(fh, 0, b"tail")
+        assert emulator.requests.bytes_sent < 64 * KIB
+    assert await files.stored("a") == data + b"tail"
+    assert sum(requests.values()) <= 6
+
+
+async def test_truncating_a_large_object_copies_what_stays(files: Files, emulator: Emulator) -> None:
+    data = content(7 * MIB)
+    await files.upload("a", data)
+    await files.truncate("a", 5 * MIB + 17)
+    assert await files.stored("a") == data[: 5 * MIB + 17]
+    await files.truncate("a", 6 * MIB)
+    assert await files.stored("a") == data[: 5 * MIB + 17] + bytes(MIB - 17)
+
+
+async def test_a_failed_part_leaves_no_upload_behind(files: Files, emulator: Emulator) -> None:
+    data = content(6 * MIB)
+    await files.upload("a", data)
+    emulator.faults.error("UploadPart", "AccessDenied", 403, count=0)
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"changed", 3 * MIB)
+    with pytest.raises(COSError):
+        await files.fs.flush(fh)
+    uploads = await trio.to_thread.run_sync(files.client.list_uploads, files.bucket)
+    assert uploads.uploads == []
+    assert await files.stored("a") == data
+    emulator.faults.clear()
+    await files.close(fh)
+    assert await files.stored("a") == data[: 3 * MIB] + b"changed" + data[3 * MIB + 7 :]
+
+
+# --- attributes
+
+
+async def test_several_changes_of_attributes_are_one_copy(files: Files, emulator: Emulator) -> None:
+    await files.upload("a", b"data", headers=Headers(content_type="text/x", metadata={"custom": "kept"}))
+    ino = (await files.stat("a")).ino
+    with counted(emulator) as requests:
+        await files.fs.setattr(ino, Change(mode=0o600))
+        await files.fs.setattr(ino, Change(uid=5, gid=6))
+        await files.fs.setattr(ino, Change(mtime_ns=10**18 + 1))
+        await files.fs.drain()
+    assert requests == {"CopyObject": 1}
+    info = await head(files, "a")
+    assert info.headers is not None and info.headers.content_type == "text/x"
+    assert dict(info.headers.metadata) == {
+        "custom": "kept",
+        "mode": str(stat.S_IFREG | 0o600),
+        "uid": "5",
+        "gid": "6",
+        "mtime": str(10**9),
+        "mtime-ns": str(10**18 + 1),
+        **{k: v for k, v in info.headers.metadata.items() if k in ("atime", "ctime")},
+    }
+    assert await files.get("a") == b"data"
+
+
+async def test_metadata_of_foreign_objects_survives_chmod_and_writing(filesystem: Filesystems) -> None:
+    for mode in ("full", "listing"):
+        files = await filesystem(attributes=mode)
+        await files.upload(
+            mode,
+            b"data",
+            headers=Headers(
+                cache_control="no-cache",
+                metadata={"custom": "kept", "uid": "42", "mode": str(stat.S_IFREG | 0o604)},
+            ),
+        )
+        await files.chmod(mode, 0o640)
+        await files.fs.drain()
+        async with files.opened(mode) as fh:
+            await files.write(fh, b"more", 4)
+        info = await head(files, mode)
+        assert info.headers is not None and info.headers.cache_control == "no-cache"
+        stored = info.headers.metadata
+        assert (stored["custom"], stored["uid"]) == ("kept", "42")
+        assert stored["mode"] == str(stat.S_IFREG | 0o640)
+        assert await files.stored(mode) == b"datamore"
+
+
+async def test_chmod_is_sent_though_it_fails_at_first(files: Files, emulator: Emulator) -> None:
+    await files.upload("a", b"data")
+    emulator.faults.error("CopyObject", "InternalError", 500, count=2)
+    await files.chmod("a", 0o611)
+    node = await files.file("a")
+    await until(lambda: not node.attrs_dirty)
+    assert (await metadata(files, "a"))["mode"] == str(stat.S_IFREG | 0o611)
+
+
+async def test_chmod_of_an_object_that_others_replaced_goes_to_theirs(files: Files) -> None:
+    await files.upload("a", b"ours", headers=Headers(metadata={"custom": "old"}))
+    await files.stat("a")
+    await files.upload("a", b"theirs", headers=Headers(metadata={"custom": "new"}))
+    await files.chmod("a", 0o611)
+    await files.fs.drain()
+    assert await files.stored("a") == b"theirs"
+    stored = await metadata(files, "a")
+    assert (stored["custom"], stored["mode"]) == ("new", str(stat.S_IFREG | 0o611))
+    assert await files.get("a") == b"theirs"
+
+
+async def test_directory_attributes_are_kept_in_its_marker(filesystem: Filesystems) -> None:
+    files = await filesystem()
+    await files.mkdir("d", 0o755)
+    await files.chmod("d", 0o700)
+    await files.fs.drain()
+    assert (await metadata(files, "d/"))["mode"] == str(stat.S_IFDIR | 0o700)
+    assert await (await filesystem()).mode("d") == 0o700
+
+
+async def test_attributes_changed_while_the_bytes_are_sent_follow(files: Files, emulator: Emulator) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.flush, fh)
+        await requests_sent(emulator, "PutObject")
+        await files.chmod("a", 0o611)
+    await files.close(fh)
+    node = await files.file("a")
+    await until(lambda: not node.changed)
+    assert (await metadata(files, "a"))["mode"] == str(stat.S_IFREG | 0o611)
+
+
+# --- somebody else
+
+
+async def test_a_conflict_keeps_both_and_tells(
+    files: Files, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    await files.upload("a", b"base")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"ours!")
+    await files.upload("a", b"theirs")
+    with pytest.raises(FilesystemError) as caught:
+        await files.fs.flush(fh)
+    assert caught.value.errno == errno.ESTALE
+    await files.fs.release(fh)
+    assert await files.stored("a") == b"theirs"
+    [other] = [key for key in await files.keys() if key != "a"]
+    assert other.startswith("a.conflict-")
+    assert await files.stored(other) == b"ours!"
+    assert other in caplog.text
+    assert await files.get("a") == b"theirs"
+    assert other in await files.list()
+    assert files.journal.records() == []
+
+
+async def test_after_a_conflict_the_writer_cannot_write_into_the_others_file(files: Files) -> None:
+    await files.upload("a", b"base")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"ours!")
+    await files.upload("a", b"theirs")
+    with pytest.raises(FilesystemError):
+        await files.fs.fsync(fh)
+    with pytest.raises(FilesystemError) as caught:
+        await files.fs.write(fh, 5, b"more")
+    assert caught.value.errno == errno.ESTALE
+    await files.close(fh)
+    assert await files.stored("a") == b"theirs"
+
+
+async def test_a_conflict_whose_old_object_is_gone_keeps_what_was_written(files: Files) -> None:
+    await files.upload("a", b"0123456789")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"XY", 4)
+    await files.upload("a", b"theirs")
+    with pytest.raises(FilesystemError):
+        await files.close(fh)
+    [other] = [key for key in await files.keys() if key != "a"]
+    assert await files.stored(other) == b"\0\0\0\0XY\0\0\0\0"
+    assert files.fs.pending_files == []
+
+
+async def test_a_changed_file_that_others_removed_is_kept_as_far_as_it_is_here(files: Files) -> None:
+    await files.upload("whole", b"0123456789")
+    await files.upload("part", b"0123456789")
+    fh1, fh2 = await files.open("whole", os.O_RDWR), await files.open("part", os.O_RDWR)
+    await files.write(fh1, b"abcdefghij")
+    await files.write(fh2, b"XY", 4)
+    await files.delete("whole")
+    await files.delete("part")
+    await files.close(fh1)
+    assert await files.stored("whole") == b"abcdefghij"
+    with pytest.raises(FilesystemError):
+        await files.close(fh2)
+    [other] = [key for key in await files.keys() if key != "whole"]
+    assert other.startswith("part.conflict-")
+    assert await files.stored(other) == b"\0\0\0\0XY\0\0\0\0"
+    assert not await files.exists("part")
+
+
+async def test_exclusive_creation_does_not_overwrite_what_others_made(files: Files) -> None:
+    await files.list()
+    fh = await files.create("a")
+    await files.write(fh, b"ours")
+    await files.upload("a", b"theirs")
+    with pytest.raises(FilesystemError):
+        await files.close(fh)
+    assert await files.stored("a") == b"theirs"
+    [other] = [key for key in await files.keys() if key != "a"]
+    assert await files.stored(other) == b"ours"
+
+
+async def test_an_answer_that_was_lost_is_no_conflict(files: Files, emulator: Emulator) -> None:
+    await files.list()
+    for round, data in enumerate((b"new file", b"changed file")):
+        emulator.faults.error("PutObject", "InternalError", 500, after=True)
+        fh = await files.open("a", os.O_RDWR | os.O_CREAT)
+        await files.write(fh, data)
+        with pytest.raises(COSError):
+            await files.fs.flush(fh)
+        await files.close(fh)
+        assert await files.keys() == ["a"], round
+        assert await files.stored("a") == data
+    assert files.fs.committer.conflicts == 0
+
+
+async def test_a_conflict_of_a_very_long_key_finds_a_name(files: Files) -> None:
+    key = "/".join(["d" * 200] * 4) + "/" + "k" * 40
+    await files.upload(key, b"base")
+    fh = await files.open(key, os.O_RDWR | os.O_TRUNC)
+    await files.write(fh, b"ours")
+    await files.upload(key, b"theirs")
+    with pytest.raises(FilesystemError):
+        await files.close(fh)
+    assert sorted([await files.stored(k) or b"" for k in await files.keys()]) == [b"ours", b"theirs"]
+
+
+# --- failure
+
+
+async def test_a_failed_close_tells_keeps_the_bytes_and_tries_again(
+    files: Files, emulator: Emulator
+) -> None:
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=3)
+    fh = await files.create("a")
+    await files.write(fh, b"precious")
+    with pytest.raises(COSError):
+        await files.fs.flush(fh)
+    [record] = files.journal.records()
+    assert (record.kind, record.key) == ("file", "a")
+    await files.fs.release(fh)
+    node = await files.file("a")
+    await until(lambda: not node.changed)
+    assert await files.stored("a") == b"precious"
+    assert files.journal.records() == []
+    assert list(files.journal.staging.iterdir()) == []
+
+
+async def test_a_failed_close_is_tried_again_though_a_reader_has_the_file_open(
+    files: Files, emulator: Emulator
+) -> None:
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=2)
+    fh = await files.create("a")
+    reader = await files.open("a")
+    await files.write(fh, b"precious")
+    with pytest.raises(COSError):
+        await files.close(fh)
+    node = await files.file("a")
+    await until(lambda: not node.changed)
+    assert await files.stored("a") == b"precious"
+    await files.close(reader)
+
+
+async def test_a_failed_truncate_is_told_and_tried_again(files: Files, emulator: Emulator) -> None:
+    await files.upload("a", b"0123456789")
+    await files.stat("a")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=2)
+    with pytest.raises(COSError):
+        await files.truncate("a", 3)
+    node = await files.file("a")
+    await until(lambda: not node.changed)
+    assert await files.stored("a") == b"012"
+
+
+async def test_denied_is_eacces(files: Files, emulator: Emulator) -> None:
+    emulator.faults.error("PutObject", "AccessDenied", 403)
+    fh = await files.create("a")
+    with pytest.raises(COSError) as caught:
+        await files.fs.flush(fh)
+    assert caught.value.errno == errno.EACCES
+    await files.close(fh)
+
+
+async def test_a_full_disk_is_told_to_the_writer_and_nothing_incomplete_is_sent(
+    files: Files, emulator: Emulator
+) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"abc")
+    node = await files.file("a")
+    assert node.content is not None
+    good, full = node.content._fd, os.open("/dev/full", os.O_RDWR)
+    node.content._fd = full
+    with pytest.raises(OSError, match="No space left"):
+        await files.fs.write(fh, 3, b"def")
+    node.content._fd = good
+    os.close(full)
+    await files.close(fh)
+    assert await files.stored("a") == b"abc"
+
+
+async def test_drain_sends_what_sending_left_to_do(files: Files, emulator: Emulator) -> None:
+    fh = await files.create("big")
+    await files.write(fh, content(4 * MIB))
+    await files.chmod("big", 0o600)
+    await files.fs.drain()
+    assert (await metadata(files, "big"))["mode"] == str(stat.S_IFREG | 0o600)
+    assert files.fs.pending_files == []
+    await files.close(fh)
+
+
+# --- at the same time
+
+
+async def test_a_write_while_the_file_is_sent_is_sent_after_it(files: Files, emulator: Emulator) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"0123456789")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.fsync, fh)
+        await requests_sent(emulator, "PutObject")
+        await files.write(fh, b"XYZ", 8)
+    node = await files.file("a")
+    assert node.info is not None and node.info.size == 10
+    assert node.dirty and node.size == 11
+    await files.close(fh)
+    assert await files.stored("a") == b"01234567XYZ"
+    assert await files.get("a") == b"01234567XYZ"
+
+
+async def test_a_truncate_while_the_file_is_sent_is_sent_after_it(
+    files: Files, emulator: Emulator
+) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"0123456789")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    ino = (await files.file("a")).ino
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.fsync, fh)
+        await requests_sent(emulator, "PutObject")
+        await files.fs.setattr(ino, Change(size=4))
+        await files.fs.setattr(ino, Change(size=6))
+    await files.close(fh)
+    assert await files.stored("a") == b"0123\0\0"
+
+
+async def test_a_large_file_is_not_changed_while_it_is_sent(files: Files, emulator: Emulator) -> None:
+    data = content(6 * MIB)
+    await files.upload("a", data)
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"first", 2 * MIB)
+    emulator.faults.latency(0.1, "UploadPart", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.fsync, fh)
+        await requests_sent(emulator, "UploadPart")
+        await files.write(fh, b"second", 4 * MIB)
+        await files.write(fh, b"third", 2 * MIB)
+    await files.close(fh)
+    expected = bytearray(data)
+    expected[2 * MIB : 2 * MIB + 5] = b"third"
+    expected[4 * MIB : 4 * MIB + 6] = b"second"
+    assert await files.stored("a") == bytes(expected)
+
+
+async def test_two_handles_closed_at_the_same_time_send_once(files: Files, emulator: Emulator) -> None:
+    await files.list()
+    with counted(emulator) as requests:
+        one = await files.create("a")
+        two = await files.open("a", os.O_RDWR)
+        await files.write(one, b"one")
+        await files.write(two, b"two", 3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.close, one)
+            nursery.start_soon(files.close, two)
+    assert await files.stored("a") == b"onetwo"
+    assert requests["PutObject"] == 1
+
+
+async def test_unlink_while_the_file_is_sent_removes_it(files: Files, emulator: Emulator) -> None:
+    fh = await files.open("a", os.O_RDWR | os.O_CREAT)
+    await files.write(fh, b"data")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.fsync, fh)
+        await requests_sent(emulator, "PutObject")
+        await files.unlink("a")
+    assert await files.read(fh, 0, 10) == b"data"
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == []
+    assert files.journal.records() == []
+
+
+async def test_a_background_retry_and_a_close_do_not_get_in_each_others_way(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    for i in range(5):
+        fh = await files.open("a", os.O_RDWR | os.O_CREAT)
+        await files.write(fh, b"%d" % i, i)
+        await files.close(fh)
+        fh = await files.open("a", os.O_RDWR)
+        await files.write(fh, b"x", 10 + i)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.fs.fsync, fh)
+            nursery.start_soon(files.close, fh)
+    await files.fs.drain()
+    assert await files.stored("a") == b"01234" + bytes(5) + b"xxxxx"
+    assert files.journal.records() == []
+
+
+# --- write-back async
+
+
+async def test_async_close_returns_when_the_journal_has_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    fault = emulator.faults.latency(0.2, "PutObject")
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    await files.fs.flush(fh)
+    assert await files.stored("a") is None
+    [record] = files.journal.records()
+    assert (record.kind, record.key, record.body["content"]["size"]) == ("file", "a", 4)
+    await files.fs.release(fh)
+    emulator.faults.remove(fault)
+    await files.fs.drain()
+    assert await files.stored("a") == b"data"
+    assert files.journal.records() == []
+
+
+async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    await files.fs.fsync(fh)
+    assert await files.stored("a") == b"data"
+    await files.close(fh)
+
+
+async def test_async_temporary_file_renamed_over_is_one_put(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filesystem_module, "ASYNC_DELAY", 30.0)
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"old")
+    await files.stat("a")
+    with counted(emulator) as requests:
+        for data in (b"new", b"newer"):
+            await files.put("a.tmp", data)
+            await files.chmod("a.tmp", 0o600)
+            await files.rename("a.tmp", "a")
+        assert await files.get("a") == b"newer"
+        await files.fs.drain()
+    assert await files.stored("a") == b"newer"
+    assert await files.keys() == ["a"]
+    assert requests == {"HeadObject": 1, "PutObject": 1}
+
+
+async def test_async_file_removed_before_it_was_sent_costs_nothing(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.list()
+    with counted(emulator) as requests:
+        fh = await files.create("a")
+        await files.write(fh, b"data")
+        await files.unlink("a")
+        await files.close(fh)
+        await files.fs.drain()
+    assert requests == {}
+    assert files.journal.records() == []
+
+
+async def test_async_conflict_is_told_at_the_next_chance(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"base")
+    fh, other = await files.open("a", os.O_RDWR), await files.open("a", os.O_RDWR)
+    await files.write(fh, b"ours!")
+    await files.upload("a", b"theirs")
+    await files.close(fh)
+    node = await files.file("a")
+    await files.fs.drain()
+    assert await files.stored("a") == b"theirs"
+    assert not node.changed
+    await files.fs.release(other)
+    assert len(await files.keys()) == 2
+
+
+async def test_async_row_follows_a_file_that_is_written_again(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    await files.put("a", b"0123456789")
+    await files.truncate("a", 3)
+    await files.fs.drain()
+    assert await files.stored("a") == b"012"
+    assert files.journal.records() == []

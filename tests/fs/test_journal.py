@@ -1,0 +1,108 @@
+"""What must survive the process."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from cosfs.fs.journal import Journal
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_records_come_back_in_order(directory: Path) -> None:
+    journal = Journal(directory)
+    one = journal.add("file", "b", "k", {"content": {"path": ""}})
+    two = journal.add("delete", "b", "ünï/cödé\n", {"etag": "e"})
+    journal.replace(one, "b2", "k2", {"x": [1, None]})
+    journal.close()
+    again = Journal(directory)
+    assert [(r.id, r.kind, r.bucket, r.key, r.body) for r in again.records()] == [
+        (one, "file", "b2", "k2", {"x": [1, None]}),
+        (two, "delete", "b", "ünï/cödé\n", {"etag": "e"}),
+    ]
+    again.remove(one, two)
+    assert again.records() == []
+    again.close()
+
+
+def test_numbers_are_never_used_twice(directory: Path) -> None:
+    journal = Journal(directory)
+    first = journal.add("delete", "b", "k", {})
+    journal.remove(first)
+    assert journal.add("delete", "b", "k", {}) > first
+    journal.close()
+
+
+def test_many_records_are_written_together_or_not_at_all(directory: Path) -> None:
+    journal = Journal(directory)
+    numbers = journal.add_many("delete", "b", [(f"k{i}", {"etag": str(i)}) for i in range(100)])
+    assert [r.id for r in journal.records()] == numbers
+    with pytest.raises(TypeError):
+        journal.add_many("delete", "b", [("fine", {}), ("bad", {"x": object()})])
+    assert len(journal.records()) == 100
+    journal.remove(*numbers)
+    assert journal.records() == []
+    journal.close()
+
+
+def test_a_killed_process_loses_nothing(directory: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from cosfs.fs.journal import Journal\n"
+        "j = Journal(Path(sys.argv[1])); j.add('file', 'b', 'k', {'n': 1}); j.sync(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(directory)])
+    assert done.returncode == -9
+    journal = Journal(directory)
+    assert [(r.key, r.body) for r in journal.records()] == [("k", {"n": 1})]
+    journal.close()
+
+
+def test_sync_does_not_hold_up_others(directory: Path) -> None:
+    journal = Journal(directory)
+    journal.sync()
+    with journal._lock:
+        thread = threading.Thread(target=journal.sync)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    journal.close()
+
+
+def test_sweep_removes_staging_files_that_no_record_names(directory: Path) -> None:
+    journal = Journal(directory)
+    named, stray = journal.staging / "named.data", journal.staging / "stray.data"
+    for path in (named, stray):
+        path.write_bytes(b"x")
+    journal.add("file", "b", "k", {"content": {"path": str(named)}})
+    journal.add("delete", "b", "other", {})
+    assert journal.sweep() == [stray]
+    assert list(journal.staging.iterdir()) == [named]
+    journal.close()
+
+
+def test_staging_files_are_private(directory: Path) -> None:
+    journal = Journal(directory)
+    assert journal.staging.stat().st_mode & 0o777 == 0o700
+    journal.close()
+
+
+def test_a_full_disk_leaves_the_journal_usable(directory: Path) -> None:
+    journal = Journal(directory)
+    journal.add("file", "b", "k", {})
+    pages = journal._db.execute("pragma page_count").fetchone()[0]
+    journal._db.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError):
+        journal.add_many("file", "b", [("k", {"x": "y" * 10_000})] * 3)
+    journal._db.execute("pragma max_page_count = 1000000")
+    journal.add("delete", "b", "k", {})
+    assert [r.kind for r in journal.records()] == ["file", "delete"]
+    journal.close()

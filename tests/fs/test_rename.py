@@ -1,0 +1,593 @@
+"""Other names for files and directories."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+import trio
+
+from cosfs.client.model import Headers
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError, FilesystemError
+from cosfs.fs.filesystem import RENAME_NOREPLACE
+from cosfs.units import MIB
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, counted, stored, until
+
+
+async def fails(number: int, call: object) -> None:
+    with pytest.raises(COSError) as caught:
+        await call  # type: ignore[misc]
+    assert caught.value.errno == number
+
+
+# --- files
+
+
+async def test_rename_of_a_file_is_a_copy_and_a_removal_and_keeps_everything(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.upload("a", b"data", headers=Headers(cache_control="x", metadata={"custom": "kept", "uid": "9"}))
+    await files.stat("a")
+    with counted(emulator) as requests:
+        await files.rename("a", "b")
+        await files.removed()
+    assert requests == {"CopyObject": 1, "DeleteObject": 1}
+    assert await files.list() == ["b"]
+    node = await files.file("b")
+    assert node.attrs.uid == 9
+    assert node.info is not None and node.info.headers is not None
+    assert (node.info.headers.cache_control, node.info.headers.metadata["custom"]) == ("x", "kept")
+    assert await files.get("b") == b"data"
+
+
+async def test_rename_keeps_the_inode(files: Files) -> None:
+    await files.put("a", b"data")
+    before = await files.file("a")
+    await files.rename("a", "b")
+    assert await files.file("b") is before
+
+
+async def test_rename_over_an_existing_file(files: Files) -> None:
+    await files.put("a", b"new")
+    await files.put("b", b"old")
+    await files.rename("a", "b")
+    await files.removed()
+    assert await files.keys() == ["b"]
+    assert await files.get("b") == b"new"
+
+
+async def test_rename_without_replacing(files: Files) -> None:
+    await files.put("a", b"1")
+    await files.put("b", b"2")
+    await fails(errno.EEXIST, files.rename("a", "b", RENAME_NOREPLACE))
+    await files.rename("a", "c", RENAME_NOREPLACE)
+    await fails(errno.EINVAL, files.rename("c", "b", 2))
+    await files.removed()
+    assert await files.keys() == ["b", "c"]
+
+
+async def test_rename_over_an_open_file_leaves_that_readable(files: Files) -> None:
+    await files.upload("b", b"the old bytes")
+    await files.put("a", b"new")
+    fh = await files.open("b")
+    await files.rename("a", "b")
+    assert await files.read(fh, 0, 100) == b"the old bytes"
+    await files.close(fh)
+    await files.removed()
+    assert await files.stored("b") == b"new"
+    assert await files.keys() == ["b"]
+
+
+async def test_failed_rename_over_an_open_file_changes_nothing(files: Files, emulator: Emulator) -> None:
+    await files.upload("b", b"old")
+    await files.put("a", b"new")
+    fh = await files.open("b", os.O_RDWR)
+    emulator.faults.error("CopyObject", "InternalError", 500)
+    await fails(errno.EIO, files.rename("a", "b"))
+    files.tree.forget_all()
+    assert await files.list() == ["a", "b"]
+    await files.write(fh, b"er", 3)
+    await files.close(fh)
+    assert await files.stored("b") == b"older"
+    assert await files.stored("a") == b"new"
+
+
+async def test_failed_rename_over_an_unsent_file_does_not_lose_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"new")
+    await files.stat("a")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("b", b"not sent yet")
+    emulator.faults.error("CopyObject", "InternalError", 500)
+    await fails(errno.EIO, files.rename("a", "b"))
+    emulator.faults.clear()
+    await files.fs.drain()
+    assert await files.stored("b") == b"not sent yet"
+
+
+async def test_rename_of_a_new_open_file_costs_nothing(files: Files, emulator: Emulator) -> None:
+    await files.list()
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    with counted(emulator) as requests:
+        await files.rename("a", "b")
+    assert requests == {}
+    await files.close(fh)
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"data"
+
+
+async def test_rename_of_a_changed_file_takes_its_old_object_along(files: Files) -> None:
+    await files.upload("a", b"0123456789")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"XY", 3)
+    await files.rename("a", "b")
+    assert await files.list() == ["b"]
+    assert await files.read(fh, 0, 10) == b"012XY56789"
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"012XY56789"
+
+
+async def test_the_old_name_can_be_used_again_before_the_renamed_file_is_sent(files: Files) -> None:
+    """As log rotation does: mv log log.1 while it is written, then a new log."""
+    await files.upload("log", b"0123456789")
+    fh = await files.open("log", os.O_WRONLY | os.O_APPEND)
+    await files.fs.write(fh, 0, b"abc")
+    await files.rename("log", "log.1")
+    assert await files.list() == ["log.1"]
+    await files.put("log", b"a new one")
+    assert await files.stored("log") == b"a new one"
+    await files.close(fh)
+    await files.removed()
+    assert await files.stored("log") == b"a new one"
+    assert await files.stored("log.1") == b"0123456789abc"
+
+
+async def test_the_old_name_is_taken_by_another_rename(files: Files) -> None:
+    await files.upload("a", b"0123456789")
+    await files.put("c", b"other")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"XY", 3)
+    await files.rename("a", "b")
+    await files.rename("c", "a")
+    await files.close(fh)
+    await files.removed()
+    assert await files.stored("a") == b"other"
+    assert await files.stored("b") == b"012XY56789"
+    assert await files.keys() == ["a", "b"]
+
+
+async def test_there_and_back_again_while_changed(files: Files) -> None:
+    await files.upload("a", b"0123456789")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"XY", 3)
+    await files.rename("a", "b")
+    await files.rename("b", "a")
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == ["a"]
+    assert await files.stored("a") == b"012XY56789"
+
+
+async def test_two_changed_files_swap_their_names(files: Files) -> None:
+    for name in "ab":
+        await files.upload(name, name.encode() * 10)
+    handles = {name: await files.open(name, os.O_RDWR) for name in "ab"}
+    for name, fh in handles.items():
+        await files.write(fh, b"-" + name.encode(), 4)
+    await files.rename("a", "t")
+    await files.rename("b", "a")
+    await files.rename("t", "b")
+    async with trio.open_nursery() as nursery:
+        for fh in handles.values():
+            nursery.start_soon(files.close, fh)
+    await files.removed()
+    assert await files.keys() == ["a", "b"]
+    assert await files.stored("a") == b"bbbb-bbbbb"
+    assert await files.stored("b") == b"aaaa-aaaaa"
+
+
+async def test_unsent_file_renamed_over_another_and_removed_takes_both_away(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"old")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("tmp", b"new")
+    await files.rename("tmp", "a")
+    await files.unlink("a")
+    emulator.faults.clear()
+    await files.fs.drain()
+    assert await files.keys() == []
+    assert files.journal.records() == []
+
+
+async def test_unsent_file_renamed_over_another_and_on_leaves_one(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"old")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("tmp", b"new")
+    await files.rename("tmp", "a")
+    await files.rename("a", "b")
+    emulator.faults.clear()
+    await files.fs.drain()
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"new"
+
+
+async def test_a_file_open_for_writing_but_not_changed_goes_on_under_its_new_name(files: Files) -> None:
+    data = content(MIB)
+    await files.upload("a", data)
+    fh = await files.open("a", os.O_RDWR)
+    await files.rename("a", "b")
+    await files.removed()
+    assert await files.read(fh, 500_000, 100) == data[500_000:500_100]
+    await files.write(fh, b"changed", 300_000)
+    await files.close(fh)
+    assert await files.stored("b") == data[:300_000] + b"changed" + data[300_007:]
+    assert await files.keys() == ["b"]
+
+
+async def test_a_reader_goes_on_under_the_new_name(files: Files) -> None:
+    data = content(MIB)
+    await files.upload("a", data)
+    fh = await files.open("a")
+    await files.read(fh, 0, 10)
+    await files.rename("a", "b")
+    await files.removed()
+    assert await files.read(fh, 500_000, 100) == data[500_000:500_100]
+    await files.close(fh)
+
+
+async def test_a_write_while_the_file_is_copied_is_not_lost(files: Files, emulator: Emulator) -> None:
+    await files.upload("a", b"0123456789")
+    fh = await files.open("a", os.O_RDWR)
+    emulator.faults.latency(0.1, "CopyObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.rename, "a", "b")
+        await until(lambda: emulator.requests["CopyObject"])
+        await files.write(fh, b"XY", 3)
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"012XY56789"
+
+
+async def test_rename_waits_for_a_commit_under_way(files: Files, emulator: Emulator) -> None:
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: emulator.requests["PutObject"])
+        await files.rename("a", "b")
+    await files.removed()
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"data"
+
+
+async def test_rename_over_a_file_that_is_being_sent(files: Files, emulator: Emulator) -> None:
+    await files.put("a", b"wins")
+    fh = await files.create("b")
+    await files.write(fh, b"loses")
+    emulator.faults.latency(0.1, "PutObject", count=1)
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: emulator.requests["PutObject"])
+        await files.rename("a", "b")
+    await files.removed()
+    assert await files.keys() == ["b"]
+    assert await files.stored("b") == b"wins"
+
+
+async def test_attributes_not_sent_yet_go_with_the_copy(files: Files, emulator: Emulator) -> None:
+    await files.put("a", b"data")
+    with counted(emulator) as requests:
+        await files.chmod("a", 0o600)
+        await files.rename("a", "b")
+        await files.fs.drain()
+    assert requests == {"CopyObject": 1, "DeleteObject": 1}
+    info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "b")
+    assert info is not None and info.headers is not None
+    assert info.headers.metadata["mode"] == str(stat.S_IFREG | 0o600)
+
+
+async def test_wrong_kinds(files: Files) -> None:
+    await files.put("f", b"x")
+    await files.mkdir("d")
+    await files.mkdir("d/e")
+    await fails(errno.EISDIR, files.rename("f", "d"))
+    await fails(errno.ENOTDIR, files.rename("d", "f"))
+    await fails(errno.EINVAL, files.rename("d", "d/e/x"))
+    await fails(errno.ENOENT, files.rename("none", "x"))
+    await files.mkdir("full")
+    await files.put("full/x", b"")
+    await fails(errno.ENOTEMPTY, files.rename("d", "full"))
+
+
+async def test_the_directory_that_a_file_leaves_stays(files: Files) -> None:
+    await files.upload("d/a", b"x")
+    await files.list("d")
+    await files.rename("d/a", "b")
+    await files.removed()
+    files.tree.forget_all()
+    assert await files.list() == ["b", "d"]
+
+
+# --- directories
+
+
+async def test_a_directory_with_many_keys_is_moved_with_parallel_copies(
+    files: Files, emulator: Emulator
+) -> None:
+    keys = ["", *[f"k{i:02}" for i in range(30)], "sub/", "sub/x", "//odd", "sub/deep/er"]
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(files.upload, f"d/{key}", key.encode())
+    await files.list("d")
+    with counted(emulator) as requests:
+        await files.rename("d", "e")
+        await files.removed()
+    assert await files.keys() == sorted(f"e/{key}" for key in keys)
+    assert await files.get("e/sub/deep/er") == b"sub/deep/er"
+    assert requests["CopyObject"] == len(keys)
+    assert requests["ListObjects"] <= 2 and requests["DeleteObjects"] == 1
+    assert files.journal.records() == []
+    assert await files.list() == ["e"]
+
+
+async def test_a_failing_copy_half_way_is_undone(files: Files, emulator: Emulator) -> None:
+    keys = [f"d/k{i}" for i in range(10)]
+    for key in keys:
+        await files.upload(key, b"x")
+    emulator.faults.error("CopyObject", "AccessDenied", 403, key="e/k7")
+    await fails(errno.EACCES, files.rename("d", "e"))
+    assert await files.keys() == keys
+    assert await files.list() == ["d"]
+    assert len(await files.list("d")) == 10
+    assert files.journal.records() == []
+
+
+async def test_undoing_spares_the_empty_directory_that_was_there(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("e")
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    emulator.faults.error("CopyObject", "AccessDenied", 403, key="e/a")
+    await fails(errno.EACCES, files.rename("d", "e"))
+    assert await files.keys() == ["d/", "d/a", "e/"]
+
+
+async def test_a_directory_replaces_an_empty_one(files: Files) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    await files.mkdir("e")
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == ["e/", "e/a"]
+    assert await files.list("e") == ["a"]
+
+
+async def test_a_directory_emptied_just_now_is_replaced_for_good(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    await files.mkdir("e")
+    await files.put("e/a", b"old")
+    emulator.faults.latency(0.1, "Delete*")
+    await files.unlink("e/a")
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == ["e/", "e/a"]
+    assert await files.stored("e/a") == b"x"
+
+
+async def test_what_was_removed_below_does_not_come_along(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("d")
+    for name in "abc":
+        await files.put(f"d/{name}", b"x")
+    emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=3)
+    await files.unlink("d/b")
+    await files.rename("d", "e")
+    await until(lambda: not files.fs.deleter.pending)
+    assert await files.keys() == ["e/", "e/a", "e/c"]
+
+
+async def test_an_object_that_others_put_in_the_way_is_not_overwritten(files: Files) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"ours")
+    await files.list()
+    await files.upload("e/a", b"theirs")
+    await fails(errno.ENOTEMPTY, files.rename("d", "e"))
+    assert await files.stored("e/a") == b"theirs"
+    assert await files.stored("d/a") == b"ours"
+
+
+async def test_a_copy_that_is_there_already_is_no_obstacle(files: Files) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    await files.upload("e/a", b"x")  # as a copy leaves it whose answer was lost and that is repeated
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == ["e/", "e/a"]
+
+
+async def test_open_files_below_a_moved_directory_go_on(files: Files) -> None:
+    data = content(MIB)
+    for name in ("read", "write", "idle"):
+        await files.upload(f"d/{name}", data)
+    reader = await files.open("d/read")
+    await files.read(reader, 0, 10)
+    writer = await files.open("d/write", os.O_RDWR)
+    await files.write(writer, b"changed", 1000)
+    idle = await files.open("d/idle", os.O_RDWR)
+    new = await files.create("d/new", flags=os.O_RDWR | os.O_CREAT)
+    await files.write(new, b"new")
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.read(reader, 700_000, 100) == data[700_000:700_100]
+    assert await files.read(writer, 700_000, 100) == data[700_000:700_100]
+    await files.write(idle, b"too", 5)
+    for fh in (reader, writer, idle, new):
+        await files.close(fh)
+    changed = data[:1000] + b"changed" + data[1007:]
+    assert await files.stored("e/write") == changed
+    assert await files.stored("e/idle") == data[:5] + b"too" + data[8:]
+    assert await files.stored("e/new") == b"new"
+    assert [key for key in await files.keys() if key.startswith("d/")] == []
+    assert await files.get("e/write") == changed
+
+
+async def test_large_open_file_below_a_moved_directory_keeps_its_untouched_parts(files: Files) -> None:
+    data = content(5 * MIB)
+    await files.mkdir("d")
+    await files.put("d/big", data)  # in parts: the copy has another etag
+    writer = await files.open("d/big", os.O_RDWR)
+    await files.write(writer, b"changed", 2 * MIB)
+    await files.rename("d", "e")
+    await files.removed()
+    await files.close(writer)
+    assert await files.stored("e/big") == data[: 2 * MIB] + b"changed" + data[2 * MIB + 7 :]
+    assert files.fs.committer.conflicts == 0
+
+
+async def test_a_file_closed_while_its_directory_is_moved_lands_in_the_new_place(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    fh = await files.create("d/new")
+    await files.write(fh, b"data")
+    emulator.faults.latency(0.1, "CopyObject")
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.rename, "d", "e")
+        await until(lambda: emulator.requests["CopyObject"])
+        await files.close(fh)
+        await files.mkdir("d2")
+    await files.removed()
+    assert await files.stored("e/new") == b"data"
+    assert await files.keys("d/") == []
+
+
+async def test_changes_below_wait_until_the_directory_has_moved(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("d")
+    for name in "ab":
+        await files.put(f"d/{name}", b"x")
+    directory = await files.node("d")
+    emulator.faults.latency(0.1, "CopyObject")
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.rename, "d", "e")
+        await until(lambda: emulator.requests["CopyObject"])
+        nursery.start_soon(files.fs.unlink, directory.ino, b"a")
+        nursery.start_soon(files.chmod, "d/b", 0o600)
+    await files.fs.drain()
+    assert await files.keys() == ["e/", "e/b"]
+    assert await files.mode("e/b") == 0o600
+
+
+async def test_a_rename_waits_for_changes_under_way_below(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("d")
+    fh = await files.create("d/a")
+    await files.write(fh, b"data")
+    emulator.faults.latency(0.1, "PutObject")
+    emulator.requests.reset()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        nursery.start_soon(files.mkdir, "d/sub")
+        await until(lambda: emulator.requests["PutObject"] == 2)
+        await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == ["e/", "e/a", "e/sub/"]
+    assert await files.get("e/a") == b"data"
+
+
+async def test_removed_open_files_are_left_behind_and_stay_readable(files: Files) -> None:
+    data = content(MIB)
+    await files.upload("d/", b"")
+    await files.upload("d/gone", data)
+    fh = await files.open("d/gone")
+    await files.unlink("d/gone")
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.list("e") == []
+    assert await files.read(fh, 700_000, 100) == data[700_000:700_100]
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == ["e/"]
+
+
+async def test_unsent_files_below_a_moved_directory_are_in_the_journal_under_their_new_names(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.mkdir("d")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("d/a", b"data")
+    await files.rename("d", "e")
+    assert [r.key for r in files.journal.records() if r.kind == "file"] == ["e/a"]
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    again = await filesystem("cache", write_back="async")
+    await again.removed()
+    assert await again.keys() == ["e/", "e/a"]
+
+
+async def test_a_name_too_long_for_cos_fails_before_anything_is_copied(
+    files: Files, emulator: Emulator
+) -> None:
+    key = "d/" + "x" * 200 + "/" + "y" * 200 + "/" + "z" * 200 + "/" + "w" * 200
+    await files.upload(key, b"x")
+    with counted(emulator) as requests:
+        with pytest.raises(FilesystemError) as caught:
+            await files.rename("d", "e" * 100)
+    assert caught.value.errno == errno.ENAMETOOLONG
+    assert requests["CopyObject"] == 0
+    assert await files.keys() == [key]
+
+
+# --- across buckets
+
+
+async def test_across_buckets(filesystem: Filesystems, bucket: str) -> None:
+    files = await filesystem(bucket="")
+    other = f"other-{bucket}"
+    await files.mkdir(other)
+    await files.put(f"{bucket}/a", b"file")
+    await files.mkdir(f"{bucket}/d")
+    await files.put(f"{bucket}/d/x", b"below")
+    fh = await files.open(f"{bucket}/d/x", os.O_RDWR)
+    await files.write(fh, b"B")
+    await files.rename(f"{bucket}/a", f"{other}/b")
+    await files.rename(f"{bucket}/d", f"{other}/e")
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == []
+    assert stored(files.client, other, "b") == b"file"
+    assert await files.get(f"{other}/e/x") == b"Below"
+
+
+async def test_a_changed_file_across_buckets(filesystem: Filesystems, bucket: str) -> None:
+    files = await filesystem(bucket="")
+    other = f"other-{bucket}"
+    await files.mkdir(other)
+    await files.upload("a", b"0123456789")
+    fh = await files.open(f"{bucket}/a", os.O_RDWR)
+    await files.write(fh, b"XY", 3)
+    await files.rename(f"{bucket}/a", f"{other}/a")
+    await files.close(fh)
+    await files.removed()
+    assert await files.keys() == []
+    assert await files.get(f"{other}/a") == b"012XY56789"
