@@ -31,6 +31,13 @@ _SPELLINGS = {"ro": "read-only", "fmode": "file-mode", "dmode": "dir-mode"}
 _COMMA = re.compile(r"(?<!\\),")
 
 
+class MountpointType(click.Path):
+    """A path that is not looked at: what is mounted there may be dead or may never answer."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return Path(value)
+
+
 class OctalType(ParamType):
     """Permission bits in octal."""
 
@@ -120,7 +127,7 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 
 @command("mount", cls=MountCommand)
 @click.argument("source", type=ANY_URL, metavar="cos://[BUCKET[/PREFIX]]")
-@click.argument("mountpoint", type=click.Path(path_type=Path), metavar="MOUNTPOINT")
+@click.argument("mountpoint", type=MountpointType(), metavar="MOUNTPOINT")
 @click.option("--foreground", "-f", is_flag=True, help="Stay in this terminal; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
 @click.option("--allow-other", is_flag=True, help="Let other users in too.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .mount import MountpointType
 from .options import command
 from .output import Column, json_text, printable, table, width
 
@@ -21,7 +22,7 @@ _COLUMNS = ("Mountpoint", "Source", "State", "Uptime", "Cache", "Hits", "Pending
 
 
 @command("status")
-@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("mountpoint", type=MountpointType(), required=False)
 @click.pass_obj
 def status(state: State, mountpoint: Path | None) -> int:
     """Show all mounts of yours, or one of them in full.

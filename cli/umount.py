@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .mount import MountpointType
 from .options import DURATION, command
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @command("umount")
-@click.argument("mountpoints", type=click.Path(path_type=Path), metavar="MOUNTPOINT...", nargs=-1)
+@click.argument("mountpoints", type=MountpointType(), metavar="MOUNTPOINT...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All mounts of yours.")
 @click.option("--timeout", type=DURATION, default=0.0, metavar="TIME", help="Wait so long at most.")
 @click.option(

@@ -22,7 +22,7 @@ from typing import Any
 import trio
 
 from cosfs.client.body import digest
-from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.client.model import ARCHIVED_CLASSES, STANDARD, Headers, ObjectInfo, Part, PutResult
 from cosfs.errors import (
     AlreadyExistsError,
     COSError,
@@ -33,18 +33,17 @@ from cosfs.errors import (
 from cosfs.fs import attributes, names
 from cosfs.fs.background import Background, together
 from cosfs.fs.deleter import Deleter
-from cosfs.fs.extents import plan_parts
+from cosfs.fs.extents import Extents, plan_parts
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.staging import Staging
-from cosfs.fs.stream import Stream
+from cosfs.fs.stream import Stream, Uploads
 from cosfs.fs.tree import Tree
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
-from cosfs.transfer.multipart import MultipartUpload
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +86,7 @@ class Committer:
         self._journal = journal
         self._settings = settings
         self._background = background
+        self._uploads = Uploads(engine, journal)
         self._streams: dict[int, Stream] = {}
         self._orphans: dict[tuple[str, str], FileNode] = {}
         self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
@@ -115,7 +115,7 @@ class Committer:
                 return
             headers = self._headers(node, streamed=True)
             stream = Stream(
-                self._engine, self._background, node.bucket, node.key, headers, self._settings.part_size
+                self._uploads, self._background, node.bucket, node.key, headers, self._settings.part_size
             )
             self._streams[node.ino] = stream
         stream.wrote(start, stop)
@@ -241,21 +241,28 @@ class Committer:
         return etag
 
     async def _rescue_renamed(self, bucket: str, key: str) -> bool:
-        node = self._former.pop((bucket, key), None)
+        node = self._former.get((bucket, key))
         if node is None or node.content is None:
             return False
-        before = list(node.obsolete)
-        node.obsolete = [entry for entry in before if entry[:2] != (bucket, key)]
+        content, base = node.content, node.content.base
         try:
-            await node.content.fill(self._fetcher)
-        except BaseException:
-            self._former[bucket, key] = node
-            node.obsolete = before
-            raise
-        node.content.detach()
+            await content.fill(self._fetcher)
+        except (NotFoundError, PreconditionFailedError) as exc:
+            log.warning("what %s still needs of its former name is gone: %s", node.url, exc)
+            self._forget_former(node, bucket, key)
+            return False
+        if self._former.get((bucket, key)) is not node:
+            return False  # sent or removed meanwhile, and the old object with it
+        self._forget_former(node, bucket, key)
+        if content.base == base:
+            content.detach()
         if node.pending_id:
             self.record(node)
         return True
+
+    def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:
+        self._former.pop((bucket, key), None)
+        node.obsolete = [entry for entry in node.obsolete if entry[:2] != (bucket, key)]
 
     def abandon_former(self, node: FileNode) -> None:
         """Nobody needs what a file has under former names any more."""
@@ -322,7 +329,7 @@ class Committer:
             size=size,
             etag=result.etag,
             last_modified=result.last_modified or time.time(),
-            storage_class=headers.storage_class or "STANDARD",
+            storage_class=headers.storage_class or STANDARD,
             crc64=result.crc64,
             version_id=result.version_id,
             headers=headers,
@@ -467,7 +474,7 @@ class Committer:
             self._settings.part_size,
             max_copy=self._settings.max_copy_part,
         )
-        upload = await MultipartUpload.create(self._engine, bucket, key, headers, forbid_overwrite=forbid)
+        upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)
         slots = trio.CapacityLimiter(8)
 
         async def copy(number: int, start: int, stop: int) -> Part:
@@ -486,9 +493,9 @@ class Committer:
                     nursery.start_soon(
                         copy if part.source == "copy" else send, part.number, part.start, part.stop
                     )
-            return await upload.complete(), size
+            return await self._uploads.complete(upload), size
         except BaseException:
-            await upload.abort()
+            await self._uploads.abort(upload)
             raise
 
     async def _keep(self, source: Source, content: Staging, version: int) -> None:
@@ -512,8 +519,10 @@ class Committer:
             base = Headers(content_type=attributes.content_type(name, node.attrs.mode))
         if self._settings.extra:
             base = replace(base, extra={**self._settings.extra, **base.extra})
-        if node.info is not None and node.info.storage_class != "STANDARD":
-            base = replace(base, storage_class=node.info.storage_class)
+        if node.info is not None and node.info.storage_class != STANDARD:
+            # New bytes of an archived file can be read; they are not what was put away.
+            kept = "" if node.info.storage_class in ARCHIVED_CLASSES else node.info.storage_class
+            base = replace(base, storage_class=kept)
         headers = attributes.encode(node.attrs, base)
         if streamed:
             timeless = {k: v for k, v in headers.metadata.items() if k not in attributes.TIME_KEYS}
@@ -536,12 +545,12 @@ class Committer:
             info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
         except NotFoundError:
             info = None
-        content.close()
-        node.content = None
-        node.attrs_dirty = False
         if node.pending_id:
             self._journal.remove(node.pending_id)
             node.pending_id = 0
+        content.close()
+        node.content = None
+        node.attrs_dirty = False
         self.abandon_former(node)
         if info is not None:
             self._tree.apply(node, info)
@@ -566,9 +575,12 @@ class Committer:
             if not await self._is_gone(content.base):
                 raise
             # What was not changed here was only in the object that is no more.
-            what = f"what was written here (bytes {', '.join(f'{a}-{b}' for a, b in content.changed)})"
-            content.detach()
-            await self._put_whole(bucket, other, content, headers, forbid=False)
+            what = f"what was written here (bytes {_shown(content.changed)})"
+            part = content.without_base()
+            try:
+                await self._put_whole(bucket, other, part, headers, forbid=False)
+            finally:
+                part.close(keep=True)
         log.error(
             "cos://%s/%s was changed by somebody else while it was open here; "
             "both are kept: the other's under its name, %s as cos://%s/%s",
@@ -834,6 +846,8 @@ class Committer:
                         await self.flush(node)
             except (COSError, OSError) as exc:
                 failed.add(node.ino)
+                if isinstance(node, FileNode) and isinstance(exc, COSError):
+                    node.error = exc if node.opens else None
                 log.error("%s could not be sent: %s", node.url, exc)
 
         while nodes := [n for n in self._changed() if n.ino not in failed]:
@@ -872,6 +886,12 @@ async def _is_same(content: Staging, headers: Headers, found: ObjectInfo) -> boo
         return found.crc64 == sums.crc64
     ours = dict(headers.metadata)
     return "mtime-ns" in ours and found.headers is not None and dict(found.headers.metadata) == ours
+
+
+def _shown(ranges: Extents) -> str:
+    """Some byte ranges for a message."""
+    first = ", ".join(f"{start}-{stop - 1}" for start, stop in list(ranges)[:5])
+    return f"{first}, ..." if len(ranges) > 5 else first
 
 
 def _as_result(info: ObjectInfo) -> PutResult:

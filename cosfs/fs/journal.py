@@ -31,7 +31,9 @@ create table if not exists record (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """kind "file": a file to send; "delete": an object to remove; "rename": a directory to move."""
+    """kind "file": a file to send; "delete": an object to remove; "rename": a directory to move;
+    "upload": a multipart upload to give up.
+    """
 
     id: int
     kind: str

@@ -149,7 +149,10 @@ class Listing:
             name = names.shadow_name(component)
         known = self.entries.get(name)
         if known is not None:
-            return  # made here in the meantime: our own state is newer
+            # Made here lately: our own state is newer, unless somebody has written it since.
+            if known.info is not None and info.last_modified > known.info.last_modified:
+                known.info = info
+            return
         self._add(Entry(name, component, False, info))
 
     def _shadow(self, entry: Entry) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
+from cosfs.client.model import Upload
 from cosfs.errors import COSError, FilesystemError
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal, Record
@@ -78,6 +79,8 @@ async def _work_off(fs: Filesystem, records: list[Record], done: Recovered) -> l
             if record.kind == "file":
                 await _send_file(fs, record)
                 done.sent += 1
+            elif record.kind == "upload":
+                await _give_up(fs, record)
             elif record.kind == "rename":
                 await _move(fs, record)
                 done.moved += 1
@@ -104,6 +107,12 @@ async def _send_file(fs: Filesystem, record: Record) -> None:
         raise
     fs.journal.remove(record.id)  # first, or a crash here would leave a record without its bytes
     content.close()
+
+
+async def _give_up(fs: Filesystem, record: Record) -> None:
+    upload = Upload(record.bucket, record.key, record.body["upload_id"])
+    await fs.remote.change(fs.remote.client.abort_upload, upload)
+    fs.journal.remove(record.id)
 
 
 async def _move(fs: Filesystem, record: Record) -> None:

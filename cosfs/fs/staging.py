@@ -162,7 +162,7 @@ class Staging:
         """A window of the staging file; holes read as zeros. The range must have been filled."""
         fd = self.fileno()
         if os.fstat(fd).st_size < stop:
-            os.ftruncate(fd, stop)
+            os.posix_fallocate(fd, stop - 1, 1)  # unlike ftruncate it cannot cut what is just being written
         return FileBody(fd, start, stop - start)
 
     def snapshot(self) -> bytes:
@@ -177,6 +177,14 @@ class Staging:
         self.base = None
         self.base_limit = 0
         self.changed = self.valid.copy()
+
+    def without_base(self) -> Staging:
+        """The same bytes as a file of their own, zeros where they were in the object."""
+        other = Staging(self._directory, None, path=self._path)
+        other.size = self.size
+        other.valid = self.valid.copy()
+        other.changed = self.valid.copy()
+        return other
 
     def begin_send(self) -> int:
         """Note what changes from now on; return the version that is about to be sent."""

@@ -14,6 +14,7 @@ import trio
 from cosfs.client.model import Headers, PutResult
 from cosfs.errors import COSError, IntegrityError
 from cosfs.fs.background import Background, together
+from cosfs.fs.journal import Journal
 from cosfs.fs.staging import Staging
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.multipart import MultipartUpload
@@ -33,16 +34,60 @@ def part_range(number: int, part_size: int) -> tuple[int, int]:
     return start + left * size, start + (left + 1) * size
 
 
+class Uploads:
+    """Opens multipart uploads; the journal knows those that are open, so that a crash leaves none."""
+
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._records: dict[str, int] = {}
+
+    async def open(
+        self, bucket: str, key: str, headers: Headers, *, forbid_overwrite: bool = False
+    ) -> MultipartUpload:
+        upload = await MultipartUpload.create(
+            self._engine, bucket, key, headers, forbid_overwrite=forbid_overwrite
+        )
+        upload_id = upload.upload.upload_id
+        try:
+            self._records[upload_id] = self._journal.add("upload", bucket, key, {"upload_id": upload_id})
+        except BaseException:
+            await upload.abort()
+            raise
+        return upload
+
+    async def complete(self, upload: MultipartUpload) -> PutResult:
+        result = await upload.complete()
+        self._over(upload)
+        return result
+
+    async def abort(self, upload: MultipartUpload) -> None:
+        """Give an upload up; never raises, is not cancelled."""
+        await upload.abort()
+        self._over(upload)
+
+    def _over(self, upload: MultipartUpload) -> None:
+        record_id = self._records.pop(upload.upload.upload_id, 0)
+        if record_id:
+            self._journal.remove(record_id)
+
+
 class Stream:
     """One upload of a growing file. Parts run in background; errors are told by finish()."""
 
     def __init__(
-        self, engine: Engine, background: Background, bucket: str, key: str, headers: Headers, part_size: int
+        self,
+        uploads: Uploads,
+        background: Background,
+        bucket: str,
+        key: str,
+        headers: Headers,
+        part_size: int,
     ) -> None:
         self.bucket = bucket
         self.key = key
         self.headers = headers
-        self._engine = engine
+        self._uploads = uploads
         self._background = background
         self._part_size = part_size
         self._next = 1  # number of the first part not yet started
@@ -100,7 +145,7 @@ class Stream:
     async def _started(self) -> MultipartUpload:
         async with self._start_lock:
             if self._upload is None:
-                self._upload = await MultipartUpload.create(self._engine, self.bucket, self.key, self.headers)
+                self._upload = await self._uploads.open(self.bucket, self.key, self.headers)
             return self._upload
 
     async def finish(self, staging: Staging, *, forbid_overwrite: bool) -> PutResult:
@@ -118,7 +163,7 @@ class Stream:
                 start, stop = part_range(n, self._part_size)
                 nursery.start_soon(self._send_now, upload, n, staging, start, min(stop, size))
         upload.forbid_overwrite = forbid_overwrite
-        result = await upload.complete()
+        result = await self._uploads.complete(upload)
         if result.etag == "":
             raise IntegrityError(f"cos://{self.bucket}/{self.key}: COS gave no etag")
         return result
@@ -140,4 +185,4 @@ class Stream:
         with trio.CancelScope(shield=True):
             await self._settle()
             if self._upload is not None:
-                await self._upload.abort()
+                await self._uploads.abort(self._upload)

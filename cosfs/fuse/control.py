@@ -16,6 +16,7 @@ import select
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from cosfs.errors import COSError, FilesystemError, UsageError
 MNT_DETACH = 2
 FSTYPE = "fuse.cosfs"
 SOCKET_NAME_MAX = 108  # sun_path, unix(7)
+ANSWERS_WITHIN = 3.0  # seconds in which a mount that works answers
 NAMES_SHOWN = 3  # of what could not be sent
 
 
@@ -103,7 +105,11 @@ def short_name(path: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class MountStatus:
-    """One mount. state: running, dead (mounted, nobody answers) or stopping (unmounted, still sending)."""
+    """One mount.
+
+    state: running; dead (mounted, its process is gone); stuck (its process lives and does not answer);
+    stopping (unmounted, still sending).
+    """
 
     mountpoint: str
     source: str
@@ -185,7 +191,7 @@ def list_mounts() -> list[MountStatus]:
             if str(mountpoint) not in mounted and not alive:
                 remove_state(mountpoint)
                 continue
-            state = "dead" if not alive else "stopping"
+            state = "dead" if not alive else "stuck" if str(mountpoint) in mounted else "stopping"
         else:
             state = "running" if str(mountpoint) in mounted else "stopping"
         found[str(mountpoint)] = MountStatus(
@@ -199,7 +205,7 @@ def list_mounts() -> list[MountStatus]:
 
 def _details(mountpoint: Path) -> dict[str, Any] | None:
     try:
-        for answer in ask(mountpoint, {"op": "status"}, timeout=5.0):
+        for answer in ask(mountpoint, {"op": "status"}, timeout=ANSWERS_WITHIN):
             return answer
     except (OSError, ValueError):
         pass
@@ -208,21 +214,27 @@ def _details(mountpoint: Path) -> dict[str, Any] | None:
 
 def _alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # In a container nobody may be there to bury our processes: a zombie has ended too.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def is_dead(mountpoint: Path) -> bool:
     """Whether something is mounted here whose process is gone."""
-    try:
-        os.statvfs(mountpoint)  # a stat may still be answered from the kernel's memory
-    except OSError as exc:
-        return exc.errno == errno.ENOTCONN
-    return False
+    errors = []
+
+    def look() -> None:
+        try:
+            os.statvfs(mountpoint)  # a stat may still be answered from the kernel's memory
+        except OSError as exc:
+            errors.append(exc.errno)
+
+    # Nobody else's stopped process may stop us.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(ANSWERS_WITHIN)
+    return errors == [errno.ENOTCONN]
 
 
 Progress = Callable[[dict[str, Any]], None]
@@ -249,6 +261,15 @@ def unmount(
         _wait_for_exit(known.pid, timeout)
         return
     known = status(mountpoint)
+    if known is not None and known.state == "stuck":
+        if not force:
+            raise FilesystemError(
+                errno.EBUSY,
+                f"the process {known.pid} of {mountpoint} does not answer",
+                hint=f"Try again, or end it with kill -9 {known.pid}; the next mount sends what is left",
+            )
+        detach(mountpoint, lazy=True)
+        return
     left = _drain(mountpoint, timeout, progress)
     if left.get("pending") and not force:
         raise FilesystemError(
@@ -304,7 +325,11 @@ def _wait_for_exit(pid: int, timeout: float) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """The mountpoint that a user means, even if the mount on it is dead."""
+    """The mountpoint that a user means; one of ours is not touched, as it may not answer."""
+    if path.name not in ("", ".."):
+        place = Path(os.path.realpath(path.parent)) / path.name
+        if str(place) in mounted_here():
+            return place
     return Path(os.path.realpath(path))
 
 

@@ -73,3 +73,21 @@ def test_demo_can_stay_and_the_next_one_takes_over(small_tree: Path, place: Path
     run(TREE / "scripts" / "demo", small_tree, env={"DEMO_DIR": str(place)})
     assert not is_mounted(place / "mnt")
     assert not place.exists()
+
+
+@pytest.mark.fuse
+def test_demo_cleans_up_when_it_is_interrupted(small_tree: Path, place: Path) -> None:
+    process = subprocess.Popen(
+        [TREE / "scripts" / "demo", small_tree],
+        env={**os.environ, "DEMO_DIR": str(place)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 30
+    while not is_mounted(place / "mnt") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    assert process.wait(60) == 130
+    assert not is_mounted(place / "mnt")
+    assert not place.exists()

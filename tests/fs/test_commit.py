@@ -40,9 +40,7 @@ async def requests_sent(emulator: Emulator, operation: str, count: int = 1) -> N
 # --- what a file costs
 
 
-async def test_chmod_chown_and_times_before_close_go_with_the_bytes(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_chmod_chown_and_times_before_close_go_with_the_bytes(files: Files, emulator: Emulator) -> None:
     await files.list()
     with counted(emulator) as requests:
         fh = await files.create("a")
@@ -128,9 +126,7 @@ async def test_truncate_of_a_closed_file_is_sent_at_once(files: Files, emulator:
     assert node.content is None
 
 
-async def test_opening_with_truncation_needs_none_of_the_old_bytes(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_opening_with_truncation_needs_none_of_the_old_bytes(files: Files, emulator: Emulator) -> None:
     await files.upload("a", content(200 * KIB))
     await files.stat("a")
     with counted(emulator) as requests:
@@ -397,9 +393,7 @@ async def test_a_conflict_of_a_very_long_key_finds_a_name(files: Files) -> None:
 # --- failure
 
 
-async def test_a_failed_close_tells_keeps_the_bytes_and_tries_again(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_a_failed_close_tells_keeps_the_bytes_and_tries_again(files: Files, emulator: Emulator) -> None:
     emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=3)
     fh = await files.create("a")
     await files.write(fh, b"precious")
@@ -497,9 +491,7 @@ async def test_a_write_while_the_file_is_sent_is_sent_after_it(files: Files, emu
     assert await files.get("a") == b"01234567XYZ"
 
 
-async def test_a_truncate_while_the_file_is_sent_is_sent_after_it(
-    files: Files, emulator: Emulator
-) -> None:
+async def test_a_truncate_while_the_file_is_sent_is_sent_after_it(files: Files, emulator: Emulator) -> None:
     fh = await files.create("a")
     await files.write(fh, b"0123456789")
     emulator.faults.latency(0.1, "PutObject", count=1)
@@ -651,13 +643,17 @@ async def test_async_conflict_is_told_at_the_next_chance(filesystem: Filesystems
     fh, other = await files.open("a", os.O_RDWR), await files.open("a", os.O_RDWR)
     await files.write(fh, b"ours!")
     await files.upload("a", b"theirs")
-    await files.close(fh)
+    await files.fs.flush(fh)
+    await files.fs.release(fh)
     node = await files.file("a")
-    await files.fs.drain()
+    await until(lambda: not node.changed)
     assert await files.stored("a") == b"theirs"
-    assert not node.changed
-    await files.fs.release(other)
     assert len(await files.keys()) == 2
+    with pytest.raises(FilesystemError) as caught:
+        await files.fs.flush(other)
+    assert caught.value.errno == errno.ESTALE
+    await files.fs.flush(other)  # told once
+    await files.fs.release(other)
 
 
 async def test_async_row_follows_a_file_that_is_written_again(filesystem: Filesystems) -> None:

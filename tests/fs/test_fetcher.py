@@ -13,7 +13,7 @@ from cosfs.errors import FilesystemError, IntegrityError, PreconditionFailedErro
 from cosfs.fs.fetcher import Source
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, counted
+from tests.fs.support import Files, content, counted, until
 
 KIB = 1024
 BLOCK = 64 * KIB  # as in support.fs_settings
@@ -108,8 +108,7 @@ async def test_readahead_is_bounded(filesystem: Filesystems, emulator: Emulator)
         assert await files.read(fh, 0, 512 * KIB) == data[: 512 * KIB]
         assert files.fs.fetcher.in_flight <= 512 * KIB + FETCH
         emulator.faults.clear()
-        while files.fs.fetcher.in_flight:
-            await trio.sleep(0.01)
+        await until(lambda: not files.fs.fetcher.in_flight)
     assert emulator.requests.bytes_sent < 2 * MIB
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import trio
 
+from cosfs.client.model import ObjectInfo
 from cosfs.emulator import Emulator
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.names import shadow_name
@@ -104,6 +106,19 @@ async def test_positions_outlive_removals_and_additions(files: Files) -> None:
     assert found.order[1].removed
     await found.load_all()
     assert names(found) == ["k0", "k2", "new", "k3", "k4", "k5"]
+
+
+async def test_what_was_made_here_lately_gives_way_to_what_others_wrote_since(files: Files) -> None:
+    await uploaded(files, "a", "b")
+    ours = Entry(b"a", "a", False, ObjectInfo("a", 5, "ours", 1.0))
+    newer = Entry(b"b", "b", False, ObjectInfo("b", 5, "ours", time.time() + 100))
+    found = listing(files)
+    found.add(ours)
+    found.add(newer)
+    await found.load_all()
+    assert names(found) == ["a", "b"]
+    assert ours.info is not None and ours.info.etag != "ours"
+    assert newer.info is not None and newer.info.etag == "ours"
 
 
 async def test_what_was_removed_here_is_left_out(files: Files) -> None:

@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.units import MIB
 from tests.fs.support import Files, content, fs_settings, running
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def slow_changes(emulator: Emulator) -> None:
+    """Every change in COS takes a while, so that things happen meanwhile."""
+    emulator.faults.latency(0.003, "[PCUD]*")
 
 
 # --- the reference
@@ -209,6 +217,8 @@ def operations(largest: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
         st.tuples(st.just("foreign put"), paths, sizes, seeds),
         st.tuples(st.just("foreign delete"), paths),
         st.tuples(st.just("drain")),
+        st.tuples(st.just("fsync behind"), slots),
+        st.tuples(st.just("fsync behind"), slots),
     )
     return st.lists(one, min_size=4, max_size=40)
 
@@ -228,8 +238,9 @@ BEGINNING: list[tuple[Any, ...]] = [
 class Comparison:
     """Does each operation in both and compares what comes of it."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, nursery: trio.Nursery) -> None:
         self.files = files
+        self.nursery = nursery
         self.reference = Reference()
         self.handles: dict[int, int] = {}
         self.flags: dict[int, int] = {}
@@ -258,7 +269,7 @@ class Comparison:
                 if slot not in self.handles:
                     return "skip"
                 del model.handles[slot]
-            case "fsync", slot:
+            case (("fsync" | "fsync behind"), slot):
                 return None if slot in self.handles else "skip"
             case "write", slot, offset, size, seed:
                 if slot not in self.handles or not self.flags[slot] & os.O_RDWR:
@@ -311,6 +322,10 @@ class Comparison:
                 await files.close(self.handles.pop(slot))
             case "fsync", slot:
                 await files.fs.fsync(self.handles[slot])
+            case "fsync behind", slot:
+                # What comes next happens while the file is on its way.
+                self.nursery.start_soon(files.fs.fsync, self.handles[slot])
+                await trio.lowlevel.checkpoint()
             case "write", slot, offset, size, seed:
                 if size:
                     await files.write(self.handles[slot], content(size, seed), offset)
@@ -355,8 +370,8 @@ async def check(
     try:
         chosen = fs_settings(bucket, directory, metadata_ttl=0.0, grace=0.0, **changes)
         with trio.fail_after(60), trio.CancelScope() as scope:
-            async with running(client, chosen) as files:
-                comparison = Comparison(files)
+            async with running(client, chosen) as files, trio.open_nursery() as nursery:
+                comparison = Comparison(files, nursery)
                 for step in BEGINNING + steps:
                     await comparison.do(*step)
                 await comparison.compare(files)
@@ -392,7 +407,7 @@ def assert_tidy(files: Files) -> None:
 
 
 EXAMPLES = hypothesis_settings(
-    max_examples=int(os.environ.get("COSFS_MODEL_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("COSFS_MODEL_EXAMPLES", "30")),
     deadline=None,
     derandomize="COSFS_MODEL_EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),

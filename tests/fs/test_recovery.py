@@ -336,3 +336,36 @@ def test_cache_directories_are_not_shared(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         BlockCache(tmp_path, size_limit=1 << 20, block_size=8)
     one.close()
+
+
+async def test_unmounting_keeps_what_cannot_be_sent(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem("cache")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    fh = await files.create("open")
+    await files.write(fh, b"still open")
+    with pytest.raises(COSError):
+        await files.put("closed", b"close failed")
+    await filesystem.end(files)
+    emulator.faults.clear()
+    second = await filesystem("cache")
+    assert second.recovered.sent == 2
+    assert await second.stored("open") == b"still open"
+    assert await second.stored("closed") == b"close failed"
+
+
+async def test_giving_up_draining_loses_nothing(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    emulator.faults.latency(0.3, "PutObject", count=1)
+    large = content(4 * MIB)
+    await files.put("small", b"data")
+    await files.put("large", large)
+    with trio.move_on_after(0.05):
+        await files.fs.drain()
+    second = await restarted(filesystem, emulator, files)
+    await second.fs.drain()
+    assert await second.keys() == ["large", "small"]
+    assert await second.stored("small") == b"data"
+    assert await second.stored("large") == large
+    uploads = await trio.to_thread.run_sync(second.client.list_uploads, second.bucket)
+    assert uploads.uploads == [] and second.journal.records() == []

@@ -30,7 +30,9 @@ async def fails(number: int, call: object) -> None:
 async def test_rename_of_a_file_is_a_copy_and_a_removal_and_keeps_everything(
     files: Files, emulator: Emulator
 ) -> None:
-    await files.upload("a", b"data", headers=Headers(cache_control="x", metadata={"custom": "kept", "uid": "9"}))
+    await files.upload(
+        "a", b"data", headers=Headers(cache_control="x", metadata={"custom": "kept", "uid": "9"})
+    )
     await files.stat("a")
     with counted(emulator) as requests:
         await files.rename("a", "b")
@@ -550,9 +552,8 @@ async def test_a_name_too_long_for_cos_fails_before_anything_is_copied(
 ) -> None:
     key = "d/" + "x" * 200 + "/" + "y" * 200 + "/" + "z" * 200 + "/" + "w" * 200
     await files.upload(key, b"x")
-    with counted(emulator) as requests:
-        with pytest.raises(FilesystemError) as caught:
-            await files.rename("d", "e" * 100)
+    with counted(emulator) as requests, pytest.raises(FilesystemError) as caught:
+        await files.rename("d", "e" * 100)
     assert caught.value.errno == errno.ENAMETOOLONG
     assert requests["CopyObject"] == 0
     assert await files.keys() == [key]

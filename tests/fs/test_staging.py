@@ -26,6 +26,11 @@ async def base_of(files: Files, data: bytes) -> Source:
     return Source(files.bucket, "base", etag, len(data))
 
 
+def in_use(directory: Path) -> int:
+    """How many staging files there are."""
+    return len(list(directory.iterdir()))
+
+
 async def read_all(staging: Staging, fetcher: Fetcher) -> bytes:
     return bytes(await staging.read(fetcher, 0, staging.size + 100))
 
@@ -52,12 +57,12 @@ async def test_what_was_cut_off_stays_cut_off(files: Files, fetcher: Fetcher, tm
 async def test_no_staging_file_before_the_first_write(tmp_path: Path) -> None:
     staging = Staging(tmp_path, None)
     staging.touch()
-    assert staging.path is None and list(tmp_path.iterdir()) == []
+    assert staging.path is None and in_use(tmp_path) == 0
     assert staging.snapshot() == b""
     await staging.write(0, b"x")
     assert staging.path is not None and staging.path.stat().st_mode & 0o777 == 0o600
     staging.close()
-    assert list(tmp_path.iterdir()) == []
+    assert in_use(tmp_path) == 0
 
 
 async def test_staging_files_of_an_earlier_process_are_not_in_the_way(tmp_path: Path) -> None:
@@ -65,7 +70,7 @@ async def test_staging_files_of_an_earlier_process_are_not_in_the_way(tmp_path: 
     for staging in made:
         await staging.write(0, b"x")
         staging.close(keep=True)
-    assert len(list(tmp_path.iterdir())) == 50
+    assert in_use(tmp_path) == 50
 
 
 async def test_fill_does_not_overwrite_what_is_being_written(
@@ -121,7 +126,7 @@ async def test_a_closed_staging_file_is_not_made_again_full_of_zeros(tmp_path: P
     staging.close()
     with pytest.raises(FilesystemError):
         await staging.write(0, b"y")
-    assert list(tmp_path.iterdir()) == []
+    assert in_use(tmp_path) == 0
 
 
 async def test_a_full_disk_leaves_the_file_as_it_was(files: Files, fetcher: Fetcher, tmp_path: Path) -> None:
@@ -176,3 +181,17 @@ async def test_reading_goes_on_with_the_new_object_when_the_old_one_was_replaced
 
 async def _note_later(staging: Staging, new: Source) -> None:
     staging.base = new
+
+
+async def test_what_is_here_alone_can_be_sent_without_the_object(
+    files: Files, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    staging = Staging(tmp_path, await base_of(files, b"abcdefghij"))
+    await staging.write(2, b"XY")
+    part = staging.without_base()
+    assert await read_all(part, fetcher) == b"\0\0XY\0\0\0\0\0\0"
+    part.close(keep=True)
+    assert await read_all(staging, fetcher) == b"abXYefghij"
+    untouched = Staging(tmp_path, staging.base).without_base()
+    assert await read_all(untouched, fetcher) == bytes(10)
+    untouched.close()

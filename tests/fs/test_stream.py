@@ -12,6 +12,7 @@ from cosfs.errors import COSError
 from cosfs.fs.filesystem import Change
 from cosfs.fs.stream import PARTS_PER_SIZE, part_range
 from cosfs.units import MIB
+from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, counted, until
 
 PART = MIB  # threshold 3 MiB, as in support.fs_settings
@@ -214,6 +215,20 @@ async def test_a_file_cut_to_nothing_and_written_anew_is_streamed(files: Files, 
     await until(lambda: emulator.requests["UploadPart"] == 4)
     await files.close(fh)
     assert await files.stored("a") == new
+
+
+async def test_an_upload_that_a_killed_mount_left_is_given_up_by_the_next(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache")
+    fh = await files.create("a")
+    await files.write(fh, content(4 * MIB))
+    await until(lambda: emulator.requests["UploadPart"] >= 4)
+    await filesystem.kill(files)
+    assert await uploads(files) == ["a"]
+    again = await filesystem("cache")
+    assert await uploads(again) == []
+    assert again.journal.records() == []
 
 
 async def test_many_files_stream_side_by_side(files: Files) -> None:

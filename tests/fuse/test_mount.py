@@ -472,6 +472,19 @@ def test_umount_of_a_busy_mount_names_who_uses_it(user: User, bucket: str) -> No
     assert forced.wait(20) == 0
 
 
+def test_process_that_does_not_answer(user: User, bucket: str) -> None:
+    user.mount(f"cos://{bucket}")
+    pid = user.one()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert user.one()["state"] == "stuck"
+    done = user.cos("umount", user.mountpoint)
+    assert done.returncode == 255 and f"process {pid}" in done.stderr and "does not answer" in done.stderr
+    assert is_mounted(user.mountpoint)
+    os.kill(pid, signal.SIGCONT)
+    assert user.one()["state"] == "running"
+    assert user.cos("umount", user.mountpoint).returncode == 0
+
+
 def test_umount_several(user: User, bucket: str) -> None:
     user.mount(f"cos://{bucket}")
     second = user.home / "second"

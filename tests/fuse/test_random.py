@@ -238,11 +238,20 @@ def tree_call(chance: random.Random) -> Call:
     return name, (path(), *more.get(name, tuple)())
 
 
-@pytest.mark.parametrize("write_back", ["close", "async"])
-def test_a_tree(mount: Callable[..., Mounted], bucket: str, tmp_path: Path, write_back: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--write-back", "async"),
+        ("--metadata-ttl", "0"),
+        ("--metadata-ttl", "0", "--write-back", "async", "--block-size", "64KB", "--cache-size", "100KB"),
+    ],
+    ids=["close", "async", "forgetful", "forgetful-async"],
+)
+def test_a_tree(mount: Callable[..., Mounted], bucket: str, tmp_path: Path, options: tuple[str, ...]) -> None:
     chance = random.Random(SEED)
     (tmp_path / "local").mkdir()
-    first = mount(f"cos://{bucket}", "--write-back", write_back)
+    first = mount(f"cos://{bucket}", *options)
     both = TwoTrees(first.path, tmp_path / "local")
     log = []
     try:
