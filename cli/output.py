@@ -178,8 +178,8 @@ class Output:
             self.release()
         try:
             sys.stdout.flush()  # keeps the order when both go to one terminal or file
-        except (BrokenPipeError, ValueError):
-            pass
+        except (OSError, ValueError):
+            pass  # told when the command ends and flushes once more
         try:
             sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
             sys.stderr.flush()

@@ -112,7 +112,9 @@ def bucket(client: CosClient) -> str:
 @pytest.fixture
 def cos_environment(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of a user at home nowhere who works with the emulator."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COS_")}
+    # PYTHONUNBUFFERED, for one, hides what goes wrong with a buffer that a user has.
+    foreign = ("COS_", "PYTHON")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     home = tmp_path_factory.mktemp("home")
     return inherited | {
         "HOME": str(home),

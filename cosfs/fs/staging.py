@@ -81,6 +81,8 @@ class Staging:
         if len(data) <= INLINE:
             _pwrite_all(fd, data, offset)
         else:
+            if not self._writes:
+                self._quiet = trio.Event()
             self._writes += 1
             try:
                 # The kernel may stop a writer to let the disk catch up: not the whole mount.
@@ -98,7 +100,6 @@ class Staging:
     async def settled(self) -> None:
         """Wait until no write is half done: the bytes on disk are those that `valid` tells of."""
         while self._writes:
-            self._quiet = trio.Event()
             await self._quiet.wait()
 
     def truncate(self, size: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from cosfs.errors import FilesystemError
 from cosfs.fs.fetcher import Fetcher, Source
@@ -195,3 +196,15 @@ async def test_what_is_here_alone_can_be_sent_without_the_object(
     untouched = Staging(tmp_path, staging.base).without_base()
     assert await read_all(untouched, fetcher) == bytes(10)
     untouched.close()
+
+
+async def test_everybody_who_waits_for_writes_to_end_goes_on(tmp_path: Path) -> None:
+    staging = Staging(tmp_path, None)
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(staging.write, 0, content(500 * KIB))
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(3):
+                nursery.start_soon(staging.settled)
+                await trio.lowlevel.checkpoint()
+    assert staging.size == 500 * KIB
