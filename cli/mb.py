@@ -56,7 +56,7 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, tags: str | None) 
         headers["x-cos-tagging"] = tags
     state.client.create_bucket(name, region=state.settings.client.region, acl=acl or "", headers=headers)
     report = Report(state)
-    report.bucket("make_bucket", name)
+    report.bucket("make_bucket", state.client.resolve_bucket(name))
     return report.finish()
 
 
@@ -69,6 +69,8 @@ def _full_name(state: State, name: str) -> str:
     if not appid:
         endings = {bucket.name.rpartition("-")[2] for bucket in state.client.list_buckets()}
         appid = endings.pop() if len(endings) == 1 else ""
+    if not appid and state.settings.client.endpoint_url:
+        return name  # an emulator knows its own APPID
     if not appid:
         raise UsageError(
             f"{name!r} lacks the APPID, and you have no other bucket to take it from",

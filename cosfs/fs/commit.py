@@ -95,6 +95,7 @@ class Committer:
         self._limit = trio.CapacityLimiter(16)
         tree.is_leaving = self.is_leaving
         tree.has_left = self.has_left
+        tree.has_any_left = self.has_any_left
         self.failures = 0
         self.conflicts = 0
 
@@ -182,6 +183,10 @@ class Committer:
         """Make a key free to be written; returns whether COS has something under it of no use."""
         there = await self.rescue(bucket, key)
         return await self._deleter.claim(bucket, key) or there
+
+    def has_any_left(self) -> bool:
+        """Whether COS may have objects that are only left over."""
+        return bool(self._orphans or self._former or self._deleter.is_busy)
 
     def has_left(self, bucket: str, prefix: str, since: float) -> bool:
         """Whether COS, asked at since, had objects below a prefix that are only left over."""

@@ -67,6 +67,11 @@ class Deleter:
     def pending(self) -> int:
         return len(self._waiting) + len(self._sending)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is pending or was until lately."""
+        return bool(self._waiting or self._sending or self._finished)
+
     def is_pending(self, bucket: str, key: str, etag: str, since: float) -> bool:
         """Whether an object is about to be removed, or was still to be when COS was asked at since."""
         if self._finished.get((bucket, key), -1.0) >= since:

@@ -595,7 +595,8 @@ class Filesystem:
     async def listxattr(self, ino: int) -> list[bytes]:
         node = self._node(ino)
         await self.tree.ensure_known(node)
-        return [n.encode() for n in (*node.attrs.xattrs, *xattrs.virtual(node))]
+        # What COS says is not listed: `cp -a` and `rsync -X` would try to set it on the copy.
+        return [n.encode() for n in node.attrs.xattrs]
 
     async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         node = self._present(ino)

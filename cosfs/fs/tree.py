@@ -58,7 +58,8 @@ class Tree:
         # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
         # asked at a given time, still had it.
         self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
-        # The same of anything below a prefix that was removed or moved here.
+        # The same of anything at all, which is usually not so; and of anything below a prefix.
+        self.has_any_left: Callable[[], bool] = lambda: False
         self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
@@ -433,7 +434,10 @@ class Tree:
             self.remote,
             bucket,
             parent.prefix,
-            hide=lambda entry: self._hidden(parent, entry, listing.started),
+            hide=lambda entry: (
+                (entry.name in parent.tombstones or self.has_any_left())
+                and self._hidden(parent, entry, listing.started)
+            ),
             page_hook=lambda page: self._recall(bucket, page),
         )
         before = parent.listing

@@ -243,3 +243,17 @@ def test_status_without_mounts(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_pa
     run("status", "/nowhere", code=252)
     run("umount", "/nowhere", code=252)
     run("umount", code=252)
+
+
+def test_first_bucket_of_an_emulator_needs_no_appid(cos: Run, tmp_path: Path) -> None:
+    from cosfs.emulator import Emulator
+
+    with Emulator(tmp_path / "store") as fresh:
+        env = {
+            "COS_ENDPOINT_URL": fresh.endpoint_url,
+            "COS_SECRET_ID": fresh.secret_id,
+            "COS_SECRET_KEY": fresh.secret_key,
+        }
+        made = cos("mb", "cos://photos", env=env, check=True)
+        assert made.stdout == f"make_bucket: photos-{fresh.appid}\n"
+        assert cos("ls", "--output", "text", env=env, check=True).stdout == f"photos-{fresh.appid}\n"

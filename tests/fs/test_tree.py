@@ -9,6 +9,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers

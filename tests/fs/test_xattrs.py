@@ -42,7 +42,7 @@ async def test_attributes_are_kept_across_mounts_and_cost_one_copy(
     assert await other.fs.getxattr(ino, b"user.one") == b"\0binary\xff"
     assert await other.fs.getxattr(ino, b"user.two") == b""
     listed = await other.fs.listxattr(ino)
-    assert {b"user.one", b"user.two", b"user.cos.etag", b"user.cos.url"} <= set(listed)
+    assert sorted(listed) == [b"user.one", b"user.two"]
     info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "a")
     assert info is not None and info.headers is not None
     assert info.headers.metadata["custom"] == "kept"
