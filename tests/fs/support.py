@@ -27,7 +27,7 @@ from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Caller, Change, DirHandle, Filesystem
-from cosfs.fs.inodes import FileNode, Node
+from cosfs.fs.inodes import FileNode, InodeTable, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
@@ -299,11 +299,13 @@ async def running(
     records = left_over(journal)
     full = settings.attributes == "full"
     store = AttributeStore(settings.cache_dir / "attributes.db") if full else None
+    nodes = InodeTable()
     try:
         async with Engine(client, TRANSFER) as engine, together() as nursery:
             background = Background(nursery)
             remote = Remote(client)
             tree = Tree(remote, settings, background, store)
+            nodes = tree.table
             fetcher = Fetcher(
                 remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
             )
@@ -324,10 +326,10 @@ async def running(
                         committer.record(node)
             finally:
                 nursery.cancel_scope.cancel()
-            for node in fs.tree.table.files():
-                if node.content is not None:
-                    node.content.close(keep=True)
     finally:
+        for node in nodes.files():
+            if node.content is not None:
+                node.content.close(keep=True)
         cache.close()
         journal.close()
         if store is not None:

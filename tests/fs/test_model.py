@@ -324,8 +324,9 @@ class Comparison:
                 await files.fs.fsync(self.handles[slot])
             case "fsync behind", slot:
                 # What comes next happens while the file is on its way.
-                self.nursery.start_soon(files.fs.fsync, self.handles[slot])
-                await trio.lowlevel.checkpoint()
+                started = trio.Event()
+                self.nursery.start_soon(self._fsync, self.handles[slot], started)
+                await started.wait()
             case "write", slot, offset, size, seed:
                 if size:
                     await files.write(self.handles[slot], content(size, seed), offset)
@@ -343,6 +344,10 @@ class Comparison:
                 await files.fs.drain()
             case _:
                 return await _plain(getattr(files, name)(*args))
+
+    async def _fsync(self, fh: int, started: trio.Event) -> None:
+        started.set()
+        await self.files.fs.fsync(fh)
 
     async def close_all(self) -> None:
         for slot in list(self.handles):
