@@ -21,8 +21,7 @@ from typing import Any
 
 import trio
 
-from cosfs.client.body import digest
-from cosfs.client.model import ARCHIVED_CLASSES, STANDARD, Headers, ObjectInfo, Part, PutResult
+from cosfs.client.model import ARCHIVED_CLASSES, STANDARD, Headers, ObjectInfo, PutResult
 from cosfs.errors import (
     AlreadyExistsError,
     COSError,
@@ -33,24 +32,22 @@ from cosfs.errors import (
 from cosfs.fs import attributes, names
 from cosfs.fs.background import Background, together
 from cosfs.fs.deleter import Deleter
-from cosfs.fs.extents import Extents, plan_parts
+from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
+from cosfs.fs.leavings import Leavings
 from cosfs.fs.remote import Remote
-from cosfs.fs.settings import MIB, FsSettings
+from cosfs.fs.sender import Sender, is_same
+from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
 from cosfs.fs.stream import Stream, Uploads
 from cosfs.fs.tree import Tree
-from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger(__name__)
 
-SNAPSHOT_MAX = 4 * MIB  # up to here a file is sent from memory and may be written meanwhile
-KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after they were sent
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
-ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
 RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
 
 
@@ -87,15 +84,12 @@ class Committer:
         self._settings = settings
         self._background = background
         self._uploads = Uploads(engine, journal)
+        self._sender = Sender(remote, engine, fetcher, self._uploads, settings)
         self._streams: dict[int, Stream] = {}
-        self._orphans: dict[tuple[str, str], FileNode] = {}
-        self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
         self._due: dict[int, _Due] = {}
         self._wake = trio.Event()
         self._limit = trio.CapacityLimiter(16)
-        tree.is_leaving = self.is_leaving
-        tree.has_left = self.has_left
-        tree.has_any_left = self.has_any_left
+        self.leavings = Leavings(tree, fetcher, deleter, journal, self.record)
         self.failures = 0
         self.conflicts = 0
 
@@ -140,142 +134,6 @@ class Committer:
             self._journal.remove(node.pending_id)
             node.pending_id = 0
 
-    # Files that were removed while open
-
-    def orphan(self, node: FileNode) -> None:
-        """A removed file is still open: its object goes when the last handle does."""
-        if node.expected != "":
-            self._orphans[node.bucket, node.key] = node
-
-    async def rescue(self, bucket: str, key: str) -> bool:
-        """A key is about to be written: save what files of other names still read from it.
-
-        These are files that were removed while open, and files that were renamed while changed.
-        Returns whether COS still holds the object of such a file under the key.
-        """
-        there = await self._rescue_renamed(bucket, key)
-        node = self._orphans.get((bucket, key))
-        if node is None:
-            return there
-        content = node.content
-        if content is None:
-            assert node.info is not None
-            base = Source(bucket, key, node.info.etag, node.info.size)
-            content = node.content = Staging(self._journal.staging, base)
-        try:
-            await content.fill(self._fetcher)
-        except (NotFoundError, PreconditionFailedError) as exc:
-            log.warning("a removed file that is still open can no longer be read: %s", exc)
-            self._orphans.pop((bucket, key), None)
-            return there
-        if self._orphans.get((bucket, key)) is not node:
-            return there  # closed meanwhile, and its removal scheduled
-        del self._orphans[bucket, key]
-        content.detach()
-        return True
-
-    def keep(self, node: FileNode) -> None:
-        """A file that was to be removed or replaced is not, after all."""
-        for place in [place for place, orphan in self._orphans.items() if orphan is node]:
-            del self._orphans[place]
-
-    async def take(self, bucket: str, key: str) -> bool:
-        """Make a key free to be written; returns whether COS has something under it of no use."""
-        there = await self.rescue(bucket, key)
-        return await self._deleter.claim(bucket, key) or there
-
-    def has_any_left(self) -> bool:
-        """Whether COS may have objects that are only left over."""
-        return bool(self._orphans or self._former or self._deleter.is_busy)
-
-    def has_left(self, bucket: str, prefix: str, since: float) -> bool:
-        """Whether COS, asked at since, had objects below a prefix that are only left over."""
-        places = (*self._orphans, *self._former)
-        return any(
-            place[0] == bucket and place[1].startswith(prefix) for place in places
-        ) or self._deleter.has_pending(bucket, prefix, since)
-
-    def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
-        """Whether an object is no longer part of the tree though COS, asked at since, still had it.
-
-        An object with another etag was put there by somebody since.
-        """
-        orphan = self._orphans.get((bucket, key))
-        if orphan is not None:
-            return orphan.expected in (None, etag)
-        former = self._former.get((bucket, key))
-        if former is not None:
-            return (bucket, key, etag) in former.obsolete
-        return self._deleter.is_pending(bucket, key, etag, since)
-
-    def bury(self, node: FileNode) -> None:
-        """The last handle of a removed file is gone."""
-        self.abandon_former(node)
-        for place, orphan in list(self._orphans.items()):
-            if orphan is node:
-                del self._orphans[place]
-                # Carefully: since the file was removed somebody else may have used its name.
-                self._deleter.schedule(*place, node.expected or "", careful=True)
-        if node.content is not None:
-            node.content.close()
-            node.content = None
-        node.attrs_dirty = False
-        self._tree.table.drop_if_idle(node)
-
-    # Files that were renamed while changed
-
-    def left_behind(self, node: FileNode, bucket: str, key: str) -> bool:
-        """A changed file gets another name: its object goes when the bytes are under that.
-
-        Returns whether it has an object under the key.
-        """
-        base = node.content.base if node.content is not None else None
-        if base is None or (base.bucket, base.key) != (bucket, key):
-            return False
-        node.obsolete.append((bucket, key, base.etag))
-        self._former[bucket, key] = node
-        return True
-
-    def came_back(self, node: FileNode, bucket: str, key: str) -> str:
-        """The etag of the file's own object if it returns to the name that this still has, else ""."""
-        if self._former.get((bucket, key)) is not node:
-            return ""
-        del self._former[bucket, key]
-        etag = next(etag for *place, etag in node.obsolete if place == [bucket, key])
-        node.obsolete.remove((bucket, key, etag))
-        return etag
-
-    async def _rescue_renamed(self, bucket: str, key: str) -> bool:
-        node = self._former.get((bucket, key))
-        if node is None or node.content is None:
-            return False
-        content, base = node.content, node.content.base
-        try:
-            await content.fill(self._fetcher)
-        except (NotFoundError, PreconditionFailedError) as exc:
-            log.warning("what %s still needs of its former name is gone: %s", node.url, exc)
-            self._forget_former(node, bucket, key)
-            return False
-        if self._former.get((bucket, key)) is not node:
-            return False  # sent or removed meanwhile, and the old object with it
-        self._forget_former(node, bucket, key)
-        if content.base == base:
-            content.detach()
-        if node.pending_id:
-            self.record(node)
-        return True
-
-    def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:
-        self._former.pop((bucket, key), None)
-        node.obsolete = [entry for entry in node.obsolete if entry[:2] != (bucket, key)]
-
-    def abandon_former(self, node: FileNode) -> None:
-        """Nobody needs what a file has under former names any more."""
-        for bucket, key, etag in node.obsolete:
-            self._former.pop((bucket, key), None)
-            self._deleter.schedule(bucket, key, etag)
-        node.obsolete.clear()
-
     # Sending
 
     async def flush(self, node: FileNode) -> None:
@@ -313,7 +171,7 @@ class Committer:
         content = node.content
         assert content is not None
         bucket, key = node.bucket, node.key
-        if await self.take(bucket, key) and node.expected == "":
+        if await self.leavings.take(bucket, key) and node.expected == "":
             node.expected = None  # the object that was removed here is still in COS
         await content.settled()  # what is being written now is either sent or comes after
         version, attrs = content.begin_send(), node.attrs
@@ -340,7 +198,7 @@ class Committer:
             headers=headers,
         )
         source = Source(bucket, key, info.etag, size)
-        await self._keep(source, content, version)
+        await self._sender.keep(source, content, version)
         content.sent(source, version)
         self._after_send(node, info, attrs, streamed=stream is not None)
 
@@ -350,7 +208,7 @@ class Committer:
         """Note a successful send. A streamed object carries the attributes it began with."""
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
-        self.abandon_former(node)
+        self.leavings.abandon_former(node)
         if node.pending_id and node.dirty:
             self.record(node)  # written meanwhile: what is left to send starts from the new object
         elif node.pending_id:
@@ -398,7 +256,7 @@ class Committer:
             if found is not None:
                 self._tree.learn(node, found)
             return None
-        if await _is_same(content, self._headers(node), found):
+        if await is_same(content, self._headers(node), found):
             return found
         await self._conflict(node, content, bucket, key)
         raise AssertionError("unreachable")
@@ -413,109 +271,28 @@ class Committer:
             if stream is not None:
                 size = content.size
                 return await stream.finish(content, forbid_overwrite=forbid), size
-            return await self._put_whole(bucket, key, content, headers, forbid=forbid)
+            return await self._sender.put_whole(bucket, key, content, headers, forbid=forbid)
         except AlreadyExistsError:
             if stream is not None:
                 await stream.abort()
             found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-            if found is not None and await _is_same(content, headers, found):
+            if found is not None and await is_same(content, headers, found):
                 return _as_result(found), found.size
             await self._conflict(node, content, bucket, key)
             raise
         except (NotFoundError, PreconditionFailedError):
             if stream is None and content.base != base:
                 # Its object was about to be replaced by another file: all bytes are here now.
-                return await self._put_whole(bucket, key, content, headers, forbid=forbid)
+                return await self._sender.put_whole(bucket, key, content, headers, forbid=forbid)
             if stream is not None:
                 await stream.abort()
-            if await self._is_gone(content.base):
+            if await self._sender.is_gone(content.base):
                 await self._conflict(node, content, bucket, key)
             raise
         except BaseException:
             if stream is not None:
                 await stream.abort()
             raise
-
-    async def _is_gone(self, base: Source | None) -> bool:
-        """Whether the object that a file was opened on can no longer be read."""
-        if base is None:
-            return False
-        try:
-            found = await self._remote.metadata(self._remote.client.head_object, base.bucket, base.key)
-        except NotFoundError:
-            return True
-        return found is not None and found.etag != base.etag
-
-    async def _put_whole(
-        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
-    ) -> tuple[PutResult, int]:
-        client = self._remote.client
-        if content.size < self._settings.multipart_threshold:
-            await content.fill(self._fetcher)
-            await content.settled()
-            # From here on writers of a file that is not sent from memory wait (reads_staging).
-            size = content.size
-            body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
-            result = await self._remote.change(
-                client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
-            )
-            return result, size
-        return await self._put_parts(bucket, key, content, headers, forbid=forbid)
-
-    def reads_staging(self, node: FileNode) -> bool:
-        """Whether the staging file must not be changed, because it is being sent as it is on disk."""
-        large = node.size > SNAPSHOT_MAX or node.size >= self._settings.multipart_threshold
-        return large and node.being_sent
-
-    async def _put_parts(
-        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
-    ) -> tuple[PutResult, int]:
-        await content.settled()
-        size, base = content.size, content.base
-        plan = plan_parts(
-            size,
-            content.changed,
-            content.base_limit,
-            self._settings.part_size,
-            max_copy=self._settings.max_copy_part,
-        )
-        upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)
-        slots = trio.CapacityLimiter(8)
-
-        async def copy(number: int, start: int, stop: int) -> Part:
-            assert base is not None
-            async with slots:
-                return await upload.copy(number, base.bucket, base.key, start, stop, if_match=base.etag)
-
-        async def send(number: int, start: int, stop: int) -> Part:
-            async with slots:
-                await content.fill(self._fetcher, start, stop)
-                return await upload.send(number, content.body(start, stop))
-
-        try:
-            async with together() as nursery:
-                for part in plan:
-                    nursery.start_soon(
-                        copy if part.source == "copy" else send, part.number, part.start, part.stop
-                    )
-            return await self._uploads.complete(upload), size
-        except BaseException:
-            await self._uploads.abort(upload)
-            raise
-
-    async def _keep(self, source: Source, content: Staging, version: int) -> None:
-        """Put our own bytes into the block cache: reading them back costs no request."""
-        if not (0 < source.size <= KEEP_MAX and content.valid.covers(0, source.size)):
-            return
-        if content.version != version:
-            return  # these are other bytes by now
-        if source.size <= self._fetcher.block_size:
-            data = content.snapshot()
-        else:
-            data = await trio.to_thread.run_sync(content.snapshot)
-        await content.settled()
-        if content.version == version:
-            self._fetcher.keep(source, data)
 
     def _headers(self, node: FileNode, *, streamed: bool = False) -> Headers:
         base = node.info.headers if node.info is not None else None
@@ -533,6 +310,10 @@ class Committer:
             timeless = {k: v for k, v in headers.metadata.items() if k not in attributes.TIME_KEYS}
             headers = replace(headers, metadata=timeless)
         return headers
+
+    def reads_staging(self, node: FileNode) -> bool:
+        """Whether the staging file must not be changed, because it is being sent as it is on disk."""
+        return self._sender.reads_staging(node)
 
     # Somebody else changed the object
 
@@ -556,7 +337,7 @@ class Committer:
         content.close()
         node.content = None
         node.attrs_dirty = False
-        self.abandon_former(node)
+        self.leavings.abandon_former(node)
         if info is not None:
             self._tree.apply(node, info)
         else:
@@ -575,15 +356,15 @@ class Committer:
         """Send our version of a file under another name, as much of it as can be had."""
         what = "ours"
         try:
-            await self._put_whole(bucket, other, content, headers, forbid=False)
+            await self._sender.put_whole(bucket, other, content, headers, forbid=False)
         except (NotFoundError, PreconditionFailedError):
-            if not await self._is_gone(content.base):
+            if not await self._sender.is_gone(content.base):
                 raise
             # What was not changed here was only in the object that is no more.
             what = f"what was written here (bytes {_shown(content.changed)})"
             part = content.without_base()
             try:
-                await self._put_whole(bucket, other, part, headers, forbid=False)
+                await self._sender.put_whole(bucket, other, part, headers, forbid=False)
             finally:
                 part.close(keep=True)
         log.error(
@@ -616,7 +397,7 @@ class Committer:
                 info = found
             headers = attributes.encode(attrs, info.headers)
             try:
-                result = await self._copy_onto_itself(bucket, key, info, headers)
+                result = await self._sender.copy_onto_itself(bucket, key, info, headers)
                 break
             except PreconditionFailedError:
                 if attempt == 2:
@@ -643,25 +424,6 @@ class Committer:
         self._tree.apply(node, info)
         node.attrs = attrs
 
-    async def _copy_onto_itself(self, bucket: str, key: str, info: ObjectInfo, headers: Headers) -> PutResult:
-        if info.size > ONE_COPY_MAX:
-            done = await copy_object(
-                self._engine,
-                bucket,
-                key,
-                bucket,
-                key,
-                info=info,
-                headers=headers,
-                storage_class=info.storage_class,
-            )
-            return PutResult(done.etag, done.crc64, done.version_id)
-        return await self._remote.change(
-            self._remote.client.copy_object,
-            bucket, key, bucket, key,
-            if_match=info.etag, headers=headers, storage_class=info.storage_class,
-        )  # fmt: skip
-
     async def flush_dir(self, node: DirNode) -> None:
         """Write a directory's attributes to its marker."""
         async with self._tree.moves.change(node), node.attrs_lock:
@@ -679,7 +441,7 @@ class Committer:
         base = marker.headers if marker is not None else None
         headers = attributes.encode(attrs, base or Headers(content_type=attributes.DIRECTORY_TYPE))
         if marker is not None and marker.size:
-            result = await self._copy_onto_itself(bucket, key, marker, headers)
+            result = await self._sender.copy_onto_itself(bucket, key, marker, headers)
             size = marker.size
         else:
             result = await self._remote.change(
@@ -724,7 +486,7 @@ class Committer:
         except NotFoundError:
             found = None
         if found is not None and expected is not None and found.etag != expected:
-            if not await _is_same(content, headers, found):
+            if not await is_same(content, headers, found):
                 self.conflicts += 1
                 await self._put_beside(bucket, key, _conflict_key(key), content, headers)
         else:
@@ -735,9 +497,9 @@ class Committer:
 
     async def _put_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> None:
         try:
-            await self._put_whole(bucket, key, content, headers, forbid=False)
+            await self._sender.put_whole(bucket, key, content, headers, forbid=False)
         except (NotFoundError, PreconditionFailedError):
-            if not await self._is_gone(content.base):
+            if not await self._sender.is_gone(content.base):
                 raise
             await self._put_beside(bucket, key, _conflict_key(key), content, headers)
 
@@ -877,20 +639,6 @@ def _conflict_key(key: str) -> str:
     suffix = f".conflict-{socket.gethostname().split('.')[0][:40]}-{stamp}-{os.urandom(2).hex()}"
     room = names.KEY_MAX - len(suffix.encode(errors="replace"))
     return key.encode(errors="surrogatepass")[:room].decode(errors="ignore") + suffix
-
-
-async def _is_same(content: Staging, headers: Headers, found: ObjectInfo) -> bool:
-    """Whether COS has what is here already: it was sent, and the answer lost.
-
-    Of a file that is not all here its metadata tells: our own mtime is exact to the nanosecond.
-    """
-    if found.size != content.size:
-        return False
-    if content.valid.covers(0, content.size):
-        sums = await trio.to_thread.run_sync(digest, content.body(0, content.size))
-        return found.crc64 == sums.crc64
-    ours = dict(headers.metadata)
-    return "mtime-ns" in ours and found.headers is not None and dict(found.headers.metadata) == ours
 
 
 def _shown(ranges: Extents) -> str:

@@ -382,7 +382,7 @@ class Filesystem:
         bucket, key = directory.bucket, directory.child_key(component)
         kind = attributes.content_type(component, attrs.mode)
         headers = attributes.encode(attrs, Headers(content_type=kind, extra=self.settings.extra))
-        there = await self.committer.take(bucket, key)
+        there = await self.committer.leavings.take(bucket, key)
         result = await self.remote.change(
             self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not there
         )
@@ -424,9 +424,9 @@ class Filesystem:
         """Take a name away; the object goes too, unless somebody still reads it."""
         bucket, key = node.bucket, node.key
         if node.opens:
-            self.committer.orphan(node)
+            self.committer.leavings.orphan(node)
         else:
-            self.committer.abandon_former(node)
+            self.committer.leavings.abandon_former(node)
             if node.expected != "":
                 self.deleter.schedule(bucket, key, node.expected or "")
         self.tree.remove(node)
@@ -473,11 +473,11 @@ class Filesystem:
         if not isinstance(target, FileNode) or not target.opens:
             await self._renamer.file(node, directory, name, component)
             return
-        self.committer.orphan(target)
+        self.committer.leavings.orphan(target)
         try:
             await self._renamer.file(node, directory, name, component)
         except BaseException:
-            self.committer.keep(target)
+            self.committer.leavings.keep(target)
             raise
 
     async def _rename_target(self, directory: DirNode, name: bytes) -> Node | None:
@@ -817,7 +817,7 @@ class Filesystem:
         if node.unlinked:
             await self.committer.drop(node)
             if not node.opens:
-                self.committer.bury(node)
+                self.committer.leavings.bury(node)
             return
         self.committer.closed(node)
 

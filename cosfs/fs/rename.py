@@ -19,12 +19,13 @@ from cosfs.client.model import Headers, ObjectId, ObjectInfo, PutResult
 from cosfs.errors import AlreadyExistsError, COSError, FilesystemError, IntegrityError
 from cosfs.fs import attributes, names
 from cosfs.fs.background import together
-from cosfs.fs.commit import ONE_COPY_MAX, Committer
+from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
+from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
@@ -67,7 +68,7 @@ class Renamer:
             await self._committer.drop(target)
             self._tree.remove(target)
             if not target.opens:
-                self._committer.bury(target)
+                self._committer.leavings.bury(target)
             self._move(node, parent, name, component)
 
     def _move(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
@@ -80,8 +81,8 @@ class Renamer:
     async def _take_place(self, node: FileNode, target: FileNode | None, bucket: str, key: str) -> None:
         """Bring a file's object under a new key; of a changed file only note what is to be done."""
         old = (node.bucket, node.key)
-        own = self._committer.came_back(node, bucket, key)
-        held = await self._committer.rescue(bucket, key)
+        own = self._committer.leavings.came_back(node, bucket, key)
+        held = await self._committer.leavings.rescue(bucket, key)
         if not node.dirty:
             assert node.info is not None
             before = node.info.etag
@@ -91,7 +92,7 @@ class Renamer:
             self._rebase(node, old, Source(bucket, key, node.info.etag, node.info.size))
             return
         # The bytes go to the new name when they are sent; the old object goes after that.
-        if not self._committer.left_behind(node, *old) and node.expected != "":
+        if not self._committer.leavings.left_behind(node, *old) and node.expected != "":
             self._deleter.schedule(*old, node.expected or "")
         there = target.expected if target is not None else ""
         if own:
@@ -235,7 +236,7 @@ class TreeMover:
             async with together() as nursery:
                 for info in page.objects:
                     # Objects that are only waiting to be removed are not part of the directory.
-                    if not self._committer.is_leaving(bucket, info.key, info.etag, since):
+                    if not self._committer.leavings.is_leaving(bucket, info.key, info.etag, since):
                         new_key = new_prefix + info.key[len(prefix) :]
                         nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
             marker = page.next_marker
@@ -246,7 +247,7 @@ class TreeMover:
         self, slots: trio.CapacityLimiter, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str
     ) -> None:
         async with slots:
-            free = not await self._committer.take(new_bucket, new_key) and not new_key.endswith("/")
+            free = not await self._committer.leavings.take(new_bucket, new_key) and not new_key.endswith("/")
             try:
                 made = await self._copy(bucket, info, new_bucket, new_key, forbid=free)
             except AlreadyExistsError:

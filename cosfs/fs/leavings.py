@@ -1,0 +1,181 @@
+"""Objects that are no longer part of the tree though COS still has them, because a file needs them.
+
+A file that was removed while it is open still reads from its object; a file that was renamed
+while it is changed still takes what it does not change from the object under its former name.
+Such an object goes when nobody needs it any more, and before its key is written for another
+file, what is needed of it is saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from cosfs.errors import NotFoundError, PreconditionFailedError
+from cosfs.fs.deleter import Deleter
+from cosfs.fs.fetcher import Fetcher, Source
+from cosfs.fs.inodes import FileNode
+from cosfs.fs.journal import Journal
+from cosfs.fs.staging import Staging
+from cosfs.fs.tree import Tree
+
+log = logging.getLogger(__name__)
+
+
+class Leavings:
+    """Knows those objects, by bucket and key. record writes a file's state to the journal."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        fetcher: Fetcher,
+        deleter: Deleter,
+        journal: Journal,
+        record: Callable[[FileNode], None],
+    ) -> None:
+        self._tree = tree
+        self._fetcher = fetcher
+        self._deleter = deleter
+        self._journal = journal
+        self._record = record
+        self._orphans: dict[tuple[str, str], FileNode] = {}
+        self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
+        tree.is_leaving = self.is_leaving
+        tree.has_left = self.has_left
+        tree.has_any_left = self.has_any_left
+
+    # Files that were removed while open
+
+    def orphan(self, node: FileNode) -> None:
+        """A removed file is still open: its object goes when the last handle does."""
+        if node.expected != "":
+            self._orphans[node.bucket, node.key] = node
+
+    async def rescue(self, bucket: str, key: str) -> bool:
+        """A key is about to be written: save what files of other names still read from it.
+
+        These are files that were removed while open, and files that were renamed while changed.
+        Returns whether COS still holds the object of such a file under the key.
+        """
+        there = await self._rescue_renamed(bucket, key)
+        node = self._orphans.get((bucket, key))
+        if node is None:
+            return there
+        content = node.content
+        if content is None:
+            assert node.info is not None
+            base = Source(bucket, key, node.info.etag, node.info.size)
+            content = node.content = Staging(self._journal.staging, base)
+        try:
+            await content.fill(self._fetcher)
+        except (NotFoundError, PreconditionFailedError) as exc:
+            log.warning("a removed file that is still open can no longer be read: %s", exc)
+            self._orphans.pop((bucket, key), None)
+            return there
+        if self._orphans.get((bucket, key)) is not node:
+            return there  # closed meanwhile, and its removal scheduled
+        del self._orphans[bucket, key]
+        content.detach()
+        return True
+
+    def keep(self, node: FileNode) -> None:
+        """A file that was to be removed or replaced is not, after all."""
+        for place in [place for place, orphan in self._orphans.items() if orphan is node]:
+            del self._orphans[place]
+
+    async def take(self, bucket: str, key: str) -> bool:
+        """Make a key free to be written; returns whether COS has something under it of no use."""
+        there = await self.rescue(bucket, key)
+        return await self._deleter.claim(bucket, key) or there
+
+    def has_any_left(self) -> bool:
+        """Whether COS may have objects that are only left over."""
+        return bool(self._orphans or self._former or self._deleter.is_busy)
+
+    def has_left(self, bucket: str, prefix: str, since: float) -> bool:
+        """Whether COS, asked at since, had objects below a prefix that are only left over."""
+        places = (*self._orphans, *self._former)
+        return any(
+            place[0] == bucket and place[1].startswith(prefix) for place in places
+        ) or self._deleter.has_pending(bucket, prefix, since)
+
+    def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
+        """Whether an object is no longer part of the tree though COS, asked at since, still had it.
+
+        An object with another etag was put there by somebody since.
+        """
+        orphan = self._orphans.get((bucket, key))
+        if orphan is not None:
+            return orphan.expected in (None, etag)
+        former = self._former.get((bucket, key))
+        if former is not None:
+            return (bucket, key, etag) in former.obsolete
+        return self._deleter.is_pending(bucket, key, etag, since)
+
+    def bury(self, node: FileNode) -> None:
+        """The last handle of a removed file is gone."""
+        self.abandon_former(node)
+        for place, orphan in list(self._orphans.items()):
+            if orphan is node:
+                del self._orphans[place]
+                # Carefully: since the file was removed somebody else may have used its name.
+                self._deleter.schedule(*place, node.expected or "", careful=True)
+        if node.content is not None:
+            node.content.close()
+            node.content = None
+        node.attrs_dirty = False
+        self._tree.table.drop_if_idle(node)
+
+    # Files that were renamed while changed
+
+    def left_behind(self, node: FileNode, bucket: str, key: str) -> bool:
+        """A changed file gets another name: its object goes when the bytes are under that.
+
+        Returns whether it has an object under the key.
+        """
+        base = node.content.base if node.content is not None else None
+        if base is None or (base.bucket, base.key) != (bucket, key):
+            return False
+        node.obsolete.append((bucket, key, base.etag))
+        self._former[bucket, key] = node
+        return True
+
+    def came_back(self, node: FileNode, bucket: str, key: str) -> str:
+        """The etag of the file's own object if it returns to the name that this still has, else ""."""
+        if self._former.get((bucket, key)) is not node:
+            return ""
+        del self._former[bucket, key]
+        etag = next(etag for *place, etag in node.obsolete if place == [bucket, key])
+        node.obsolete.remove((bucket, key, etag))
+        return etag
+
+    async def _rescue_renamed(self, bucket: str, key: str) -> bool:
+        node = self._former.get((bucket, key))
+        if node is None or node.content is None:
+            return False
+        content, base = node.content, node.content.base
+        try:
+            await content.fill(self._fetcher)
+        except (NotFoundError, PreconditionFailedError) as exc:
+            log.warning("what %s still needs of its former name is gone: %s", node.url, exc)
+            self._forget_former(node, bucket, key)
+            return False
+        if self._former.get((bucket, key)) is not node:
+            return False  # sent or removed meanwhile, and the old object with it
+        self._forget_former(node, bucket, key)
+        if content.base == base:
+            content.detach()
+        if node.pending_id:
+            self._record(node)
+        return True
+
+    def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:
+        self._former.pop((bucket, key), None)
+        node.obsolete = [entry for entry in node.obsolete if entry[:2] != (bucket, key)]
+
+    def abandon_former(self, node: FileNode) -> None:
+        """Nobody needs what a file has under former names any more."""
+        for bucket, key, etag in node.obsolete:
+            self._former.pop((bucket, key), None)
+            self._deleter.schedule(bucket, key, etag)
+        node.obsolete.clear()

@@ -1,0 +1,153 @@
+"""How the bytes of one file get to COS: whole, in parts, or as a copy made there.
+
+Knows content, keys and headers; when to send and what it means for the tree is for commit.py.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from cosfs.client.body import digest
+from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.errors import NotFoundError
+from cosfs.fs.background import together
+from cosfs.fs.extents import plan_parts
+from cosfs.fs.fetcher import Fetcher, Source
+from cosfs.fs.inodes import FileNode
+from cosfs.fs.remote import Remote
+from cosfs.fs.settings import MIB, FsSettings
+from cosfs.fs.staging import Staging
+from cosfs.fs.stream import Uploads
+from cosfs.transfer.copy import copy_object
+from cosfs.transfer.engine import Engine
+
+SNAPSHOT_MAX = 4 * MIB  # up to here a file is sent from memory and may be written meanwhile
+KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after they were sent
+ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
+
+
+class Sender:
+    """Sends the content of files. uploads keeps track of the multipart uploads that are open."""
+
+    def __init__(
+        self, remote: Remote, engine: Engine, fetcher: Fetcher, uploads: Uploads, settings: FsSettings
+    ) -> None:
+        self._remote = remote
+        self._engine = engine
+        self._fetcher = fetcher
+        self._uploads = uploads
+        self._settings = settings
+
+    async def is_gone(self, base: Source | None) -> bool:
+        """Whether the object that a file was opened on can no longer be read."""
+        if base is None:
+            return False
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, base.bucket, base.key)
+        except NotFoundError:
+            return True
+        return found is not None and found.etag != base.etag
+
+    async def put_whole(
+        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+    ) -> tuple[PutResult, int]:
+        client = self._remote.client
+        if content.size < self._settings.multipart_threshold:
+            await content.fill(self._fetcher)
+            await content.settled()
+            # From here on writers of a file that is not sent from memory wait (reads_staging).
+            size = content.size
+            body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
+            result = await self._remote.change(
+                client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
+            )
+            return result, size
+        return await self._put_parts(bucket, key, content, headers, forbid=forbid)
+
+    def reads_staging(self, node: FileNode) -> bool:
+        """Whether the staging file must not be changed, because it is being sent as it is on disk."""
+        large = node.size > SNAPSHOT_MAX or node.size >= self._settings.multipart_threshold
+        return large and node.being_sent
+
+    async def _put_parts(
+        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+    ) -> tuple[PutResult, int]:
+        await content.settled()
+        size, base = content.size, content.base
+        plan = plan_parts(
+            size,
+            content.changed,
+            content.base_limit,
+            self._settings.part_size,
+            max_copy=self._settings.max_copy_part,
+        )
+        upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)
+        slots = trio.CapacityLimiter(8)
+
+        async def copy(number: int, start: int, stop: int) -> Part:
+            assert base is not None
+            async with slots:
+                return await upload.copy(number, base.bucket, base.key, start, stop, if_match=base.etag)
+
+        async def send(number: int, start: int, stop: int) -> Part:
+            async with slots:
+                await content.fill(self._fetcher, start, stop)
+                return await upload.send(number, content.body(start, stop))
+
+        try:
+            async with together() as nursery:
+                for part in plan:
+                    nursery.start_soon(
+                        copy if part.source == "copy" else send, part.number, part.start, part.stop
+                    )
+            return await self._uploads.complete(upload), size
+        except BaseException:
+            await self._uploads.abort(upload)
+            raise
+
+    async def keep(self, source: Source, content: Staging, version: int) -> None:
+        """Put our own bytes into the block cache: reading them back costs no request."""
+        if not (0 < source.size <= KEEP_MAX and content.valid.covers(0, source.size)):
+            return
+        if content.version != version:
+            return  # these are other bytes by now
+        if source.size <= self._fetcher.block_size:
+            data = content.snapshot()
+        else:
+            data = await trio.to_thread.run_sync(content.snapshot)
+        await content.settled()
+        if content.version == version:
+            self._fetcher.keep(source, data)
+
+    async def copy_onto_itself(self, bucket: str, key: str, info: ObjectInfo, headers: Headers) -> PutResult:
+        if info.size > ONE_COPY_MAX:
+            done = await copy_object(
+                self._engine,
+                bucket,
+                key,
+                bucket,
+                key,
+                info=info,
+                headers=headers,
+                storage_class=info.storage_class,
+            )
+            return PutResult(done.etag, done.crc64, done.version_id)
+        return await self._remote.change(
+            self._remote.client.copy_object,
+            bucket, key, bucket, key,
+            if_match=info.etag, headers=headers, storage_class=info.storage_class,
+        )  # fmt: skip
+
+
+async def is_same(content: Staging, headers: Headers, found: ObjectInfo) -> bool:
+    """Whether COS has what is here already: it was sent, and the answer lost.
+
+    Of a file that is not all here its metadata tells: our own mtime is exact to the nanosecond.
+    """
+    if found.size != content.size:
+        return False
+    if content.valid.covers(0, content.size):
+        sums = await trio.to_thread.run_sync(digest, content.body(0, content.size))
+        return found.crc64 == sums.crc64
+    ours = dict(headers.metadata)
+    return "mtime-ns" in ours and found.headers is not None and dict(found.headers.metadata) == ours
