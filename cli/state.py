@@ -39,7 +39,7 @@ class State:
         return bool(self.options.get("debug"))
 
     @property
-    def library_options(self) -> dict[str, object]:
+    def settings_options(self) -> dict[str, object]:
         """The options as cosfs.config.load_settings takes them."""
         return {name: value for name, value in self.options.items() if name not in _OWN}
 
@@ -47,7 +47,7 @@ class State:
     def settings(self) -> Settings:
         from cosfs.config import load_settings
 
-        settings = load_settings(self.library_options)
+        settings = load_settings(self.settings_options)
         if not settings.client.verify_ssl:
             self.out.warn(
                 "TLS certificates are not verified: anybody on the way can read and change your data"
@@ -60,14 +60,14 @@ class State:
         from cosfs.errors import CredentialsError
 
         try:
-            return CosClient.from_settings(self.settings, self.library_options)
+            return CosClient.from_settings(self.settings, self.settings_options)
         except CredentialsError:
             from .prompt import ask_credentials, somebody_is_there
 
             if not (self.may_ask and somebody_is_there()):
                 raise
         self.options |= ask_credentials(self)
-        return CosClient.from_settings(self.settings, self.library_options)
+        return CosClient.from_settings(self.settings, self.settings_options)
 
     @property
     def client(self) -> CosClient:
