@@ -275,6 +275,31 @@ def test_no_credentials(user: User, bucket: str) -> None:
     fails(user, f"cos://{bucket}", user.mountpoint, code=253, says="credentials")
 
 
+@pytest.mark.parametrize(
+    ("hidden", "says"),
+    [
+        ("mount --bind /dev/null $(readlink -f /usr/lib/*/libfuse3.so.3)", "libfuse3"),
+        ("mount -t tmpfs tmpfs /dev", "/dev/fuse is missing"),
+    ],
+    ids=["libfuse", "device"],
+)
+def test_fuse_that_is_missing(user: User, bucket: str, hidden: str, says: str) -> None:
+    """In a mount namespace of its own, which sees neither."""
+    namespace = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
+    command = f'{hidden} && exec cos mount cos://{bucket} "$1"'
+    done = subprocess.run(
+        [*namespace, "sh", "-c", command, "sh", os.fspath(user.mountpoint)],
+        env=user.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 253, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not is_mounted(user.mountpoint)
+
+
 def test_endpoint_that_is_not_cos(user: User, bucket: str) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
