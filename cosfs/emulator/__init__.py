@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from cosfs.emulator.auth import Credential
 from cosfs.emulator.context import Limits
-from cosfs.emulator.faults import Fault, Faults, Requests
-from cosfs.emulator.server import Emulator, EmulatorError, EmulatorInfo, serve
+from cosfs.emulator.errors import EmulatorError
+from cosfs.emulator.faults import Fault, Faults
+from cosfs.emulator.requestlog import Requests
+from cosfs.emulator.server import Emulator, EmulatorInfo, serve
 
 __all__ = [
     "Credential",

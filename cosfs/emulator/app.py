@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
-import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.faults import Fault
 from cosfs.emulator.protocol import ClientGoneError
 from cosfs.emulator.service import Exchange, Service
+from cosfs.emulator.spoiling import Chunks, corrupted, one, reset, slowed, stalled, truncated
 from cosfs.emulator.values import Content, Later, Request, Response
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Chunks = AsyncGenerator[bytes, None]
 
 _BATCH = (
     1024 * 1024
@@ -61,13 +59,13 @@ class Application:
         if latency is not None:
             await self._pause(latency.seconds)
         if exchange.fault("reset") is not None:
-            _reset(scope)
+            reset(scope)
         response = await self._respond(exchange, receive)
         try:
             if self._log_requests:
                 log.info("%s %s %s", exchange.operation, response.status, scope["target"].decode("latin-1"))
             if exchange.fault("reset", after=True) is not None:
-                _reset(scope)
+                reset(scope)
             await self._send(exchange, response, scope, send)
         finally:
             if response.content is not None:
@@ -131,7 +129,7 @@ class Application:
             await send({"type": "http.response.body", "body": response.body})
             self._service.requests.bytes_sent += len(response.body)
             return
-        chunks = self._chunks(response.content) if response.content is not None else _one(response.body)
+        chunks = self._chunks(response.content) if response.content is not None else one(response.body)
         for fault in exchange.faults:
             chunks = self._spoiled(fault, chunks, scope)
         async with contextlib.aclosing(chunks):
@@ -144,13 +142,13 @@ class Application:
     def _spoiled(self, fault: Fault, chunks: Chunks, scope: Scope) -> Chunks:
         match fault.kind:
             case "truncate":
-                return _truncated(chunks, fault.offset, scope)
+                return truncated(chunks, fault.offset, scope)
             case "corrupt":
-                return _corrupted(chunks, fault.offset)
+                return corrupted(chunks, fault.offset)
             case "stall":
-                return _stalled(chunks, fault.offset, partial(self._pause, fault.seconds))
+                return stalled(chunks, fault.offset, partial(self._pause, fault.seconds))
             case "slow":
-                return _slowed(chunks, fault.rate, self._pause)
+                return slowed(chunks, fault.rate, self._pause)
         return chunks
 
     async def _chunks(self, content: Content) -> Chunks:
@@ -175,59 +173,3 @@ class Application:
                     yield data
             finally:
                 os.close(fd)
-
-
-async def _one(body: bytes) -> Chunks:
-    yield body
-
-
-def _reset(scope: Scope) -> NoReturn:
-    """Drop the connection hard: the client sees a reset, not an orderly end."""
-    transport = scope["transport"]
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-    raise ClientGoneError
-
-
-async def _truncated(chunks: Chunks, offset: int, scope: Scope) -> Chunks:
-    """End the connection after offset bytes."""
-    async for chunk in chunks:
-        if offset < len(chunk):
-            yield chunk[:offset]
-            scope["transport"].close()
-            return
-        offset -= len(chunk)
-        yield chunk
-
-
-async def _corrupted(chunks: Chunks, offset: int) -> Chunks:
-    """Flip the byte at offset."""
-    async for chunk in chunks:
-        if 0 <= offset < len(chunk):
-            chunk = chunk[:offset] + bytes([chunk[offset] ^ 0xFF]) + chunk[offset + 1 :]
-        offset -= len(chunk)
-        yield chunk
-
-
-async def _stalled(chunks: Chunks, offset: int, pause: Callable[[], Awaitable[None]]) -> Chunks:
-    """Pause once after offset bytes."""
-    async for chunk in chunks:
-        if 0 <= offset < len(chunk):
-            yield chunk[:offset]
-            await pause()
-            yield chunk[offset:]
-        else:
-            yield chunk
-        offset -= len(chunk)
-
-
-async def _slowed(chunks: Chunks, rate: int, pause: Callable[[float], Awaitable[None]]) -> Chunks:
-    """Send rate bytes per second, in steps of a twentieth of a second."""
-    step = max(rate // 20, 1)
-    async for chunk in chunks:
-        for start in range(0, len(chunk), step):
-            piece = chunk[start : start + step]
-            yield piece
-            await pause(len(piece) / rate)

@@ -100,3 +100,7 @@ class CosError(Exception):
         self.message = message or known_message
         self.headers = dict(headers)
         self.nodes = dict(nodes)
+
+
+class EmulatorError(Exception):
+    """The emulator cannot start; the text says why in one sentence."""

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import fcntl
-import json
 import logging
 import os
-import secrets
 import shutil
-import signal
 import socket
-import string
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
@@ -27,24 +21,16 @@ import uvicorn
 from cosfs.emulator.app import Application
 from cosfs.emulator.auth import Credential
 from cosfs.emulator.context import Emulation, Limits
-from cosfs.emulator.faults import Faults, Requests
+from cosfs.emulator.datadir import lock, open_account
+from cosfs.emulator.errors import EmulatorError
+from cosfs.emulator.faults import Faults
 from cosfs.emulator.handlers_bucket import full_name
+from cosfs.emulator.listener import Server, event_loop, listen
 from cosfs.emulator.protocol import ExactProtocol
+from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.service import Service
 from cosfs.emulator.store import Properties, Store, inline_bytes
 from cosfs.emulator.uploads import Uploads
-
-log = logging.getLogger(__name__)
-
-DEFAULT_REGION = "ap-guangzhou"
-DEFAULT_APPID = "1250000000"
-_IDENTITY_FILE = "emulator.json"
-_GRACE = 1.0  # seconds that requests under way have when the server ends
-_LETTERS = string.ascii_letters + string.digits
-
-
-class EmulatorError(Exception):
-    """The emulator cannot start; the text says why in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,107 +43,6 @@ class EmulatorInfo:
     region: str
     appid: str
     data: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """What a data directory remembers about its account, so that a restart keeps the keys."""
-
-    secret_id: str
-    secret_key: str
-    region: str
-    appid: str
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, ending quietly on a signal instead of raising it again afterwards."""
-
-    def __init__(
-        self, config: uvicorn.Config, on_start: Callable[[], None], on_end: Callable[[], None]
-    ) -> None:
-        super().__init__(config)
-        self._on_start = on_start
-        self._on_end = on_end
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start and tell."""
-        await super().startup(sockets)
-        self._on_start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End: requests under way get a moment, then their connections are dropped."""
-        for server in self.servers:
-            server.close()
-        self._on_end()
-        if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=_GRACE)
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, ExactProtocol) and connection.busy:
-                connection.transport.abort()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a wish to stop."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self.force_exit = self.should_exit
-            self.should_exit = True
-
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def _lock(data: Path) -> int:
-    """Take the data directory for this process alone."""
-    fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise EmulatorError(f"another emulator is using {data}") from error
-    return fd
-
-
-def _open_account(data: Path, given: dict[str, str]) -> _Account:
-    """Read the account of a data directory, or make one; what was given wins and is kept."""
-    path = data / _IDENTITY_FILE
-    if path.exists():
-        kept = json.loads(path.read_text())
-    elif any(entry.name != "lock" for entry in data.iterdir()):
-        raise EmulatorError(f"{data} is neither empty nor a data directory of an emulator")
-    else:
-        kept = {
-            "secret_id": "AKID" + "".join(secrets.choice(_LETTERS) for _ in range(32)),
-            "secret_key": "".join(secrets.choice(_LETTERS) for _ in range(32)),
-            "region": DEFAULT_REGION,
-            "appid": DEFAULT_APPID,
-        }
-    account = _Account(**{**kept, **{name: value for name, value in given.items() if value}})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(account), indent=2) + "\n")
-    temporary.chmod(0o600)
-    temporary.rename(path)
-    return account
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise EmulatorError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
 
 
 class Emulator:
@@ -190,7 +75,7 @@ class Emulator:
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
         self._service: Service | None = None
-        self._server: _Server | None = None
+        self._server: Server | None = None
         self._info: EmulatorInfo | None = None
 
     # Life
@@ -199,14 +84,14 @@ class Emulator:
         """Open the data directory and the socket; nothing is served yet."""
         self.data.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.callback(os.close, _lock(self.data))
-            account = _open_account(self.data, self._given)
+            stack.callback(os.close, lock(self.data))
+            account = open_account(self.data, self._given)
             store = Store(self.data, clock=self._clock)
             stack.callback(store.close)
             store.add_credential(Credential(account.secret_id, account.secret_key))
             emulation = Emulation(store, Uploads(store), account.region, account.appid, self._limits)
             self._service = Service(emulation)
-            listener = _listen(self._host, self._port)
+            listener = listen(self._host, self._port)
             stack.callback(listener.close)
             application = Application(self._service, log_requests=self._log_requests)
             stack.callback(application.close)
@@ -227,7 +112,7 @@ class Emulator:
         config = uvicorn.Config(
             self._app,
             http=ExactProtocol,
-            loop=_loop(),
+            loop=event_loop(),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -237,7 +122,7 @@ class Emulator:
             timeout_graceful_shutdown=2,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self._server = _Server(config, on_start, self._app.end)
+        self._server = Server(config, on_start, self._app.end)
         try:
             self._server.run([listener])
         finally:
@@ -350,14 +235,6 @@ class Emulator:
         """Make another key pair known, perhaps a temporary one with token and end."""
         with self.service.lock:
             self.service.emulation.store.add_credential(credential)
-
-
-def _loop() -> Any:
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        return "asyncio"
-    return "uvloop"
 
 
 def serve(

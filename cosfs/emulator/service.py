@@ -30,8 +30,9 @@ from cosfs.emulator.auth import Identity, Signed
 from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call, Emulation
 from cosfs.emulator.errors import CosError
-from cosfs.emulator.faults import Fault, Faults, Requests
+from cosfs.emulator.faults import Fault, Faults
 from cosfs.emulator.incoming import Incoming
+from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.routing import counted_name, route, takes_data, takes_document
 from cosfs.emulator.values import Later, Request, Response
 

@@ -1,0 +1,68 @@
+"""Bodies that arrive short, wrong, late or not at all, because a test asked for it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, NoReturn
+
+from cosfs.emulator.protocol import ClientGoneError
+
+Chunks = AsyncGenerator[bytes, None]
+
+
+async def one(body: bytes) -> Chunks:
+    yield body
+
+
+def reset(scope: dict[str, Any]) -> NoReturn:
+    """Drop the connection hard: the client sees a reset, not an orderly end."""
+    transport = scope["transport"]
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+    raise ClientGoneError
+
+
+async def truncated(chunks: Chunks, offset: int, scope: dict[str, Any]) -> Chunks:
+    """End the connection after offset bytes."""
+    async for chunk in chunks:
+        if offset < len(chunk):
+            yield chunk[:offset]
+            scope["transport"].close()
+            return
+        offset -= len(chunk)
+        yield chunk
+
+
+async def corrupted(chunks: Chunks, offset: int) -> Chunks:
+    """Flip the byte at offset."""
+    async for chunk in chunks:
+        if 0 <= offset < len(chunk):
+            chunk = chunk[:offset] + bytes([chunk[offset] ^ 0xFF]) + chunk[offset + 1 :]
+        offset -= len(chunk)
+        yield chunk
+
+
+async def stalled(chunks: Chunks, offset: int, pause: Callable[[], Awaitable[None]]) -> Chunks:
+    """Pause once after offset bytes."""
+    async for chunk in chunks:
+        if 0 <= offset < len(chunk):
+            yield chunk[:offset]
+            await pause()
+            yield chunk[offset:]
+        else:
+            yield chunk
+        offset -= len(chunk)
+
+
+async def slowed(chunks: Chunks, rate: int, pause: Callable[[float], Awaitable[None]]) -> Chunks:
+    """Send rate bytes per second, in steps of a twentieth of a second."""
+    step = max(rate // 20, 1)
+    async for chunk in chunks:
+        for start in range(0, len(chunk), step):
+            piece = chunk[start : start + step]
+            yield piece
+            await pause(len(piece) / rate)
