@@ -15,8 +15,8 @@ from cosfs.errors import UsageError
 from .places import Local, Place, as_prefix, check_overlap, destination_key, name_of, operation
 
 if TYPE_CHECKING:
-    from .filters import Filters
     from .headers import HeaderChoice
+    from .selecting import Chosen
 
 Pair = tuple[Place, Place]
 
@@ -27,7 +27,7 @@ class Options:
 
     recursive: bool
     dryrun: bool
-    filters: Filters
+    chosen: Chosen
     choice: HeaderChoice
     metadata_directive: str | None
     no_overwrite: bool
@@ -42,8 +42,8 @@ class Options:
 
     def check(self, sources: Sequence[Place], destination: Place) -> list[Pair]:
         """Refuse what makes no sense, before any request; return what is to be copied where."""
-        if self.filters and not self.recursive:
-            raise UsageError("--include and --exclude need --recursive")
+        if self.chosen and not self.recursive:
+            raise UsageError("--include, --exclude and other filters need --recursive")
         if len(sources) > 1 and not _takes_many(destination):
             raise UsageError(
                 f"{destination} cannot take several sources",
@@ -52,6 +52,7 @@ class Options:
         for source in sources:
             operation(source, destination)
             self._check_source(source)
+            self.chosen.below(source)
             self._check_stream(source, destination)
             if isinstance(source, CosUrl) and isinstance(destination, CosUrl):
                 self.check_overlap(source, destination)

@@ -15,9 +15,9 @@ from .options import (
     apply,
     command,
     dryrun_option,
-    filter_options,
-    pop_filters,
+    pop_selection,
     recursive_option,
+    selection_options,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 transfer_options: Callable[[F], F] = apply(
     recursive_option,
     dryrun_option,
-    filter_options,
+    selection_options,
     header_options,
     click.option(
         "--metadata-directive",
@@ -101,7 +101,9 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
         max_bandwidth=values.pop("max_bandwidth"),
     )
     report_file = values.pop("report")
-    options = Options(filters=pop_filters(ctx, values), choice=pop_headers(values), move=move, **values)
+    chosen = pop_selection(ctx, values)
+    values["recursive"] = values["recursive"] or chosen.names_files
+    options = Options(chosen=chosen, choice=pop_headers(values), move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])
     pairs = options.check(sources, destination)
     if isinstance(destination, Local) and destination.is_stream:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cosfs.client.url import CosUrl
 
     from .filters import Filters
+    from .selecting import Chosen
     from .state import State
 
     ParamType = click.ParamType[Any]
@@ -49,6 +50,7 @@ class ParsedType(ParamType):
 SIZE = ParsedType("size", "parse_size")
 RATE = ParsedType("rate", "parse_rate")
 DURATION = ParsedType("duration", "parse_duration")
+MOMENT = ParsedType("age or date", "parse_moment")
 
 
 class UrlType(ParamType):
@@ -272,8 +274,28 @@ filter_options = apply(
 )
 
 
+selection_options = apply(
+    filter_options,
+    click.option("--min-size", type=SIZE, metavar="SIZE", help="Take nothing smaller."),
+    click.option("--max-size", type=SIZE, metavar="SIZE", help="Take nothing larger."),
+    click.option(
+        "--newer-than", type=MOMENT, metavar="AGE|DATE", help="Take what was changed later: 7d, 2026-01-31."
+    ),
+    click.option("--older-than", type=MOMENT, metavar="AGE|DATE", help="Take what was changed earlier."),
+    click.option(
+        "--files-from",
+        multiple=True,
+        metavar="FILE|-",
+        help="Take only what this file lists, one path below the source a line; of a --report, what failed.",
+    ),
+    click.option(
+        "--files-from0", multiple=True, metavar="FILE|-", help="The same, each path ended by a NUL byte."
+    ),
+)
+
+
 def pop_filters(ctx: click.Context, options: dict[str, Any]) -> Filters:
-    """Take the filter options out of a command's options, in the order of the command line."""
+    """Take --include and --exclude out of a command's options, in the order of the command line."""
     from .filters import Filters
 
     values = {
@@ -287,6 +309,19 @@ def pop_filters(ctx: click.Context, options: dict[str, Any]) -> Filters:
             patterns = _pattern_file(value) if name.endswith("_from") else [value]
             rules.extend((including, pattern) for pattern in patterns)
     return Filters(rules)
+
+
+def pop_selection(ctx: click.Context, options: dict[str, Any]) -> Chosen:
+    """Take all options that choose what of a source is taken out of a command's options."""
+    from .filters import Selection
+    from .selecting import Chosen, read_names
+
+    filters = pop_filters(ctx, options)
+    limits = {name: options.pop(name) for name in ("min_size", "max_size", "newer_than", "older_than")}
+    files = [(name, b"\n") for name in options.pop("files_from")]
+    files += [(name, b"\0") for name in options.pop("files_from0")]
+    entries = [entry for name, end in files for entry in read_names(name, end)] if files else None
+    return Chosen(Selection(filters, **limits), entries)
 
 
 def _pattern_file(name: str) -> Sequence[str]:

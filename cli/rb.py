@@ -77,10 +77,10 @@ async def _delete_versions(run: Run, bucket: str) -> None:
     from cosfs.errors import ServiceError
     from cosfs.transfer.delete import delete_many
 
-    from .running import list_versions
+    from .objects import list_versions
 
     async def everything() -> AsyncIterator[ObjectId]:
-        async for version in list_versions(run, bucket, ""):
+        async for version in list_versions(run.engine, bucket, ""):
             if run.stopping:
                 return
             run.display.expect(0)

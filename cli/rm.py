@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import BUCKET_URL, command, dryrun_option, filter_options, pop_filters
+from .options import BUCKET_URL, command, dryrun_option, pop_selection, selection_options
 from .output import printable
 from .places import find_glob
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from cosfs.client.model import DeleteFailure, ObjectId
     from cosfs.client.url import CosUrl
 
-    from .filters import Filters
     from .running import Run
+    from .selecting import Chosen
     from .state import State
 
 
@@ -27,14 +27,14 @@ class Options:
     dryrun: bool
     version_id: str
     all_versions: bool
-    filters: Filters
+    chosen: Chosen
 
 
 @command("rm")
 @click.argument("urls", type=BUCKET_URL, metavar="cos://BUCKET/KEY...", nargs=-1, required=True)
 @click.option("--recursive", "-r", is_flag=True, help="Remove everything below the prefix.")
 @dryrun_option
-@filter_options
+@selection_options
 @click.option("--version-id", default="", metavar="ID", help="Remove this version for good.")
 @click.option("--all-versions", is_flag=True, help="Remove all versions and delete markers for good.")
 @click.pass_context
@@ -54,8 +54,9 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     from .running import run_job
 
     state: State = ctx.find_root().obj
-    filters = pop_filters(ctx, values)
-    options = Options(filters=filters, **values)
+    chosen = pop_selection(ctx, values)
+    values["recursive"] = values["recursive"] or chosen.names_files
+    options = Options(chosen=chosen, **values)
     for url in urls:
         _check(url, options)
     report = Report(state)
@@ -68,17 +69,18 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
 
 
 def _is_recursive(url: CosUrl, options: Options) -> bool:
-    return options.recursive or (bool(options.filters) and (not url.key or url.key.endswith("/")))
+    return options.recursive or (bool(options.chosen) and (not url.key or url.key.endswith("/")))
 
 
 def _check(url: CosUrl, options: Options) -> None:
     from cosfs.errors import UsageError
 
     if _is_recursive(url, options):
+        options.chosen.below(url)
         if options.version_id:
             raise UsageError("--version-id names one version", hint="Use --all-versions with --recursive")
         return
-    if options.filters:
+    if options.chosen:
         raise UsageError(
             f"filters need --recursive or a URL that ends in /, which {url} does not",
             hint=f"Write {url}/ or add --recursive",
@@ -128,27 +130,37 @@ class _Counter:
 async def _candidates(
     run: Run, bucket: str, key: str, options: Options, recursive: bool
 ) -> AsyncIterator[ObjectId]:
-    from cosfs.client.model import ObjectId, ObjectInfo
-    from cosfs.transfer.scan import list_objects
+    from cosfs.client.model import ObjectId
+    from cosfs.client.url import CosUrl
+    from cosfs.errors import ObjectNotFoundError
 
-    from .running import list_versions
+    from .objects import list_versions, selected
 
     if not recursive and not options.all_versions:
         yield ObjectId(key, options.version_id)
         return
     prefix = key if not recursive or not key or key.endswith("/") else f"{key}/"
     base = prefix if recursive else ""
+    selection = options.chosen.below(CosUrl(bucket, key)) if recursive else options.chosen.selection
     if options.all_versions:
-        async for version in list_versions(run, bucket, prefix):
+        async for version in list_versions(run.engine, bucket, prefix):
             if not recursive and version.key != key:
                 continue
-            if options.filters(version.key[len(base) :]):
+            if selection(version.key[len(base) :], version.size, version.last_modified):
                 yield ObjectId(version.key, version.version_id)
         return
-    async for info in list_objects(run.engine, bucket, prefix):
-        assert isinstance(info, ObjectInfo)
-        if options.filters(info.key[len(base) :]):
-            yield ObjectId(info.key)
+    if selection.names is not None and not selection.looks_at_state:
+        for name in selection.names:
+            if selection.filters(name):
+                yield ObjectId(prefix + name)
+        return
+
+    def failed(key: str, error: Exception) -> None:
+        if not isinstance(error, ObjectNotFoundError):
+            run.report.failure("delete", "", f"cos://{bucket}/{key}", error)
+
+    async for info in selected(run.engine, bucket, prefix, selection, failed):
+        yield ObjectId(info.key)
 
 
 def _error(failure: DeleteFailure) -> Exception:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .output import stdout_error
 
 if TYPE_CHECKING:
-    from cosfs.client.model import ObjectVersion
     from cosfs.config import TransferSettings
     from cosfs.transfer.engine import Engine
 
@@ -125,26 +123,6 @@ def _signals() -> list[signal.Signals]:
     """Return the signals that end us; one that our parent had us ignore (nohup, `&`) stays ignored."""
     wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     return [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-async def list_versions(run: Run, bucket: str, prefix: str) -> AsyncIterator[ObjectVersion]:
-    """Iterate over all versions and delete markers below prefix."""
-    key_marker = version_id_marker = ""
-    while True:
-        page = await run.engine.run(
-            partial(
-                run.engine.client.list_versions,
-                bucket,
-                prefix=prefix,
-                key_marker=key_marker,
-                version_id_marker=version_id_marker,
-            )
-        )
-        for version in page.versions:
-            yield version
-        if not page.next_key_marker:
-            return
-        key_marker, version_id_marker = page.next_key_marker, page.next_version_id_marker
 
 
 class Stdout:

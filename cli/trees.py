@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
-from cosfs.errors import ConfigError, COSError, ObjectNotFoundError, ServiceError, TransferError, UsageError
+from cosfs.errors import ConfigError, COSError, ServiceError, TransferError, UsageError
 
 from .copying import Copying, Progress, exists, nothing
+from .objects import selected, with_headers
 from .places import Glob, Local, Place, as_prefix, name_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.model import TransferResult
     from cosfs.transfer.paths import DestinationRoot
 
+    from .filters import Selection
     from .progress import Item
     from .running import Run
 
@@ -118,10 +120,12 @@ class TreeCopy(Copying):
         from cosfs.transfer.bulk import UploadJob
         from cosfs.transfer.scan import LocalEntry, walk
 
+        selection = self.options.chosen.below(source)
+        self._report_missing(source, selection)
         entries = walk(
             source.path,
             on_warning=lambda path, reason: self.report.skip(self.label, path, "unreadable", reason),
-            keep=self._wanted,
+            keep=selection.keeps,
             symlinks="follow" if self.options.follow_symlinks else "skip",
             directories=self.options.keep_dirs,
             encoded_names=self.options.key_policy == "encode",
@@ -131,7 +135,7 @@ class TreeCopy(Copying):
             if empty is not None and not entry.relative.startswith(empty.relative):
                 await self._make_marker(empty, bucket, prefix)
             empty = entry if entry.is_directory else None
-            if entry.is_directory:
+            if entry.is_directory or not selection.takes_state(entry.size, entry.mtime_ns / 1e9):
                 continue
             key = prefix + entry.relative
             task = self._task(entry.path, str(CosUrl(bucket, key)), entry.size, entry.path)
@@ -148,9 +152,13 @@ class TreeCopy(Copying):
         if empty is not None:
             await self._make_marker(empty, bucket, prefix)
 
-    def _wanted(self, relative: str) -> bool:
-        filters = self.options.filters
-        return not filters.prunes(relative) if relative.endswith("/") else filters(relative)
+    def _report_missing(self, source: Local, selection: Selection) -> None:
+        """Report the files that a list names and that are not there; the walk would pass over them."""
+        for name in selection.names or ():
+            path = f"{source.path.rstrip('/')}/{name}"
+            if selection.filters(name) and (not exists(path) or Path(path).is_dir()):
+                problem = "is a directory; list the files in it" if exists(path) else "no such file"
+                self.report.failure(self.label, path, "", TransferError(problem))
 
     async def _make_marker(self, entry: Any, bucket: str, prefix: str) -> None:
         """Upload an empty directory as an object whose key ends in /."""
@@ -167,12 +175,13 @@ class TreeCopy(Copying):
     async def fetch(self, source: CosUrl, destination: Place) -> None:
         """Download or copy what lies below a prefix."""
         prefix = as_prefix(source.key)
-        infos = self._listed(source.bucket, prefix, prefix)
+        selection = self.options.chosen.below(source)
+        infos = selected(self.engine, source.bucket, prefix, selection, self._unseen(source.bucket))
         self._warn_if_none(await self._fetch_all(source.bucket, prefix, infos, destination), source)
 
     async def fetch_glob(self, source: CosUrl, glob: Glob, destination: Place) -> None:
         """Download or copy the objects whose keys match a pattern."""
-        infos = self._listed(source.bucket, glob.prefix, glob.base, glob)
+        infos = self._matching(source.bucket, glob)
         if not await self._fetch_all(source.bucket, glob.base, infos, destination):
             error = TransferError("no object has this key or matches it as a pattern")
             self.report.failure(self.label, str(source), str(destination), error)
@@ -197,24 +206,24 @@ class TreeCopy(Copying):
             jobs = self._download_jobs(bucket, base, infos, destination, open_root)
             return await self._transfer(jobs, remover)
 
-    async def _listed(
-        self, bucket: str, prefix: str, base: str, glob: Glob | None = None
-    ) -> AsyncIterator[ObjectInfo]:
-        """List what the filters or the pattern take; whole directories that they leave out are not listed."""
+    async def _matching(self, bucket: str, glob: Glob) -> AsyncIterator[ObjectInfo]:
+        """List the objects whose keys match a pattern."""
         from cosfs.client.model import ObjectInfo
         from cosfs.transfer.scan import list_objects
 
-        filters = self.options.filters
-        async with list_objects(self.engine, bucket, prefix) as listing:
+        async with list_objects(self.engine, bucket, glob.prefix) as listing:
             async for info in listing:
                 assert isinstance(info, ObjectInfo)
-                relative = info.key[len(base) :]
-                if glob.matches(info.key) if glob is not None else filters(relative):
+                if glob.matches(info.key):
                     yield info
-                elif glob is None and "/" in relative:
-                    directory = relative[: relative.rfind("/") + 1]
-                    if filters.prunes(directory):
-                        listing.skip(base + directory)
+
+    def _unseen(self, bucket: str) -> Callable[[str, COSError], None]:
+        """Return what reports an object that could not be looked at."""
+
+        def failed(key: str, error: COSError) -> None:
+            self.report.failure(self.label, str(CosUrl(bucket, key)), "", error)
+
+        return failed
 
     async def _copy_jobs(
         self, bucket: str, base: str, infos: AsyncIterator[ObjectInfo], to_bucket: str, prefix: str
@@ -224,7 +233,7 @@ class TreeCopy(Copying):
 
         needs_headers = bool(self.options.choice.given - {"storage_class"})
         if needs_headers and self.options.metadata_directive != "REPLACE":
-            infos = self._with_headers(bucket, infos)
+            infos = with_headers(self.engine, bucket, infos, self._unseen(bucket))
         async for info in infos:
             key = prefix + info.key[len(base) :]
             source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
@@ -240,35 +249,6 @@ class TreeCopy(Copying):
                 task,
                 task.progress,
             )
-
-    async def _with_headers(self, bucket: str, infos: AsyncIterator[ObjectInfo]) -> AsyncIterator[ObjectInfo]:
-        """Ask for what a listing does not say, many objects at a time."""
-        batch: list[ObjectInfo] = []
-        async for info in infos:
-            batch.append(info)
-            if len(batch) >= 4 * self.engine.limit:
-                for each in await self._heads(bucket, batch):
-                    yield each
-                batch = []
-        for each in await self._heads(bucket, batch):
-            yield each
-
-    async def _heads(self, bucket: str, infos: list[ObjectInfo]) -> list[ObjectInfo]:
-        found: dict[str, ObjectInfo] = {}
-
-        def keep(info: ObjectInfo, head: ObjectInfo | None, error: Exception | None) -> None:
-            if isinstance(error, ObjectNotFoundError):
-                return  # it went away since it was listed
-            if error is not None:
-                raise error
-            assert head is not None
-            found[info.key] = head
-
-        def head(info: ObjectInfo) -> ObjectInfo | None:
-            return self.client.head_object(bucket, info.key)
-
-        await self.engine.run_many(head, infos, keep)
-        return [found[info.key] for info in infos if info.key in found]
 
     async def _download_jobs(
         self,

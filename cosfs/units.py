@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 __all__ = [
     "GIB",
@@ -11,6 +12,7 @@ __all__ = [
     "format_duration",
     "format_size",
     "parse_duration",
+    "parse_moment",
     "parse_rate",
     "parse_size",
 ]
@@ -74,6 +76,25 @@ def parse_duration(text: str) -> float:
     if total > _MAX_DURATION:
         raise ValueError(f"too long a duration: {text!r}")
     return total
+
+
+def parse_moment(text: str) -> float:
+    """Read a point in time as Unix seconds: an age ("7d", "2h30m") or a date ("2026-01-31", ISO 8601).
+
+    A date without an offset is in local time.
+    """
+    from datetime import datetime
+
+    stripped = text.strip()
+    try:
+        return time.time() - parse_duration(stripped)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(stripped).timestamp()
+    except (ValueError, OverflowError):
+        example = "write for example 7d, 12h, 2026-01-31 or 2026-01-31T08:00:00Z"
+        raise ValueError(f"neither an age nor a date: {text!r} ({example})") from None
 
 
 def format_size(size: float) -> str:
