@@ -132,20 +132,21 @@ def authenticate(request: Signed, keyring: Keyring, now: float) -> Identity:
     if credential is None:
         raise CosError("InvalidAccessKeyId")
     check_date(request.headers, now)
-    _check_times(fields, now)
+    for name in ("q-sign-time", "q-key-time"):
+        check_times(fields[name], now)
     _check_signature(request, fields, credential.secret_key)
     token = request.headers.get("x-cos-security-token") or request.parameters.get("x-cos-security-token", "")
     check_token(credential, token, now)
     return Identity(credential.secret_id, "cos", presigned)
 
 
-def _check_times(fields: Mapping[str, str], now: float) -> None:
-    for name in ("q-sign-time", "q-key-time"):
-        start, _, end = fields[name].partition(";")
-        if not (start.isdigit() and end.isdigit()):
-            raise CosError("AccessDenied", "The Authorization is malformed.")
-        if not int(start) <= now <= int(end):
-            raise CosError("AccessDenied", "Request has expired")  # Node corrects its clock on exactly this
+def check_times(text: str, now: float) -> None:
+    """Refuse a request outside the `start;end` that it was signed for."""
+    start, _, end = text.partition(";")
+    if not (start.isdigit() and end.isdigit()):
+        raise CosError("AccessDenied", "The Authorization is malformed.")
+    if not int(start) <= now <= int(end):
+        raise CosError("AccessDenied", "Request has expired")  # Node corrects its clock on exactly this
 
 
 def sign_key(secret_key: str, key_time: str) -> str:

@@ -35,6 +35,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "InvalidObjectState": (403, "The operation is not valid for the object's storage class."),
         "InvalidPart": (400, "One or more of the specified parts could not be found or had another ETag."),
         "InvalidPartOrder": (400, "The list of parts was not in ascending order."),
+        "InvalidPolicyDocument": (400, "The policy of the form is not valid."),
         "InvalidRange": (416, "The requested range is not satisfiable."),
         "InvalidRequest": (400, "The request is not valid."),
         "InvalidTag": (400, "The tag provided was not a valid tag."),

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cosfs.emulator import (
+    access,
     auth,
     aws,
-    grants,
     handlers_bucket,
     handlers_copy,
     handlers_list,
@@ -45,29 +45,6 @@ HANDLERS: Mapping[str, Handler] = {
     **handlers_object.HANDLERS,
     **handlers_copy.HANDLERS,
     **handlers_upload.HANDLERS,
-}
-# What an anonymous request needs; whatever is not here is for the owner alone.
-_PERMISSIONS = {
-    "GetObject": "READ",
-    "HeadObject": "READ",
-    "ListObjects": "READ",
-    "HeadBucket": "READ",
-    "ListObjectVersions": "READ",
-    "ListMultipartUploads": "READ",
-    **dict.fromkeys(
-        (
-            *(
-                "PutObject",
-                "CopyObject",
-                "AppendObject",
-                "DeleteObject",
-                "DeleteObjects",
-                "CreateMultipartUpload",
-            ),
-            *("UploadPart", "UploadPartCopy", "CompleteMultipartUpload", "AbortMultipartUpload"),
-        ),
-        "WRITE",
-    ),
 }
 
 
@@ -142,7 +119,7 @@ class Service:
             check_key(call.key)
         if call.place.bucket and call.operation != "CreateBucket":
             _ = call.bucket
-        self._authorize(call)
+        access.authorize(call)
         _check_traffic_limit(call)
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
@@ -171,19 +148,6 @@ class Service:
             call.identity, exchange.payload = aws.authenticate(signed, store.credential, store.clock())
         else:
             call.identity = auth.authenticate(signed, store.credential, store.clock())
-
-    def _authorize(self, call: Call) -> None:
-        if not call.identity.anonymous:
-            return
-        permission = _PERMISSIONS.get(call.operation, "")
-        if not call.place.bucket or not permission:
-            raise CosError("AccessDenied")
-        acl = call.bucket.acl
-        if call.operation in ("GetObject", "HeadObject"):
-            row = call.store.newest(call.bucket, call.key)
-            acl = row.acl if row is not None and row.acl else acl
-        if not grants.allows_anyone(acl, permission):
-            raise CosError("AccessDenied")
 
     def finish(self, exchange: Exchange) -> Response | Later:
         """Do the work of a request whose body has arrived."""
