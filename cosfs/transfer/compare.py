@@ -1,0 +1,122 @@
+"""Whether what is at the destination has to be replaced by what is at the source. Pure.
+
+`compare` asks in this order; the first line that fits decides:
+
+    nothing at the destination, existing      skip      not-at-destination
+    nothing at the destination                transfer  new
+    no_overwrite                              skip      exists
+    update, and the destination is newer      skip      newer-at-destination
+    sizes differ                              transfer  size
+    size_only, or both are empty              skip      same
+    a snapshot has seen both as they are      skip      same
+    checksum                                  compare   content
+    a snapshot has seen one of them otherwise transfer  changed
+    the source is newer                       transfer  time
+    exact_timestamps, a download, times differ transfer time
+    none of these                             skip      same
+
+Where a transfer follows from times alone, the sizes are equal: then it is `compare` instead, if what the
+listings say is enough to see that the contents are the same (`listing_tells`). A build that touches every
+file, or a fresh checkout, sends nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cosfs.client.model import ObjectInfo
+
+__all__ = ["Rules", "Side", "Verdict", "compare", "is_md5", "listing_tells", "object_side"]
+
+_MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
+_SECOND = 1_000_000_000
+
+
+class Side(NamedTuple):
+    """What is known of a file or an object without reading it.
+
+    mtime_ns of an object is its Last-Modified, in whole seconds as downloads set it; etag of a file is None.
+    """
+
+    size: int
+    mtime_ns: int
+    etag: str | None = None
+
+    @property
+    def is_object(self) -> bool:
+        return self.etag is not None
+
+
+def object_side(info: ObjectInfo) -> Side:
+    """Return what a listing says of an object."""
+    # Some servers list fractions of a second which the header of a GET, and so a download, does not have.
+    return Side(info.size, int(info.last_modified) * _SECOND, info.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user wants compared; each is an option of the same name."""
+
+    size_only: bool = False
+    exact_timestamps: bool = False
+    checksum: bool = False
+    update: bool = False
+    no_overwrite: bool = False
+    existing: bool = False
+
+
+class Verdict(NamedTuple):
+    """What to do, and why. `compare` means: transfer for this reason unless the contents are the same."""
+
+    action: Literal["transfer", "skip", "compare"]
+    reason: str
+
+
+NEW = Verdict("transfer", "new")
+SAME = Verdict("skip", "same")
+_NOT_THERE = Verdict("skip", "not-at-destination")
+_EXISTS = Verdict("skip", "exists")
+_NEWER = Verdict("skip", "newer-at-destination")
+_SIZE = Verdict("transfer", "size")
+_CONTENT = Verdict("compare", "content")
+
+
+def compare(rules: Rules, source: Side, destination: Side | None, recorded: bool | None = None) -> Verdict:
+    """Decide for one name; recorded: whether a snapshot has both as they are, None if neither."""
+    if destination is None:
+        return _NOT_THERE if rules.existing else NEW
+    if rules.no_overwrite:
+        return _EXISTS
+    if rules.update and destination.mtime_ns > source.mtime_ns:
+        return _NEWER
+    if source.size != destination.size:
+        return _SIZE
+    if rules.size_only or not source.size or recorded:
+        return SAME
+    if rules.checksum:
+        return _CONTENT
+    reason = "changed" if recorded is False else _difference_in_time(rules, source, destination)
+    if not reason:
+        return SAME
+    return Verdict("compare" if listing_tells(source, destination) else "transfer", reason)
+
+
+def _difference_in_time(rules: Rules, source: Side, destination: Side) -> str:
+    is_download = source.is_object and not destination.is_object
+    exact = rules.exact_timestamps and is_download and source.mtime_ns != destination.mtime_ns
+    return "time" if exact or source.mtime_ns > destination.mtime_ns else ""
+
+
+def listing_tells(source: Side, destination: Side) -> bool:
+    """Whether equal contents can be told from a listing, at most with an MD5 of the local file."""
+    if source.etag is not None and destination.etag is not None:
+        return source.etag == destination.etag or (is_md5(source.etag) and is_md5(destination.etag))
+    etag = source.etag if destination.etag is None else destination.etag
+    return etag is not None and is_md5(etag)
+
+
+def is_md5(etag: str) -> bool:
+    """Whether an ETag is the MD5 of the content, as it is of what was stored by one request."""
+    return _MD5.fullmatch(etag) is not None

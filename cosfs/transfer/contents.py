@@ -1,0 +1,147 @@
+"""Whether two files or objects of equal size hold the same bytes, by the cheapest means that tells it.
+
+The functions block: they are for the engine's worker threads, where many files are hashed at once.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import os
+from base64 import b64decode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cosfs.client.client import CosClient
+from cosfs.client.crc64 import crc64
+from cosfs.client.model import ObjectInfo
+from cosfs.transfer.compare import is_md5
+from cosfs.transfer.work import checkpoint
+
+__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_content"]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A local file, by its path."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContent:
+    """An object, by what a listing or a HEAD said of it."""
+
+    bucket: str
+    info: ObjectInfo
+
+
+Content = FileContent | ObjectContent
+
+
+def same_content(client: CosClient, first: Content, second: Content, *, ask: bool) -> bool | None:
+    """Compare two contents of equal size; None means that nothing tells.
+
+    Without ask only ETags count. With it, where those do not decide, a HEAD asks for the CRC64 that
+    COS keeps or for the MD5 that an uploader left as metadata.
+    """
+    if isinstance(first, FileContent) and isinstance(second, FileContent):
+        return md5_of(first.path) == md5_of(second.path)
+    if isinstance(first, ObjectContent) and isinstance(second, ObjectContent):
+        return _same_objects(client, first, second, ask)
+    file, stored = (first, second) if isinstance(first, FileContent) else (second, first)
+    assert isinstance(file, FileContent) and isinstance(stored, ObjectContent)
+    return _same_as_file(client, file, stored, ask)
+
+
+def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent, ask: bool) -> bool | None:
+    etag, other = first.info.etag, second.info.etag
+    if etag and etag == other:
+        return True
+    if is_md5(etag) and is_md5(other):
+        return False
+    if not ask:
+        return None
+    one, two = _head(client, first), _head(client, second)
+    if one.crc64 is not None and two.crc64 is not None:
+        return one.crc64 == two.crc64
+    digest, other_digest = _md5_known(one), _md5_known(two)
+    return digest == other_digest if digest and other_digest else None
+
+
+def _same_as_file(client: CosClient, file: FileContent, stored: ObjectContent, ask: bool) -> bool | None:
+    if is_md5(stored.info.etag):
+        return md5_of(file.path) == stored.info.etag.lower()
+    if not ask:
+        return None
+    head = _head(client, stored)
+    if head.crc64 is not None:
+        return crc64_of(file.path) == head.crc64
+    digest = _md5_known(head)
+    return md5_of(file.path) == digest if digest else None
+
+
+def _head(client: CosClient, stored: ObjectContent) -> ObjectInfo:
+    if stored.info.headers is not None:
+        return stored.info
+    found = client.head_object(stored.bucket, stored.info.key)
+    assert found is not None
+    return found
+
+
+def _md5_known(info: ObjectInfo) -> str:
+    """Return the MD5 of an object in hex, empty if nobody says it."""
+    if is_md5(info.etag):
+        return info.etag.lower()
+    metadata = info.headers.metadata if info.headers is not None else {}
+    # The second name, in base64, is what rclone writes beside what it uploads in parts.
+    for name in ("md5", "md5chksum"):
+        digest = _hex(metadata.get(name, ""))
+        if digest:
+            return digest
+    return ""
+
+
+def _hex(text: str) -> str:
+    if is_md5(text):
+        return text.lower()
+    try:
+        raw = b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return ""
+    return raw.hex() if len(raw) == 16 else ""
+
+
+def md5_of(path: str) -> str:
+    """Return the MD5 of a file, in hex."""
+    digest = hashlib.md5(usedforsecurity=False)
+    _read(path, digest.update)
+    return digest.hexdigest()
+
+
+def crc64_of(path: str) -> int:
+    """Return the CRC-64/XZ of a file."""
+    value = 0
+
+    def add(piece: memoryview) -> None:
+        nonlocal value
+        value = crc64(piece, value)
+
+    _read(path, add)
+    return value
+
+
+def _read(path: str, take: Callable[[memoryview], Any]) -> None:
+    """Give the bytes of a file to take, piece by piece; give up when nobody waits any more."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        size = os.fstat(fd).st_size
+        buffer = memoryview(bytearray(max(1, min(size, _CHUNK))))
+        while count := os.readv(fd, [buffer]):
+            take(buffer[:count])
+            checkpoint()
+    finally:
+        os.close(fd)
