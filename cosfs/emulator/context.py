@@ -55,6 +55,7 @@ class Call:
     host: str
     emulation: Emulation
     body: Received = _EMPTY
+    stale: float = 0.0  # seconds by which a listing lags behind: a fault
 
     @property
     def store(self) -> Store:

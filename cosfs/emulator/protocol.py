@@ -84,7 +84,7 @@ class ExactProtocol(HttpToolsProtocol):
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = "/", b"/", b""
-        scope["target"], scope["transport"] = self.url, self.transport
+        scope["target"], scope["transport"], scope["connection"] = self.url, self.transport, self
         previous = self.cycle
         self.cycle = ExactCycle(
             scope=self.scope,

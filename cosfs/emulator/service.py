@@ -61,6 +61,7 @@ class Exchange:
     faults: list[Fault] = field(default_factory=list)
     payload: Payload = field(default_factory=Payload)
     aws: bool = False
+    owner: bool = False  # asked through the admin path: not signed, not counted, not struck by faults
 
     def fault(self, kind: str, *, after: bool = False) -> Fault | None:
         """Return the fault of a kind that strikes this request."""
@@ -89,10 +90,10 @@ class Service:
         result = self.finish(exchange)
         return self.resume(exchange, result, result.work()) if isinstance(result, Later) else result
 
-    def begin(self, request: Request) -> Exchange:
+    def begin(self, request: Request, *, owner: bool = False) -> Exchange:
         """Understand, authenticate and admit a request before its body is read."""
         text = f"{self._epoch}_{next(self._ids):08x}"
-        exchange = Exchange(request, base64.b64encode(text.encode()).decode().rstrip("="))
+        exchange = Exchange(request, base64.b64encode(text.encode()).decode().rstrip("="), owner=owner)
         try:
             with self.lock:
                 self._admit(exchange)
@@ -101,7 +102,7 @@ class Service:
         except Exception:
             log.exception("emulator: %s %r failed", request.method, request.target)
             exchange.error = CosError("InternalError")
-        if exchange.call is None:
+        if exchange.call is None and not owner:
             self.requests.count(exchange.operation)
         return exchange
 
@@ -109,11 +110,9 @@ class Service:
         call = self._understand(exchange)
         exchange.call = call
         exchange.operation = counted_name(call.operation, call.setting)
-        self.requests.count(exchange.operation)
-        exchange.faults = self.faults.take(exchange.operation, call.key)
-        fault = exchange.fault("error")
-        if fault is not None:
-            raise CosError(fault.code, fault.message, status=fault.status)
+        if not exchange.owner:
+            self.requests.count(exchange.operation)
+            self._strike(exchange, call)
         self._authenticate(exchange, call)
         if call.key:
             check_key(call.key)
@@ -123,6 +122,17 @@ class Service:
         _check_traffic_limit(call)
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
+
+    def _strike(self, exchange: Exchange, call: Call) -> None:
+        exchange.faults = self.faults.take(exchange.operation, call.key)
+        if not exchange.faults:
+            return
+        stale = exchange.fault("stale")
+        if stale is not None:
+            call.stale = stale.delay()
+        error = exchange.fault("error")
+        if error is not None:
+            raise CosError(error.code, error.message, status=error.status)
 
     def _understand(self, exchange: Exchange) -> Call:
         request = exchange.request
@@ -142,6 +152,9 @@ class Service:
         )  # fmt: skip
 
     def _authenticate(self, exchange: Exchange, call: Call) -> None:
+        if exchange.owner:
+            call.identity = Identity("owner", "cos")
+            return
         request, store = exchange.request, self.emulation.store
         signed = Signed(request.method, call.target, request.headers, call.place.path_style, call.parameters)
         if exchange.aws:
@@ -174,7 +187,8 @@ class Service:
     def _work(self, exchange: Exchange, call: Call) -> Response | Later:
         if exchange.incoming is not None:
             call.body = exchange.incoming.finish()
-            self.requests.bytes_received += call.body.size
+            if not exchange.owner:
+                self.requests.bytes_received += call.body.size
         result = HANDLERS[call.operation](call)
         exchange.incoming = None  # its bytes belong to the store by now
         fault = exchange.fault("error", after=True)
@@ -202,7 +216,9 @@ class Service:
         return replace(response, headers=headers)
 
     def _failure(self, exchange: Exchange, error: CosError) -> Response:
-        self.requests.errors[error.code] += 1
+        exchange.error = error
+        if not exchange.owner:
+            self.requests.errors[error.code] += 1
         trace = base64.b64encode(exchange.request_id.encode()).decode().rstrip("=")
         headers = {**error.headers, "Content-Type": "application/xml", "x-cos-trace-id": trace}
         nodes: dict[str, object] = {"Code": error.code, "Message": error.message, **error.nodes}

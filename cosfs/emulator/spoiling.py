@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
+from cosfs.emulator.bandwidth import Pacer, step
 from cosfs.emulator.protocol import ClientGoneError
 
 Chunks = AsyncGenerator[bytes, None]
@@ -58,11 +59,12 @@ async def stalled(chunks: Chunks, offset: int, pause: Callable[[], Awaitable[Non
         offset -= len(chunk)
 
 
-async def slowed(chunks: Chunks, rate: int, pause: Callable[[float], Awaitable[None]]) -> Chunks:
-    """Send rate bytes per second, in steps of a twentieth of a second."""
-    step = max(rate // 20, 1)
+async def paced(chunks: Chunks, pacers: Sequence[Pacer], pause: Callable[[float], Awaitable[None]]) -> Chunks:
+    """Send in small steps, no faster than the pacers allow."""
+    size = step(pacers)
     async for chunk in chunks:
-        for start in range(0, len(chunk), step):
-            piece = chunk[start : start + step]
+        for start in range(0, len(chunk), size):
+            piece = chunk[start : start + size]
             yield piece
-            await pause(len(piece) / rate)
+            for pacer in pacers:
+                await pause(pacer.book(len(piece)))

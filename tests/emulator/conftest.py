@@ -67,3 +67,10 @@ def bucket(served: Emulator, request: pytest.FixtureRequest) -> str:
     """A fresh bucket of the served emulator."""
     number = served.service.emulation.store.db.one("SELECT count(*) FROM buckets")
     return served.create_bucket(f"b{number[0] if number else 0}")
+
+
+@pytest.fixture
+def public(sdk: CosS3Client, bucket: str) -> str:
+    """A bucket that needs no signature, for requests written by hand."""
+    sdk.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    return bucket
