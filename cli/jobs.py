@@ -1,0 +1,255 @@
+"""The jobs of many transfers, made of what a walk or a listing found, and run: shared by cp, mv and sync."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosfs.client.url import CosUrl
+from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
+
+from .copying import Copying, Progress, nothing
+
+if TYPE_CHECKING:
+    from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
+    from cosfs.transfer.bulk import CopyJob, DownloadJob, Job, UploadJob
+    from cosfs.transfer.model import TransferResult
+    from cosfs.transfer.paths import DestinationRoot, LocalTarget
+    from cosfs.transfer.scan import LocalEntry
+
+    from .progress import Item
+    from .running import Run
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One transfer of a tree, as it is reported; `remove` is what mv removes when it is done."""
+
+    source: str
+    target: str
+    size: int
+    remove: str | ObjectId
+    item: Item | None
+    started: float = 0.0
+
+    @property
+    def progress(self) -> Progress | None:
+        return self.item.advance if self.item is not None else None
+
+
+class JobMaker(Copying):
+    """Makes and runs the jobs of one source and one destination."""
+
+    async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
+        """Run the jobs of a tree; return how many there were."""
+        from cosfs.transfer.bulk import transfer_many
+        from cosfs.transfer.engine import open_nursery
+
+        count = 0
+
+        async def counted() -> AsyncIterator[Job]:
+            nonlocal count
+            async for job in jobs:
+                if self.run.stopping:
+                    return
+                count += 1
+                task: Task = job.tag
+                if self.options.dryrun:
+                    self.report.would(self.label, task.source, task.target)
+                    continue
+                self.display.expect(task.size)
+                yield job
+            self.display.complete = True
+
+        def on_start(job: Job) -> None:
+            job.tag.started = time.monotonic()
+            self.display.begin(job.tag.item)
+
+        def on_result(job: Job, result: TransferResult | None, error: Exception | None) -> None:
+            task: Task = job.tag
+            self.display.finish(task.item)
+            if error is not None:
+                if isinstance(error, ConfigError) or not isinstance(error, COSError | OSError):
+                    raise error
+                self.failed(task.source, task.target, error)
+                return
+            assert result is not None
+            seconds = time.monotonic() - task.started
+            done = partial(self.report.done, self.label, task.source, task.target, result, seconds)
+            if remover is None:
+                done()
+            else:
+                remover.add(task, done)
+
+        async with open_nursery() as nursery:
+            if remover is not None:
+                nursery.start_soon(remover.run)
+            await transfer_many(
+                self.engine,
+                counted(),
+                on_result=on_result,
+                on_start=on_start,
+                progress=self.display.advance,
+            )
+            if remover is not None:
+                remover.close()
+        return count
+
+    def _task(self, source: str, target: str, size: int, remove: str | ObjectId) -> Task:
+        return Task(source, target, size, remove, self.display.item(source, size))
+
+    def upload_job(self, entry: LocalEntry, bucket: str, key: str) -> UploadJob:
+        """Return the job that uploads one file."""
+        from cosfs.transfer.bulk import UploadJob
+
+        task = self._task(entry.path, str(CosUrl(bucket, key)), entry.size, entry.path)
+        return UploadJob(
+            entry.path,
+            entry.size,
+            bucket,
+            key,
+            self.options.choice.for_name(key),
+            self.options.no_overwrite,
+            task,
+            task.progress,
+        )
+
+    @property
+    def copies_need_headers(self) -> bool:
+        """Whether a copy must say again what its source says, which a listing does not show."""
+        needs_headers = bool(self.options.choice.given - {"storage_class"})
+        return needs_headers and self.options.metadata_directive != "REPLACE"
+
+    def copy_job(self, bucket: str, info: ObjectInfo, to_bucket: str, key: str) -> CopyJob:
+        """Return the job that copies one object."""
+        from cosfs.client.model import ObjectId
+        from cosfs.transfer.bulk import CopyJob
+
+        source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
+        task = self._task(source, target, info.size, ObjectId(info.key))
+        return CopyJob(
+            bucket,
+            info,
+            to_bucket,
+            key,
+            self.copy_headers(info, key),
+            self.options.choice.headers.storage_class,
+            self.options.no_overwrite,
+            task,
+            task.progress,
+        )
+
+    def download_job(self, bucket: str, info: ObjectInfo, target: LocalTarget) -> DownloadJob:
+        """Return the job that downloads one object."""
+        from cosfs.client.model import ObjectId
+        from cosfs.transfer.bulk import DownloadJob
+
+        task = self._task(str(CosUrl(bucket, info.key)), target.path, info.size, ObjectId(info.key))
+        return DownloadJob(bucket, info, target, tag=task, progress=task.progress)
+
+    async def make_marker(self, entry: LocalEntry, bucket: str, prefix: str) -> None:
+        """Upload an empty directory as an object whose key ends in /."""
+        from cosfs.transfer.model import TransferResult
+
+        key = prefix + entry.relative
+
+        async def put(progress: Progress) -> TransferResult:
+            stored = await self.engine.run(self.client.put_object, bucket, key, b"")
+            return TransferResult(0, stored.etag, stored.crc64, stored.version_id)
+
+        await self.single(entry.path, str(CosUrl(bucket, key)), 0, put, nothing)
+
+    def unseen(self, bucket: str) -> Callable[[str, COSError], None]:
+        """Return what reports an object that could not be looked at."""
+
+        def failed(key: str, error: COSError) -> None:
+            self.report.failure(self.label, str(CosUrl(bucket, key)), "", error)
+
+        return failed
+
+    def path_for(self, source: str, info: ObjectInfo, base: str) -> str | None:
+        """Return the path below the destination for a key; None if there is none, which is reported."""
+        from cosfs.transfer.paths import encode_key, key_problem
+
+        relative = info.key[len(base) :]
+        if not relative and info.size == 0:
+            return None  # the marker of the source directory itself
+        policy = self.options.key_policy
+        marker_with_content = relative.endswith("/") and info.size > 0
+        if policy == "encode":
+            relative = encode_key(relative[:-1]) + "%2F" if marker_with_content else encode_key(relative)
+            marker_with_content = False
+        problem = "it ends in / and has content" if marker_with_content else key_problem(relative)
+        if not problem:
+            return relative
+        hint = "" if policy == "encode" else "; --key-policy encode downloads it under another name"
+        text = f"no file can have this name: {problem}{hint}"
+        if policy == "error":
+            self.report.failure(self.label, source, "", TransferError(text))
+        else:
+            self.report.skip(self.label, source, "key-policy", text)
+        return None
+
+    async def make_directory(
+        self, source: str, relative: str, root: DestinationRoot | None, bucket: str, info: ObjectInfo
+    ) -> None:
+        """Make the directory an object stands for; mv removes the object."""
+        if root is None:
+            return
+        try:
+            root.make_directory(relative)
+            if self.options.move:
+                await self.engine.run(self.client.delete_object, bucket, info.key)
+        except (COSError, OSError) as error:
+            self.report.failure(self.label, source, f"{root.path}/{relative}", error)
+
+
+class Remover:
+    """Removes what mv has moved, beside the transfers; reports each when its source is gone."""
+
+    def __init__(self, run: Run, bucket: str | None, label: str) -> None:
+        import trio
+
+        self._run = run
+        self._bucket = bucket
+        self._label = label
+        self._waiting: dict[str, tuple[Task, Callable[[], None]]] = {}
+        # Unbounded: on_result cannot wait. What is in it was moved already, which takes longer.
+        self._moved, self._removable = trio.open_memory_channel["ObjectId"](math.inf)
+
+    def add(self, task: Task, done: Callable[[], None]) -> None:
+        """Take a transfer that succeeded and was verified."""
+        if isinstance(task.remove, str):
+            try:
+                Path(task.remove).unlink()
+            except OSError as error:
+                self._run.report.failure(self._label, task.source, task.target, error)
+            else:
+                done()
+            return
+        self._waiting[task.remove.key] = (task, done)
+        self._moved.send_nowait(task.remove)
+
+    def close(self) -> None:
+        """Let run() end when everything is removed."""
+        self._moved.close()
+
+    async def run(self) -> None:
+        """Remove objects by the thousand as they come."""
+        from cosfs.transfer.delete import delete_many
+
+        def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
+            task, done = self._waiting.pop(found.key)
+            if failure is None:
+                done()
+            else:
+                error = ServiceError(failure.message, code=failure.code)
+                self._run.report.failure(self._label, task.source, task.target, error)
+
+        if self._bucket is not None:
+            await delete_many(self._run.engine, self._bucket, self._removable, on_result=on_result)
