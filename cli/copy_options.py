@@ -7,35 +7,22 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import UsageError
 
 from .places import Local, Place, as_prefix, check_overlap, destination_key, name_of, operation
-
-if TYPE_CHECKING:
-    from .headers import HeaderChoice
-    from .selecting import Chosen
+from .transfer_options import Common
 
 Pair = tuple[Place, Place]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Common):
     """The options of cp and mv."""
 
     recursive: bool
-    dryrun: bool
-    chosen: Chosen
-    choice: HeaderChoice
-    metadata_directive: str | None
-    no_overwrite: bool
-    key_policy: str
     no_glob: bool
-    follow_symlinks: bool
-    keep_dirs: bool
-    part_size: int | None
     move: bool
     version_id: str = ""
     expected_size: int = 0
@@ -64,7 +51,8 @@ class Options:
         """Refuse to copy something onto or into itself, except to change what is stored beside it."""
         if not self.recursive:
             destination = replace(destination, key=destination_key(name_of(source), destination))
-        changes = bool(self.choice.given or self.metadata_directive) and not self.move
+        changes = bool(self.choice.given or self.metadata_directive or self.copy_props == "none")
+        changes = changes and not self.move
         same = source.bucket == destination.bucket and (
             as_prefix(source.key) == as_prefix(destination.key)
             if self.recursive

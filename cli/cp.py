@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .headers import header_options, pop_headers
-from .options import (
-    RATE,
-    SIZE,
-    F,
-    apply,
-    command,
-    dryrun_option,
-    pop_selection,
-    recursive_option,
-    selection_options,
-)
+from .options import SIZE, F, apply, command, recursive_option
+from .transfer_options import common_options
 
 if TYPE_CHECKING:
     from .copy_options import Options
@@ -26,40 +16,16 @@ if TYPE_CHECKING:
     from .running import Run
     from .state import State
 
-transfer_options: Callable[[F], F] = apply(
+copy_options: Callable[[F], F] = apply(
     recursive_option,
-    dryrun_option,
-    selection_options,
-    header_options,
-    click.option(
-        "--metadata-directive",
-        type=click.Choice(["COPY", "REPLACE"], case_sensitive=False),
-        help="Between buckets: keep the source's metadata, or take only what the options say.",
-    ),
-    click.option("--no-overwrite", is_flag=True, help="Leave what exists at the destination alone."),
-    click.option(
-        "--key-policy",
-        type=click.Choice(["skip", "error", "encode"]),
-        default="skip",
-        help="What to do with keys no path can have (.., //): skip (default), fail, or percent-encode.",
-    ),
+    common_options,
     click.option("--no-glob", is_flag=True, help="Take * ? [ ] in a cos:// source as they are."),
-    click.option(
-        "--follow-symlinks/--no-follow-symlinks", default=True, help="Upload what links point to (default)."
-    ),
-    click.option("--keep-dirs", is_flag=True, help="Upload empty directories as objects that end in /."),
-    click.option(
-        "--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time."
-    ),
-    click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files; raised where needed."),
-    click.option("--max-bandwidth", type=RATE, metavar="RATE", help="Bytes a second of the whole command."),
-    click.option("--report", metavar="FILE", help="Write every result to FILE, one JSON object a line."),
 )
 
 
 @command("cp")
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
-@transfer_options
+@copy_options
 @click.option("--version-id", default="", metavar="ID", help="Copy this version of the source object.")
 @click.option(
     "--expected-size", type=SIZE, default=0, metavar="SIZE", help="Size of standard input, if known."
@@ -89,26 +55,21 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     from .copy_options import Options
     from .places import Local, operation, parse_place
     from .report import Report
-    from .running import run_job, transfer_settings
+    from .running import run_job
+    from .transfer_options import pop_common, pop_setup
 
     state: State = ctx.find_root().obj
     if len(places) < 2:
         raise click.UsageError("a destination is missing", ctx)
-    settings = transfer_settings(
-        state,
-        concurrency=values.pop("concurrency"),
-        part_size=values["part_size"],
-        max_bandwidth=values.pop("max_bandwidth"),
-    )
-    report_file = values.pop("report")
-    chosen = pop_selection(ctx, values)
-    values["recursive"] = values["recursive"] or chosen.names_files
-    options = Options(chosen=chosen, choice=pop_headers(values), move=move, **values)
+    setup = pop_setup(state, values)
+    common = pop_common(ctx, values)
+    values["recursive"] = values["recursive"] or common["chosen"].names_files
+    options = Options(**common, move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])
     pairs = options.check(sources, destination)
     if isinstance(destination, Local) and destination.is_stream:
         state.out.only_errors = True
-    report = Report(state, report_file=report_file)
+    report = Report(state, report_file=setup.report)
 
     async def job(run: Run) -> None:
         # One object's size is known before its first byte moves; that of a tree when it is listed.
@@ -118,7 +79,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
-    return run_job(state, job, report, verb=verb, settings=settings)
+    return run_job(state, job, report, verb=verb, setup=setup)
 
 
 async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from .cp import start, transfer_options
+from .cp import copy_options, start
 from .options import command
 
 
 @command("mv")
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
-@transfer_options
+@copy_options
 @click.pass_context
 def mv(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
     """Move files and objects: as cp, and each source is removed once its copy is verified.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .output import printable
@@ -21,8 +23,17 @@ if TYPE_CHECKING:
     from .state import State
 
 _INTERVAL = 0.125
+_LINE_INTERVAL = 1.0  # of --progress-multiline
 _ROWS = 5  # files shown one by one; more are only counted
 _ROW_SIZE = 4 << 20  # smaller files are done before anybody could read their row
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How progress is shown: `frequency` seconds apart, None as is usual; lines instead of a picture."""
+
+    frequency: float | None = None
+    multiline: bool = False
 
 
 class Item:
@@ -47,10 +58,15 @@ class Display:
     ETA makes sense.
     """
 
-    def __init__(self, state: State, verb: str) -> None:
+    def __init__(self, state: State, verb: str, style: Style | None = None) -> None:
         self._out: Output = state.out
         self._verb = verb
-        self._shown = state.shows_progress
+        style = style or Style()
+        self._shown = state.shows_progress and not style.multiline
+        asked = style.frequency is not None or (style.multiline and sys.stderr.isatty())
+        self._in_lines = state.may_show_progress and asked and not self._shown
+        self._pause = style.frequency or (_INTERVAL if self._shown else _LINE_INTERVAL)
+        self._started = time.monotonic()
         self._height = 0
         self._console: Console | None = None
         self._progress: Progress | None = None
@@ -63,6 +79,11 @@ class Display:
         self.files = 0
         self.files_done = 0
         self.complete = False
+
+    @property
+    def summary_wanted(self) -> bool:
+        """Whether somebody watches who wants to hear how it ended."""
+        return self._shown or self._in_lines
 
     def expect(self, size: int, name: str = "") -> None:
         """Add one file to the total; name is shown as long as it is the only one."""
@@ -93,6 +114,8 @@ class Display:
         """Draw until cancelled."""
         import trio
 
+        if self._in_lines:
+            await self._print_lines()
         if not self._shown:
             return
         self._out.hide = self.hide
@@ -100,9 +123,32 @@ class Display:
             await trio.sleep(2 * _INTERVAL)  # what is done by then needs no display
             while True:
                 self.draw()
-                await trio.sleep(_INTERVAL)
+                await trio.sleep(self._pause)
         finally:
             self.stop()
+
+    async def _print_lines(self) -> None:
+        import trio
+
+        while True:
+            await trio.sleep(self._pause)
+            self._out.talk(self._line())
+
+    def _line(self) -> str:
+        """Say where things stand in one plain line."""
+        from cosfs.units import format_duration, format_size
+
+        more = "" if self.complete else "+"
+        text = f"{self._verb}: {self.files_done} of {self.files}{more}"
+        if not self.total:
+            return text
+        seconds = time.monotonic() - self._started
+        speed = self.moved / max(seconds, 0.001)
+        text += f", {format_size(max(0, self.moved))} of {format_size(self.total)}{more}"
+        text += f", {format_size(max(0.0, speed))}/s"
+        if self.complete and speed > 0:
+            text += f", {format_duration(max(0, self.total - self.moved) / speed)} left"
+        return text
 
     def stop(self) -> None:
         """Take the display off the screen for good, and let out what waited for that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ class Report:
         self.failed = 0
         self.skipped = 0
         self.planned = 0
+        self.unchanged = 0
         self.bytes = 0
+        self.on_failure: Callable[[], None] | None = None  # hears of each failure
 
     # --- events
 
@@ -93,6 +96,8 @@ class Report:
         self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {printable(describe(error))}")
         kind = "delete" if op == "delete" else "transfer"
         self._event("", type=kind, op=op, status="failed", **ends, error=_error_record(error))
+        if self.on_failure is not None:
+            self.on_failure()
 
     def fail(self, error: BaseException) -> None:
         """The command as a whole cannot go on."""
@@ -108,6 +113,7 @@ class Report:
 
     def left_out(self, op: str, source: str, target: str, reason: str) -> None:
         """One item needs nothing, as asked for (--no-overwrite)."""
+        self.unchanged += 1
         self._event("", type="transfer", op=op, status="unchanged", reason=reason, src=source, dst=target)
 
     # --- the end
@@ -115,6 +121,30 @@ class Report:
     @property
     def total(self) -> int:
         return self.ok + self.failed + self.skipped + self.planned
+
+    @property
+    def several(self) -> bool:
+        """Whether there were so many items that their sum says more than a line each."""
+        return self.total + self.unchanged > 1
+
+    def summary(self) -> str:
+        """Say in one line what happened."""
+        from cosfs.units import format_duration, format_size
+
+        counts = [
+            (self.planned, "would be done"),
+            (self.ok, "done"),
+            (self.unchanged, "needed nothing"),
+            (self.skipped, "skipped"),
+            (self.failed, "failed"),
+        ]
+        parts = [f"{number} {word}" for number, word in counts if number or word == "done"]
+        seconds = time.monotonic() - self._started
+        amount = ""
+        if self.bytes:
+            speed = format_size(self.bytes / max(seconds, 0.001))
+            amount = f"; {format_size(self.bytes)} in {format_duration(seconds)} ({speed}/s)"
+        return ", ".join(parts) + amount
 
     @property
     def exit_code(self) -> int:
@@ -128,6 +158,7 @@ class Report:
             "ok": self.ok,
             "failed": self.failed,
             "skipped": self.skipped,
+            "unchanged": self.unchanged,
             "bytes": self.bytes,
             "ms": round((time.monotonic() - self._started) * 1000),
             "exit": code,

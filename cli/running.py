@@ -6,51 +6,49 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .output import stdout_error
 
 if TYPE_CHECKING:
-    from cosfs.config import TransferSettings
+    import trio
+
     from cosfs.transfer.engine import Engine
 
     from .progress import Display
     from .report import Report
     from .state import State
+    from .transfer_options import Setup
 
-# How long requests that are under way at the first Ctrl-C may take to end.
-_GRACE = 1.0
+NOTHING_TRANSFERRED = 9
+
+# How long requests that are under way may take to end after the first Ctrl-C.
+_GRACE = 2.0
 
 
 class Run:
     """What a job gets: the engine, the display, the report, and whether it shall come to its end."""
 
-    def __init__(self, state: State, engine: Engine, display: Display, report: Report) -> None:
+    def __init__(
+        self, state: State, engine: Engine, display: Display, report: Report, scope: trio.CancelScope
+    ) -> None:
         self.state = state
         self.engine = engine
         self.display = display
         self.report = report
         self.stopping = False
+        self._scope = scope
+
+    def stop(self, grace: float = _GRACE) -> None:
+        """Begin nothing new; cancel after a while what is under way."""
+        if not self.stopping:
+            import trio
+
+            self.stopping = True
+            self._scope.deadline = trio.current_time() + grace
 
 
 Job = Callable[[Run], Awaitable[None]]
-
-
-def transfer_settings(
-    state: State,
-    *,
-    concurrency: int | None = None,
-    part_size: int | None = None,
-    max_bandwidth: int | None = None,
-) -> TransferSettings:
-    """Return the transfer settings with what the command's own options change."""
-    changes: dict[str, Any] = {
-        "max_concurrent_requests": concurrency,
-        "multipart_chunksize": part_size,
-        "max_bandwidth": max_bandwidth,
-    }
-    return replace(state.settings.transfer, **{name: value for name, value in changes.items() if value})
 
 
 def run_job(
@@ -59,7 +57,7 @@ def run_job(
     report: Report,
     *,
     verb: str,
-    settings: TransferSettings | None = None,
+    setup: Setup | None = None,
     finish: bool = True,
 ) -> int:
     """Run job under trio; finish its report unless that is the caller's; return the exit code.
@@ -68,11 +66,19 @@ def run_job(
     """
     import trio
 
-    interrupted = trio.run(_supervise, state, job, report, verb, settings or state.settings.transfer)
+    from .progress import Display
+
+    display = Display(state, verb, setup.style if setup else None)
+    interrupted = trio.run(_supervise, state, job, report, display, setup)
     if interrupted:
-        done = f": {report.ok} done before" if report.ok else ""
+        done = f": {report.summary()}" if report.total else ""
         state.out.error(f"interrupted{done}")
+    elif display.summary_wanted and report.several:
+        state.out.talk(report.summary())
     code = 128 + interrupted if interrupted else report.exit_code
+    if not code and setup and setup.error_on_no_transfer and not report.ok and not report.planned:
+        state.out.talk("nothing had to be transferred")
+        code = NOTHING_TRANSFERRED
     return report.finish(code) if finish else code
 
 
@@ -85,16 +91,14 @@ async def _guarded(job: Job, run: Run) -> None:
         run.report.fail(error)
 
 
-async def _supervise(state: State, job: Job, report: Report, verb: str, settings: TransferSettings) -> int:
+async def _supervise(state: State, job: Job, report: Report, display: Display, setup: Setup | None) -> int:
     """Run job; return the signal that ended it early, 0 if none did."""
     import trio
 
     from cosfs.transfer.engine import Engine
 
-    from .progress import Display
-
-    display = Display(state, verb)
     interrupted = 0
+    settings = setup.settings if setup else state.settings.transfer
     with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
             scope = trio.CancelScope()
@@ -106,13 +110,18 @@ async def _supervise(state: State, job: Job, report: Report, verb: str, settings
                         display.stop()
                         os._exit(128 + number)
                     interrupted = number
-                    run.stopping = True
-                    scope.deadline = trio.current_time() + (_GRACE if report.total else 0)
+                    run.stop(_GRACE if report.total else 0)
+
+            def failed() -> None:
+                if not run.stopping:
+                    state.out.error("stopped at the first failure, as --fail-fast asks")
+                    run.stop()
 
             nursery.start_soon(display.run)
             with scope:
                 async with Engine(state.client, settings) as engine:
-                    run = Run(state, engine, display, report)
+                    run = Run(state, engine, display, report, scope)
+                    report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)
                     await _guarded(job, run)
             nursery.cancel_scope.cancel()

@@ -101,7 +101,11 @@ class State:
         return "table" if sys.stdout.isatty() else LINES
 
     @property
+    def may_show_progress(self) -> bool:
+        """Whether progress may be told on stderr, in whatever form."""
+        return not (self.out.quiet or self.out.only_errors or self.options.get("no_progress"))
+
+    @property
     def shows_progress(self) -> bool:
         """Whether a progress display may be drawn on stderr."""
-        hushed = self.out.quiet or self.out.only_errors or self.options.get("no_progress")
-        return not hushed and sys.stderr.isatty()
+        return self.may_show_progress and sys.stderr.isatty()

@@ -1,0 +1,185 @@
+"""The options that cp, mv and sync share, and the values they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import click
+
+from cosfs.errors import UsageError
+
+from .headers import header_options, pop_headers
+from .options import (
+    DURATION,
+    RATE,
+    SIZE,
+    F,
+    apply,
+    dryrun_option,
+    page_size_option,
+    pop_selection,
+    selection_options,
+)
+from .progress import Style
+
+if TYPE_CHECKING:
+    from cosfs.config import TransferSettings
+
+    from .headers import HeaderChoice
+    from .selecting import Chosen
+    from .state import State
+
+_what: Callable[[F], F] = apply(
+    click.option("--no-overwrite", is_flag=True, help="Leave what exists at the destination alone."),
+    click.option("--update", is_flag=True, help="Leave alone what is newer at the destination."),
+    click.option(
+        "--checksum", is_flag=True, help="Where sizes are equal, compare contents: by ETag, CRC64 or MD5."
+    ),
+    click.option(
+        "--key-policy",
+        type=click.Choice(["skip", "error", "encode"]),
+        default="skip",
+        help="What to do with keys no path can have (.., //): skip (default), fail, or percent-encode; "
+        "uploads with encode turn such names back.",
+    ),
+    click.option(
+        "--case-conflict",
+        type=click.Choice(["ignore", "skip", "warn", "error"]),
+        help="What to do when keys differ in case only: default is error where the destination makes no "
+        "difference, else ignore.",
+    ),
+    click.option(
+        "--follow-symlinks/--no-follow-symlinks", default=True, help="Upload what links point to (default)."
+    ),
+    click.option("--one-file-system", is_flag=True, help="Do not go into directories on other filesystems."),
+    click.option("--keep-dirs", is_flag=True, help="Upload empty directories as objects that end in /."),
+    click.option("--force-archive-transfer", is_flag=True, help="Try archived objects, too."),
+    click.option(
+        "--ignore-archive-warnings", is_flag=True, help="Leave archived objects out without a word."
+    ),
+)
+
+_copies: Callable[[F], F] = apply(
+    click.option(
+        "--metadata-directive",
+        type=click.Choice(["COPY", "REPLACE"], case_sensitive=False),
+        help="Between buckets: keep the source's metadata, or take only what the options say.",
+    ),
+    click.option(
+        "--copy-props",
+        type=click.Choice(["none", "metadata-directive", "default", "all"]),
+        help="Between buckets, what a copy keeps: nothing, metadata, also tags (default), also access.",
+    ),
+    click.option("--source-region", metavar="REGION", help="Region of the source bucket."),
+)
+
+_how: Callable[[F], F] = apply(
+    click.option(
+        "--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time."
+    ),
+    click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files; raised where needed."),
+    click.option("--max-bandwidth", type=RATE, metavar="RATE", help="Bytes a second of the whole command."),
+    page_size_option,
+    click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
+    click.option("--error-on-no-transfer", is_flag=True, help="Exit with 9 if nothing had to be sent."),
+    click.option("--report", metavar="FILE", help="Write every result to FILE, one JSON object a line."),
+    click.option(
+        "--progress-frequency",
+        type=DURATION,
+        metavar="TIME",
+        help="Without a terminal: print a line of progress so often. On one: draw so often.",
+    ),
+    click.option(
+        "--progress-multiline", is_flag=True, help="Print progress line by line, drawing over nothing."
+    ),
+)
+
+common_options: Callable[[F], F] = apply(
+    dryrun_option, selection_options, header_options, _what, _copies, _how
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What these options say about each transfer."""
+
+    chosen: Chosen
+    choice: HeaderChoice
+    dryrun: bool
+    no_overwrite: bool
+    update: bool
+    checksum: bool
+    key_policy: str
+    case_conflict: str | None
+    follow_symlinks: bool
+    one_file_system: bool
+    keep_dirs: bool
+    force_archive_transfer: bool
+    ignore_archive_warnings: bool
+    metadata_directive: str | None
+    copy_props: str
+    source_region: str | None
+    part_size: int | None
+    page_size: int
+
+    @property
+    def symlinks(self) -> str:
+        """How a walk shall take symbolic links."""
+        return "follow" if self.follow_symlinks else "skip"
+
+    @property
+    def skips_existing(self) -> bool:
+        """Whether what is at the destination can make a transfer needless."""
+        return self.no_overwrite or self.update or self.checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What these options say about the command as a whole."""
+
+    settings: TransferSettings
+    report: str | None
+    style: Style
+    fail_fast: bool
+    error_on_no_transfer: bool
+
+
+class CommonValues(TypedDict):
+    """The fields of Common, for classes that add their own."""
+
+    chosen: Chosen
+    choice: HeaderChoice
+    copy_props: str
+
+
+def pop_common(ctx: click.Context, values: dict[str, Any]) -> CommonValues:
+    """Turn the values that need it into fields of Common; the others in `values` are fields as they are."""
+    directive, props = values["metadata_directive"], values.pop("copy_props")
+    if directive == "REPLACE" and props not in (None, "none"):
+        raise UsageError("--metadata-directive REPLACE keeps nothing, --copy-props something")
+    if directive == "COPY" and props == "none":
+        raise UsageError("--metadata-directive COPY keeps metadata, --copy-props none does not")
+    return {
+        "chosen": pop_selection(ctx, values),
+        "choice": pop_headers(values),
+        "copy_props": props or "default",
+    }
+
+
+def pop_setup(state: State, values: dict[str, Any]) -> Setup:
+    """Take what concerns the command as a whole out of its options."""
+    changes = {
+        "max_concurrent_requests": values.pop("concurrency"),
+        "multipart_chunksize": values["part_size"],
+        "max_bandwidth": values.pop("max_bandwidth"),
+    }
+    changes = {name: value for name, value in changes.items() if value}
+    return Setup(
+        replace(state.settings.transfer, **changes),
+        values.pop("report"),
+        Style(values.pop("progress_frequency"), values.pop("progress_multiline")),
+        values.pop("fail_fast"),
+        values.pop("error_on_no_transfer"),
+    )
