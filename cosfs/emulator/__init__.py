@@ -6,6 +6,7 @@ It imports nothing else of this package: a mistake of our client cannot hide beh
 from __future__ import annotations
 
 from cosfs.emulator.auth import Credential
+from cosfs.emulator.clock import Clock
 from cosfs.emulator.context import Limits
 from cosfs.emulator.errors import EmulatorError
 from cosfs.emulator.faults import Fault, Faults
@@ -13,6 +14,7 @@ from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.server import Emulator, EmulatorInfo, serve
 
 __all__ = [
+    "Clock",
     "Credential",
     "Emulator",
     "EmulatorError",

@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS versions (
     live INTEGER NOT NULL, marker INTEGER NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
     crc64 TEXT NOT NULL, modified INTEGER NOT NULL, storage_class TEXT NOT NULL, headers TEXT NOT NULL,
     tags TEXT NOT NULL,
-    acl TEXT NOT NULL, appendable INTEGER NOT NULL, restored INTEGER NOT NULL, expiry INTEGER NOT NULL);
+    acl TEXT NOT NULL, appendable INTEGER NOT NULL, restored INTEGER NOT NULL, expiry INTEGER NOT NULL,
+    replication TEXT NOT NULL DEFAULT '', accessed INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS versions_by_key ON versions (bucket, key, id DESC);
 CREATE INDEX IF NOT EXISTS versions_live ON versions (bucket, key) WHERE live = 1;
 -- An object is the sequence of its pieces, so that Complete and Copy move rows, not bytes. owner is the id of
@@ -44,10 +45,21 @@ CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, upload TEXT NOT NULL, number INTEGER NOT NULL,
     size INTEGER NOT NULL, etag TEXT NOT NULL, crc64 TEXT NOT NULL, modified INTEGER NOT NULL,
     UNIQUE (upload, number));
+-- Versions that wait to be copied to another bucket, in the order in which they were written.
+CREATE TABLE IF NOT EXISTS replications (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, bucket INTEGER NOT NULL, version INTEGER NOT NULL);
+-- When something that happens by the clock last happened to a bucket.
+CREATE TABLE IF NOT EXISTS job_runs (
+    bucket INTEGER NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL,
+    PRIMARY KEY (bucket, name, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS credentials (
     secret_id TEXT PRIMARY KEY, secret_key TEXT NOT NULL, token TEXT NOT NULL,
     expires REAL NOT NULL) WITHOUT ROWID;
 """
+# Columns that a data directory of an earlier version lacks.
+_ADDED = {
+    "versions": {"replication": "TEXT NOT NULL DEFAULT ''", "accessed": "INTEGER NOT NULL DEFAULT 0"},
+}
 
 
 class Database:
@@ -57,6 +69,7 @@ class Database:
         self._path = path
         self._connection = self._connect()
         self._connection.executescript(_SCHEMA)
+        self._add_columns()
         self.execute = self._connection.execute
         self.executemany = self._connection.executemany
         self._stop = threading.Event()
@@ -70,6 +83,13 @@ class Database:
         # The other thread does it: a checkpoint syncs the disk, which would hold up some request.
         connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
+
+    def _add_columns(self) -> None:
+        for table, columns in _ADDED.items():
+            there = {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+            for name, kind in columns.items():
+                if name not in there:
+                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     def _checkpoint(self) -> None:
         connection = self._connect()

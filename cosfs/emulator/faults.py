@@ -175,6 +175,16 @@ class Faults:
         when.setdefault("count", 0)
         return self.add(Fault(kind="stale", operation=operation, seconds=seconds, **when))
 
+    @property
+    def staleness(self) -> float:
+        """Return by how many seconds listings may have to lag behind."""
+        if not self._faults:
+            return 0.0
+        with self._lock:
+            return max(
+                (fault.seconds + fault.jitter for fault in self._faults if fault.kind == "stale"), default=0.0
+            )
+
     def active(self) -> list[Fault]:
         """Return the faults that may still strike."""
         with self._lock:

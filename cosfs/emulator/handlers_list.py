@@ -52,7 +52,7 @@ def objects(call: Call) -> Response:
     prefix, marker = call.parameters.get("prefix", ""), call.parameters.get("marker", "")
     delimiter, encode = _delimiter(call), _encoder(call)
     limit = call.number("max-keys", _MOST, 0, _MOST)
-    page = list_objects(call.store, bucket, prefix, delimiter, marker, limit)
+    page = list_objects(call.store, bucket, prefix, delimiter, marker, limit, call.stale)
     head = elements(
         {
             "Name": bucket.name,
@@ -79,7 +79,7 @@ def _objects_v2(call: Call) -> Response:
     delimiter, encode = _delimiter(call), _encoder(call)
     limit = call.number("max-keys", _MOST, 0, _MOST)
     marker = _open_token(token) if token else after
-    page = list_objects(call.store, call.bucket, prefix, delimiter, marker, limit)
+    page = list_objects(call.store, call.bucket, prefix, delimiter, marker, limit, call.stale)
     following = base64.urlsafe_b64encode(page.next_marker.encode()).decode()
     head = elements(
         {

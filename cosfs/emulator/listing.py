@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
+from operator import itemgetter
 from typing import Any
 
-from cosfs.emulator.store import NULL_VERSION, Bucket, Store, version_number
+from cosfs.emulator.store import LISTED, NULL_VERSION, Bucket, Store, version_number
 
 Row = tuple[Any, ...]  # the key is first
 _SKIP = 8  # rows to step over below a known prefix before a seek is cheaper; most directories are small
@@ -94,17 +96,25 @@ def after_marker(marker: str, prefix: str, delimiter: str) -> tuple[bytes, bool]
     return encoded, False
 
 
-def list_objects(store: Store, bucket: Bucket, prefix: str, delimiter: str, marker: str, limit: int) -> Page:
-    """Return a page of current objects: rows of key, modified, etag, size, storage class, appendable."""
-    columns = "key, modified, etag, size, storage_class, restored"
+def list_objects(
+    store: Store, bucket: Bucket, prefix: str, delimiter: str, marker: str, limit: int, lag: float = 0.0
+) -> Page:
+    """Return a page of current objects, as it was `lag` seconds ago if that is known: rows of LISTED."""
+    lagging = store.history.shown(bucket.id, lag)
 
     def rows(lower: bytes, inclusive: bool, upper: bytes) -> Iterator[Row]:
         compare = ">=" if inclusive else ">"
         sql = (
-            f"SELECT {columns} FROM versions INDEXED BY versions_live "
+            f"SELECT {LISTED} FROM versions INDEXED BY versions_live "
             f"WHERE bucket = ? AND live = 1 AND key {compare} ? AND key < ? ORDER BY key"
         )
-        return store.db.execute(sql, (bucket.id, lower, upper))
+        found = store.db.execute(sql, (bucket.id, lower, upper))
+        if not lagging:
+            return found
+        older = [row for key, row in sorted(lagging.items()) if row and lower <= key < upper]
+        if not inclusive and older and older[0][0] == lower:
+            del older[0]
+        return merge((row for row in found if row[0] not in lagging), older, key=itemgetter(0))
 
     return walk(rows, prefix, delimiter, limit, after_marker(marker, prefix, delimiter))
 

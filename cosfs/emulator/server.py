@@ -20,6 +20,7 @@ import uvicorn
 
 from cosfs.emulator.app import Application
 from cosfs.emulator.auth import Credential
+from cosfs.emulator.clock import Clock
 from cosfs.emulator.context import Emulation, Limits
 from cosfs.emulator.datadir import lock, open_account
 from cosfs.emulator.errors import EmulatorError
@@ -71,7 +72,8 @@ class Emulator:
         self.data = Path(data_dir or tempfile.mkdtemp(prefix="cos-emulator-")).absolute()
         self._host, self._port, self._buckets = host, port, tuple(buckets)
         self._given = {"region": region, "appid": appid, "secret_id": secret_id, "secret_key": secret_key}
-        self._limits, self._clock, self._log_requests = limits or Limits(), clock, log_requests
+        self.clock = clock if isinstance(clock, Clock) else Clock(clock)
+        self._limits, self._log_requests = limits or Limits(), log_requests
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
         self._service: Service | None = None
@@ -86,7 +88,7 @@ class Emulator:
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, lock(self.data))
             account = open_account(self.data, self._given)
-            store = Store(self.data, clock=self._clock)
+            store = Store(self.data, clock=self.clock)
             stack.callback(store.close)
             store.add_credential(Credential(account.secret_id, account.secret_key))
             emulation = Emulation(store, Uploads(store), account.region, account.appid, self._limits)

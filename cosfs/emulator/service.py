@@ -75,6 +75,7 @@ class Service:
         self.emulation = emulation
         self.requests = Requests()
         self.faults = Faults()
+        emulation.store.history.window = lambda: self.faults.staleness
         self.lock = threading.RLock()
         self._ids = itertools.count(1)
         self._epoch = f"{time.time_ns() // 1000:x}"
@@ -157,10 +158,11 @@ class Service:
             return
         request, store = exchange.request, self.emulation.store
         signed = Signed(request.method, call.target, request.headers, call.place.path_style, call.parameters)
+        now = store.clock.machine()  # a clock that was moved is not the clients' concern
         if exchange.aws:
-            call.identity, exchange.payload = aws.authenticate(signed, store.credential, store.clock())
+            call.identity, exchange.payload = aws.authenticate(signed, store.credential, now)
         else:
-            call.identity = auth.authenticate(signed, store.credential, store.clock())
+            call.identity = auth.authenticate(signed, store.credential, now)
 
     def finish(self, exchange: Exchange) -> Response | Later:
         """Do the work of a request whose body has arrived."""
@@ -206,9 +208,8 @@ class Service:
 
     def _answer(self, exchange: Exchange, response: Response) -> Response:
         headers = {**response.headers, "Server": "tencent-cos", "x-cos-request-id": exchange.request_id}
-        headers["Date"] = messages.http_time(
-            self.emulation.store.now()
-        )  # clients correct their clocks with it
+        # Clients correct their clocks with it.
+        headers["Date"] = messages.http_time(int(self.emulation.store.clock.machine()))
         if response.content is None and not response.chunked and response.status not in (204, 304):
             headers.setdefault("Content-Length", str(len(response.body)))
         if exchange.aws:

@@ -22,7 +22,9 @@ HOST = f"{BUCKET}.cos.ap-guangzhou.myqcloud.com"
 SECRET_ID, SECRET_KEY = "AKIDEXAMPLE0000000000000000000000000", "ExampleSecretKey0123456789abcdef"
 
 
-def authorization(method: str, path: str, host: str, start: int, end: int, key: str = SECRET_KEY) -> str:
+def authorization(
+    method: str, path: str, host: str, start: int, end: int, key: str = SECRET_KEY, id_: str = SECRET_ID
+) -> str:
     """Sign a path and a host the way the documentation says."""
     times = f"{start};{end}"
     sign_key = hmac.new(key.encode(), times.encode(), hashlib.sha1).hexdigest()
@@ -30,7 +32,7 @@ def authorization(method: str, path: str, host: str, start: int, end: int, key: 
     to_sign = f"sha1\n{times}\n{hashlib.sha1(text.encode()).hexdigest()}\n"
     signature = hmac.new(sign_key.encode(), to_sign.encode(), hashlib.sha1).hexdigest()
     return (
-        f"q-sign-algorithm=sha1&q-ak={SECRET_ID}&q-sign-time={times}&q-key-time={times}"
+        f"q-sign-algorithm=sha1&q-ak={id_}&q-sign-time={times}&q-key-time={times}"
         f"&q-header-list=host&q-url-param-list=&q-signature={signature}"
     )
 

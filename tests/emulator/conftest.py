@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from qcloud_cos import CosConfig, CosS3Client
 
 from cosfs.emulator import Emulator, Limits
 from tests.emulator.asking import BUCKET, Asker
+from tests.emulator.signed import Signed
+
+_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -74,3 +78,26 @@ def public(sdk: CosS3Client, bucket: str) -> str:
     """A bucket that needs no signature, for requests written by hand."""
     sdk.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
     return bucket
+
+
+@pytest.fixture(scope="session")
+def _timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    data = tmp_path_factory.mktemp("timed")
+    with Emulator(data, limits=Limits(min_part_size=1024)) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def timed(_timed: Emulator) -> Iterator[Emulator]:
+    """A served emulator whose clock the test may move; what happens by time happens in run_jobs only."""
+    yield _timed
+    _timed.clock.reset()
+    _timed.faults.clear()
+
+
+@pytest.fixture
+def wire(timed: Emulator) -> Iterator[Signed]:
+    """A connection to a fresh bucket of that emulator."""
+    connection = Signed(timed, timed.create_bucket(f"t{next(_numbers)}"))
+    yield connection
+    connection.close()
