@@ -27,6 +27,7 @@ class SingleCopy(Copying):
 
     async def upload(self, source: Local, destination: CosUrl) -> None:
         """Upload one file, or what a stream delivers."""
+        from cosfs.transfer.options import TransferOptions
         from cosfs.transfer.upload import upload_file
 
         key = destination_key(name_of(source), destination)
@@ -47,7 +48,7 @@ class SingleCopy(Copying):
                 headers=headers,
                 progress=progress,
                 forbid_overwrite=self.options.no_overwrite,
-                part_size=self.options.part_size or 0,
+                options=TransferOptions(part_size=self.options.part_size or 0),
             )
 
         async def remove() -> None:
@@ -121,6 +122,7 @@ class SingleCopy(Copying):
 
     async def _download(self, source: CosUrl, info: ObjectInfo, destination: Local) -> None:
         from cosfs.transfer.download import download_file, download_stream
+        from cosfs.transfer.options import TransferOptions
 
         if destination.is_stream:
             stream = partial(
@@ -141,7 +143,8 @@ class SingleCopy(Copying):
             return
         fetch = partial(
             download_file, self.engine, source.bucket, source.key, path,
-            info=info, version_id=self.options.version_id, part_size=self.options.part_size or 0,
+            info=info, version_id=self.options.version_id,
+            options=TransferOptions(part_size=self.options.part_size or 0),
         )  # fmt: skip
         await self.single(
             str(source), path, info.size, lambda progress: fetch(progress=progress), self._remover(source)

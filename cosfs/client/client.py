@@ -258,11 +258,18 @@ class CosClient:
     # --- reading objects
 
     def head_object(
-        self, bucket: str, key: str, *, version_id: str = "", if_match: str = "", if_none_match: str = ""
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str = "",
+        if_match: str = "",
+        if_none_match: str = "",
+        headers: Mapping[str, str] = NOTHING,
     ) -> ObjectInfo | None:
         """Return what COS knows about an object; None if it still has the etag if_none_match."""
         call = Call("HeadObject", "HEAD", bucket, key, _version(version_id))
-        call.headers = _conditions(if_match, if_none_match)
+        call.headers = {**headers, **_conditions(if_match, if_none_match)}
 
         def operation(attempt: Attempt) -> ObjectInfo | None:
             try:
@@ -306,6 +313,7 @@ class CosClient:
     ) -> ObjectStream:
         """Open the bytes [start, stop) of an object; they end with the object if it is shorter.
 
+        headers are sent as they are (a traffic limit, the customer's key).
         Raises ServiceError with code InvalidRange if start is at or behind the end, unless it is
         0: an empty object gives an empty stream. An object that still has the etag if_none_match
         raises ServiceError with code NotModified.
@@ -314,7 +322,7 @@ class CosClient:
             raise UsageError(f"{start} to {stop} is not a range of bytes")
         conditions = _conditions(if_match, if_none_match)
         if stop is not None and stop == start:
-            return self._empty_stream(bucket, key, start, version_id, conditions)
+            return self._empty_stream(bucket, key, start, version_id, {**headers, **conditions})
         sent = {**headers, **conditions}
         if start or stop is not None:
             sent["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
@@ -323,7 +331,7 @@ class CosClient:
             stream = self._session.run_operation(call, lambda attempt: self._open(call, start, stop, attempt))
         except ServiceError as error:
             if error.status == 416 and start == 0:
-                return self._empty_stream(bucket, key, 0, version_id, conditions)
+                return self._empty_stream(bucket, key, 0, version_id, {**headers, **conditions})
             raise
         stream.limit_silence_only()
         return stream
@@ -332,13 +340,7 @@ class CosClient:
         self, bucket: str, key: str, start: int, version_id: str, conditions: Mapping[str, str]
     ) -> ObjectStream:
         """Return an empty range: there is no way to ask for one, so only the object is looked at."""
-        info = self.head_object(
-            bucket,
-            key,
-            version_id=version_id,
-            if_match=conditions.get("If-Match", ""),
-            if_none_match=conditions.get("If-None-Match", ""),
-        )
+        info = self.head_object(bucket, key, version_id=version_id, headers=conditions)
         if info is None:
             raise _not_modified(f"cos://{bucket}/{key}")
         return ObjectStream(info, start, start, None)
@@ -410,21 +412,21 @@ class CosClient:
         content_md5: bytes | None = None,
         crc64: int | None = None,
         forbid_overwrite: bool = False,
-        traffic_limit: int = 0,
+        extra: Mapping[str, str] = NOTHING,
     ) -> PutResult:
         """Store an object and check that COS has the same bytes.
 
-        content_md5 and crc64 are computed here unless both are given. traffic_limit is in bits a
-        second, as COS counts. With forbid_overwrite an existing object raises AlreadyExistsError;
-        COS does not promise that of two such requests at once only one succeeds.
+        content_md5 and crc64 are computed here unless both are given. extra headers are of the
+        request, not of the object. With forbid_overwrite an existing object raises
+        AlreadyExistsError; COS does not promise that of two such requests at once only one succeeds.
         """
         content_md5, crc64 = sums(body, content_md5, crc64)
         sent = put_headers(headers)
         sent["Content-MD5"] = b64encode(content_md5).decode()
         if forbid_overwrite:
             sent["x-cos-forbid-overwrite"] = "true"
-        if traffic_limit:
-            sent["x-cos-traffic-limit"] = str(traffic_limit)
+        if extra:
+            sent.update(extra)
         call = Call("PutObject", "PUT", bucket, key, headers=sent, body=body)
         uncertain = False
 
@@ -445,7 +447,7 @@ class CosClient:
             return self._session.run_operation(call, operation)
         except AlreadyExistsError:
             # The answer to the first try was lost: the object that is in the way may be ours.
-            stored = self._stored(bucket, key) if forbid_overwrite and uncertain else None
+            stored = self._stored(bucket, key, extra) if forbid_overwrite and uncertain else None
             if (
                 stored is None
                 or stored.crc64 != crc64
@@ -456,10 +458,10 @@ class CosClient:
                 raise
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
 
-    def _stored(self, bucket: str, key: str) -> ObjectInfo | None:
+    def _stored(self, bucket: str, key: str, headers: Mapping[str, str] = NOTHING) -> ObjectInfo | None:
         """Return an object, None if there is none or it cannot be seen."""
         try:
-            return self.head_object(bucket, key)
+            return self.head_object(bucket, key, headers=headers)
         except ServiceError:
             return None
 
@@ -475,8 +477,11 @@ class CosClient:
         headers: Headers | None = None,
         storage_class: str = "",
         forbid_overwrite: bool = False,
+        extra: Mapping[str, str] = NOTHING,
     ) -> PutResult:
         """Have COS copy an object of up to 5 GB. headers None keeps the source's, otherwise they replace all.
+
+        extra headers are sent in either case: an ACL, encryption, customers' keys.
 
         A source that no longer has the etag if_match raises PreconditionFailedError.
         """
@@ -487,6 +492,10 @@ class CosClient:
         if forbid_overwrite:
             sent["x-cos-forbid-overwrite"] = "true"
         sent |= self._source(source_bucket, source_key, source_version_id, if_match)
+        sent.update(extra)
+        if "x-cos-tagging" in sent:
+            # The tags have a directive of their own, and without it the source's are kept.
+            sent["x-cos-tagging-directive"] = "Replaced"
         call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True)
 
         def finish(response: Response, attempt: Attempt) -> PutResult:
@@ -539,6 +548,11 @@ class CosClient:
                     failed.append(DeleteFailure(item.key, item.version_id, "InvalidURI", error.message))
         return failed
 
+    def object_tags(self, bucket: str, key: str, *, version_id: str = "") -> str:
+        """Return the tags of an object as `x-cos-tagging` takes them (`a=1&b=2`); empty if it has none."""
+        params = {"tagging": "", **_version(version_id)}
+        return self._session.parse(Call("GetObjectTagging", "GET", bucket, key, params), xml.parse_tags)
+
     def restore_object(self, bucket: str, key: str, *, days: int, tier: str, version_id: str = "") -> None:
         """Ask for an archived object to be readable for some days; tier is Expedited, Standard or Bulk."""
         body = xml.build_restore(days, tier)
@@ -555,9 +569,10 @@ class CosClient:
         *,
         headers: Headers = Headers(),  # noqa: B008 - frozen
         forbid_overwrite: bool = False,
+        extra: Mapping[str, str] = NOTHING,
     ) -> Upload:
         """Open a multipart upload; the object will have these headers."""
-        sent = put_headers(headers)
+        sent = {**put_headers(headers), **extra}
         if forbid_overwrite:
             sent["x-cos-forbid-overwrite"] = "true"
         call = Call("CreateUpload", "POST", bucket, key, {"uploads": ""}, sent)
@@ -572,7 +587,7 @@ class CosClient:
         *,
         content_md5: bytes | None = None,
         crc64: int | None = None,
-        traffic_limit: int = 0,
+        extra: Mapping[str, str] = NOTHING,
     ) -> Part:
         """Send one part and check that COS has the same bytes; number counts from 1 to 10,000.
 
@@ -580,9 +595,7 @@ class CosClient:
         completed or aborted meanwhile.
         """
         content_md5, crc64 = sums(body, content_md5, crc64)
-        sent = {"Content-MD5": b64encode(content_md5).decode()}
-        if traffic_limit:
-            sent["x-cos-traffic-limit"] = str(traffic_limit)
+        sent = {**extra, "Content-MD5": b64encode(content_md5).decode()}
         params = {"partNumber": str(number), "uploadId": upload.upload_id}
         call = Call("UploadPart", "PUT", upload.bucket, upload.key, params, sent, body)
 
@@ -605,12 +618,14 @@ class CosClient:
         *,
         if_match: str = "",
         source_version_id: str = "",
+        extra: Mapping[str, str] = NOTHING,
     ) -> Part:
         """Have COS make one part of the bytes [start, stop) of an object."""
         if not 0 <= start < stop:
             raise UsageError(f"{start} to {stop} is not a range of bytes")
         sent = self._source(source_bucket, source_key, source_version_id, if_match)
         sent["x-cos-copy-source-range"] = f"bytes={start}-{stop - 1}"
+        sent.update(extra)
         params = {"partNumber": str(number), "uploadId": upload.upload_id}
         call = Call("UploadPartCopy", "PUT", upload.bucket, upload.key, params, sent, slow=True)
 

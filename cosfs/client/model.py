@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from cosfs.errors import UsageError
 
 STANDARD = "STANDARD"
 ARCHIVED_CLASSES = frozenset({"ARCHIVE", "DEEP_ARCHIVE", "MAZ_ARCHIVE"})
@@ -36,6 +40,34 @@ class Headers:
     storage_class: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerKey:
+    """A key of the user's own that COS encrypts an object with and does not keep (SSE-C): 32 bytes.
+
+    Whoever reads the object, looks at it or copies it must send the key again.
+    """
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.key) != 32:
+            raise UsageError(f"a key for SSE-C has 32 bytes, this one has {len(self.key)}")
+
+    def headers(self, prefix: str = "x-cos-") -> dict[str, str]:
+        """Return the headers for reading and writing the object."""
+        name = f"{prefix}server-side-encryption-customer-"
+        md5 = hashlib.md5(self.key, usedforsecurity=False).digest()
+        return {
+            f"{name}algorithm": "AES256",
+            f"{name}key": base64.b64encode(self.key).decode(),
+            f"{name}key-MD5": base64.b64encode(md5).decode(),
+        }
+
+    def source_headers(self) -> dict[str, str]:
+        """Return the headers for copying from the object."""
+        return self.headers("x-cos-copy-source-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from cosfs.client.model import (
@@ -34,6 +34,7 @@ __all__ = [
     "parse_error",
     "parse_objects",
     "parse_parts",
+    "parse_tags",
     "parse_upload_id",
     "parse_uploads",
     "parse_versions",
@@ -315,6 +316,13 @@ def parse_upload_id(body: bytes) -> str:
     if not upload_id:
         raise UnreadableAnswer("it has no UploadId")
     return upload_id
+
+
+def parse_tags(body: bytes) -> str:
+    """Read the tags of an object; return them as the header x-cos-tagging takes them."""
+    root = parse(body, "Tagging")
+    pairs = ((tag.findtext("Key") or "", tag.findtext("Value") or "") for tag in root.iter("Tag"))
+    return "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in pairs)
 
 
 def parse_delete(body: bytes) -> list[DeleteFailure]:

@@ -29,7 +29,7 @@ from cosfs.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from cosfs.fs import attributes, names
+from cosfs.fs import names
 from cosfs.fs.background import Background, together
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.extents import Extents
@@ -43,6 +43,7 @@ from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
 from cosfs.fs.stream import Stream, Uploads
 from cosfs.fs.tree import Tree
+from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger(__name__)

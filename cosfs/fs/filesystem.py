@@ -24,8 +24,7 @@ from cosfs.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from cosfs.fs import attributes, names, xattrs
-from cosfs.fs.attributes import Attributes
+from cosfs.fs import names, xattrs
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher, Readahead, Source
@@ -37,6 +36,8 @@ from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
 from cosfs.fs.tree import Tree
+from cosfs.transfer import attributes
+from cosfs.transfer.attributes import Attributes
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger(__name__)

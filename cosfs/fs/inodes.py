@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NewType
 import trio
 
 from cosfs.client.model import ObjectInfo
-from cosfs.fs.attributes import Attributes
+from cosfs.transfer.attributes import Attributes
 
 if TYPE_CHECKING:
     from cosfs.errors import COSError

@@ -17,7 +17,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectId, ObjectInfo, PutResult
 from cosfs.errors import AlreadyExistsError, COSError, FilesystemError, IntegrityError
-from cosfs.fs import attributes, names
+from cosfs.fs import names
 from cosfs.fs.background import together
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
@@ -27,6 +27,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
 from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
+from cosfs.transfer import attributes
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cosfs.fs.attributes import Defaults
+from cosfs.transfer.attributes import Defaults
 
 MIB = 1024 * 1024
 

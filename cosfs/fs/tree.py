@@ -22,14 +22,15 @@ import trio
 
 from cosfs.client.model import Headers, ListPage, ObjectInfo
 from cosfs.errors import COSError, FilesystemError, NotFoundError, PermissionDeniedError
-from cosfs.fs import attributes, names
+from cosfs.fs import names
 from cosfs.fs.attrdb import AttributeStore
-from cosfs.fs.attributes import Attributes
 from cosfs.fs.background import Background, together
 from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Moves, Node
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
+from cosfs.transfer import attributes
+from cosfs.transfer.attributes import Attributes
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.errors import COSError, TransferError
 from cosfs.fs.attrdb import AttributeStore
-from cosfs.fs.attributes import Defaults
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.commit import Committer
@@ -38,6 +37,7 @@ from cosfs.fuse import control
 from cosfs.fuse.mount import fuse_options, mount_failed, tell_supervisor, tune_kernel
 from cosfs.fuse.operations import Operations
 from cosfs.fuse.settings import MountSettings
+from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger("cosfs.mount")

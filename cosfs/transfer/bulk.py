@@ -8,7 +8,7 @@ for the other.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import trio
 
 from cosfs.client.model import Headers, ObjectInfo
-from cosfs.transfer.copy import PART_COPY_THRESHOLD, CopyRequest, copy_object, copy_small
-from cosfs.transfer.download import DownloadOptions, Source, download_file, fetch_file, is_small_object
+from cosfs.transfer.copy import CopyRequest, copy_object, copy_small
+from cosfs.transfer.download import Source, download_file, fetch_file, is_small_object
 from cosfs.transfer.engine import SMALL, Engine, Flow, open_nursery
 from cosfs.transfer.model import TransferResult
+from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.paths import LocalTarget
 from cosfs.transfer.upload import LargeFileError, LocalFile, is_small, send_file, upload_file
 from cosfs.transfer.work import Progress
@@ -39,6 +40,7 @@ class UploadJob:
     forbid_overwrite: bool = False
     tag: Any = None
     progress: Progress | None = None  # of this one alone, instead of the common one
+    options: TransferOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,9 @@ class DownloadJob:
     info: ObjectInfo
     target: LocalTarget
     version_id: str = ""
-    set_mtime: bool = True
     tag: Any = None
     progress: Progress | None = None  # of this one alone, instead of the common one
+    options: TransferOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class CopyJob:
     tag: Any = None
     progress: Progress | None = None  # of this one alone, instead of the common one
     source_version_id: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)  # such as an ACL: sent whatever headers are
+    options: TransferOptions = DEFAULTS
 
 
 Job = UploadJob | DownloadJob | CopyJob
@@ -136,10 +140,9 @@ class _Run:
                 return partial(send_file, engine, _local_file(job), progress)
         elif isinstance(job, DownloadJob):
             if is_small_object(engine, job.info.size):
-                source = Source(job.bucket, job.info.key, job.info, job.version_id)
-                options = DownloadOptions(job.set_mtime)
-                return partial(fetch_file, engine, source, job.target, progress, options)
-        elif job.info.size < PART_COPY_THRESHOLD:
+                source = Source(job.bucket, job.info.key, job.info, job.version_id, job.options)
+                return partial(fetch_file, engine, source, job.target, progress)
+        elif job.info.size < job.options.part_threshold:
             return partial(copy_small, engine, _copy_request(job), progress)
         return None
 
@@ -177,6 +180,7 @@ class _Run:
                 headers=job.headers,
                 progress=progress,
                 forbid_overwrite=job.forbid_overwrite,
+                options=job.options,
             )
         if isinstance(job, DownloadJob):
             return await download_file(
@@ -187,7 +191,7 @@ class _Run:
                 info=job.info,
                 version_id=job.version_id,
                 progress=progress,
-                set_mtime=job.set_mtime,
+                options=job.options,
             )
         return await copy_object(
             engine,
@@ -200,12 +204,14 @@ class _Run:
             storage_class=job.storage_class,
             source_version_id=job.source_version_id,
             forbid_overwrite=job.forbid_overwrite,
+            extra=job.extra,
             progress=progress,
+            options=job.options,
         )
 
 
 def _local_file(job: UploadJob) -> LocalFile:
-    return LocalFile(os.fspath(job.path), job.bucket, job.key, job.headers, job.forbid_overwrite)
+    return LocalFile(os.fspath(job.path), job.bucket, job.key, job.headers, job.forbid_overwrite, job.options)
 
 
 def _copy_request(job: CopyJob) -> CopyRequest:
@@ -219,4 +225,6 @@ def _copy_request(job: CopyJob) -> CopyRequest:
         job.storage_class,
         job.source_version_id,
         job.forbid_overwrite,
+        job.extra,
+        job.options,
     )

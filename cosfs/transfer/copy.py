@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
-from cosfs.errors import IntegrityError, PreconditionFailedError
+from cosfs.errors import IntegrityError, PermissionDeniedError, PreconditionFailedError
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.multipart import MultipartUpload
+from cosfs.transfer.options import DEFAULTS, PART_COPY_THRESHOLD, TransferOptions
 from cosfs.transfer.parts import part_ranges, part_size
 from cosfs.transfer.work import Meter, Progress
-from cosfs.units import GIB, MIB
+from cosfs.units import MIB
 
 __all__ = ["PART_COPY_THRESHOLD", "CopyRequest", "copy_object", "copy_small"]
 
 log = logging.getLogger(__name__)
 
-# One request copies up to 5 GiB, but in one stream inside COS; parts copy side by side.
-PART_COPY_THRESHOLD = 1 * GIB
 _COPY_PART_SIZE = 128 * MIB
+NO_EXTRA: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class CopyRequest:
     storage_class: str = ""
     source_version_id: str = ""
     forbid_overwrite: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)  # such as an ACL: sent whatever headers are
+    options: TransferOptions = DEFAULTS
 
     def __str__(self) -> str:
         return f"cos://{self.source_bucket}/{self.source_key} to cos://{self.bucket}/{self.key}"
@@ -57,14 +60,15 @@ async def copy_object(
     storage_class: str = "",
     source_version_id: str = "",
     forbid_overwrite: bool = False,
+    extra: Mapping[str, str] = NO_EXTRA,
     progress: Progress | None = None,
-    part_threshold: int = PART_COPY_THRESHOLD,
+    options: TransferOptions = DEFAULTS,
 ) -> TransferResult:
     """Copy an object of any size on the server; the copy is verified before this returns.
 
-    headers replaces what the object says about itself, None keeps it. info saves a HEAD. Objects
-    from part_threshold on are copied in parts, from one version of the source. A source replaced
-    meanwhile is begun again once.
+    headers replaces what the object says about itself, None keeps it; extra headers (ACL, encryption, tags)
+    are sent in either case. info saves a HEAD. Objects from options.part_threshold on are copied in
+    parts, from one version of the source. A source replaced meanwhile is begun again once.
     """
     request = CopyRequest(
         source_bucket,
@@ -76,10 +80,12 @@ async def copy_object(
         storage_class,
         source_version_id,
         forbid_overwrite,
+        extra,
+        options,
     )
     for attempt in (1, 2):
         try:
-            return await _copy_once(engine, request, progress, part_threshold, attempt)
+            return await _copy_once(engine, request, progress, attempt)
         except (IntegrityError, PreconditionFailedError) as error:
             if attempt == 2:
                 raise
@@ -89,13 +95,13 @@ async def copy_object(
 
 
 async def _copy_once(
-    engine: Engine, request: CopyRequest, progress: Progress | None, part_threshold: int, attempt: int
+    engine: Engine, request: CopyRequest, progress: Progress | None, attempt: int
 ) -> TransferResult:
     info = request.info
     if info is None:
         info = await engine.run(_head_source, engine, request)
         request = replace(request, info=info)
-    if info.size >= part_threshold:
+    if info.size >= request.options.part_threshold:
         return await _copy_parts(engine, request, progress, attempt)
     result = await engine.run(_copy_single, engine, request, attempt, kind=SMALL)
     if progress is not None:
@@ -105,7 +111,10 @@ async def _copy_once(
 
 def _head_source(engine: Engine, request: CopyRequest) -> ObjectInfo:
     info = engine.client.head_object(
-        request.source_bucket, request.source_key, version_id=request.source_version_id
+        request.source_bucket,
+        request.source_key,
+        version_id=request.source_version_id,
+        headers=request.options.source_key_headers,
     )
     assert info is not None
     return info
@@ -139,8 +148,11 @@ def _copy_single(engine: Engine, request: CopyRequest, attempt: int) -> Transfer
         headers=request.headers,
         storage_class=request.storage_class,
         forbid_overwrite=request.forbid_overwrite,
+        extra={**request.extra, **request.options.copy_headers},
     )
-    if _is_md5(info.etag) and result.etag == info.etag:
+    if request.options.verify == "none":
+        return _result(info, result, result.crc64, "none", attempt)
+    if request.options.verify == "auto" and _is_md5(info.etag) and result.etag == info.etag:
         # Same MD5 on both sides: COS has computed it of what it wrote, no further request needed.
         return _result(info, result, info.crc64 if result.crc64 is None else result.crc64, "md5", attempt)
     crc, verified = _verify(engine, request, info, result)
@@ -159,8 +171,8 @@ def _verify(
     if source_crc is None:
         source_crc = _head_source(engine, request).crc64
     crc = result.crc64
-    if crc is None:
-        copied = engine.client.head_object(request.bucket, request.key)
+    if crc is None or request.options.verify == "full":
+        copied = engine.client.head_object(request.bucket, request.key, headers=request.options.key_headers)
         assert copied is not None
         crc = copied.crc64
         if copied.size != info.size:
@@ -191,11 +203,7 @@ async def _copy_parts(
     if info.headers is None:
         # A listing does not say what the object carries, and parts do not carry it over.
         info = await engine.run(_head_source, engine, request)
-    headers = request.headers or info.headers or Headers()
-    if request.storage_class:
-        headers = replace(headers, storage_class=request.storage_class)
-    elif request.headers is None:
-        headers = replace(headers, storage_class="")
+    headers = await engine.run(_copied_headers, engine, request, info)
     moved = 0
 
     def copied(part: Part) -> None:
@@ -205,18 +213,39 @@ async def _copy_parts(
             progress(part.size)
 
     upload = await MultipartUpload.create(
-        engine, request.bucket, request.key, headers, request.forbid_overwrite
+        engine, request.bucket, request.key, headers, request.forbid_overwrite, request.options
     )
     copy = upload.copier(
         request.source_bucket, request.source_key, if_match=info.etag, version_id=request.source_version_id
     )
     try:
         async with upload:
-            await upload.send_all(copy, part_ranges(info.size, part_size(info.size, _COPY_PART_SIZE)), copied)
+            length = part_size(info.size, request.options.part_size or _COPY_PART_SIZE)
+            await upload.send_all(copy, part_ranges(info.size, length), copied)
             stored = await upload.complete()
-        crc, verified = await engine.run(partial(_verify, engine, request, info, stored))
+        crc, verified = stored.crc64, "none"
+        if request.options.verify != "none":
+            crc, verified = await engine.run(_verify, engine, request, info, stored)
     except (IntegrityError, PreconditionFailedError):
         if progress is not None:
             progress(-moved)
         raise
     return _result(info, stored, crc, verified, attempt)
+
+
+def _copied_headers(engine: Engine, request: CopyRequest, info: ObjectInfo) -> Headers:
+    """Return what an upload must say so that its parts make the same object as one copy request would."""
+    headers = request.headers or info.headers or Headers()
+    if request.storage_class or request.headers is None:
+        headers = replace(headers, storage_class=request.storage_class)
+    extra = {**headers.extra, **request.extra}
+    if "x-cos-tagging" not in extra:
+        try:
+            tags = engine.client.object_tags(
+                request.source_bucket, request.source_key, version_id=request.source_version_id
+            )
+        except PermissionDeniedError as error:
+            log.warning("%s: the tags are not copied: %s", request, error)
+        else:
+            extra |= {"x-cos-tagging": tags} if tags else {}
+    return replace(headers, extra=extra)

@@ -14,7 +14,8 @@ class TransferResult:
     """One object that was moved whole.
 
     verified says how its bytes were compared with what COS holds: `crc64`, `md5` (of a part-less
-    ETag) or `size` when COS gave neither. attempts counts tries of the whole object.
+    ETag), `size` when COS gave neither, or `none` if nobody wanted to know. attempts counts tries
+    of the whole object.
     """
 
     size: int

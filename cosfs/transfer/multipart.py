@@ -15,6 +15,7 @@ from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers, Part, PutResult, Upload
 from cosfs.errors import COSError, IntegrityError, ServiceError
 from cosfs.transfer.engine import LARGE, Engine, Flow
+from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import combine_crc64
 from cosfs.transfer.scheduler import Queue
 from cosfs.transfer.work import Meter, Progress, SharedFile, metered
@@ -53,8 +54,16 @@ class MultipartUpload:
     of the engine's slots, whoever calls `send`.
     """
 
-    def __init__(self, engine: Engine, upload: Upload, *, forbid_overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        upload: Upload,
+        *,
+        forbid_overwrite: bool = False,
+        options: TransferOptions = DEFAULTS,
+    ) -> None:
         self.upload = upload
+        self.options = options
         self.parts: dict[int, Part] = {}
         self.forbid_overwrite = forbid_overwrite
         self.completed = False
@@ -71,6 +80,7 @@ class MultipartUpload:
         key: str,
         headers: Headers | None = None,
         forbid_overwrite: bool = False,
+        options: TransferOptions = DEFAULTS,
     ) -> MultipartUpload:
         """Open an upload; cancelled meanwhile, the upload COS may have opened is aborted."""
         create = partial(
@@ -79,9 +89,10 @@ class MultipartUpload:
             key,
             headers=headers or Headers(),
             forbid_overwrite=forbid_overwrite,
+            extra=options.key_headers,
         )
         upload = await engine.run(create, discard=engine.client.abort_upload)
-        return cls(engine, upload, forbid_overwrite=forbid_overwrite)
+        return cls(engine, upload, forbid_overwrite=forbid_overwrite, options=options)
 
     async def __aenter__(self) -> MultipartUpload:
         return self
@@ -102,7 +113,7 @@ class MultipartUpload:
         part = await self._engine.run(
             self._tracked(_send_part),
             self._engine,
-            self.upload,
+            self,
             number,
             _own(body),
             progress,
@@ -144,6 +155,7 @@ class MultipartUpload:
                 stop,
                 if_match=if_match,
                 source_version_id=version_id,
+                extra=self.options.copy_headers,
             )
 
         return self._tracked(copy)
@@ -172,7 +184,7 @@ class MultipartUpload:
 
         def send(piece: Piece) -> Part:
             number, start, stop = piece
-            return _send_part(self._engine, self.upload, number, (file, start, stop - start), progress)
+            return _send_part(self._engine, self, number, (file, start, stop - start), progress)
 
         return self._tracked(send)
 
@@ -257,7 +269,7 @@ def _own(body: Body) -> Body | tuple[SharedFile, int, int]:
 
 def _send_part(
     engine: Engine,
-    upload: Upload,
+    upload: MultipartUpload,
     number: int,
     body: Body | tuple[SharedFile, int, int],
     progress: Progress | None,
@@ -272,7 +284,12 @@ def _send_part(
         sums = digest(body)
         try:
             part = engine.client.upload_part(
-                upload, number, metered(body, meter), content_md5=sums.md5, crc64=sums.crc64
+                upload.upload,
+                number,
+                metered(body, meter),
+                content_md5=sums.md5,
+                crc64=sums.crc64,
+                extra=upload.options.body_headers,
             )
         except COSError as error:
             meter.rewind()
@@ -282,7 +299,7 @@ def _send_part(
             # What COS refused was sent again already; what it took and has wrong was not.
             if attempt == 2 or not isinstance(error, IntegrityError):
                 raise as_damage(error) from error
-            log.warning("part %d of %r is sent again: %s", number, upload.key, error)
+            log.warning("part %d of %r is sent again: %s", number, upload.upload.key, error)
         else:
             meter.settle(sums.length)
             return Part(number, part.etag, sums.length, sums.crc64)

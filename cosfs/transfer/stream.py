@@ -15,6 +15,7 @@ from cosfs.client.model import Headers
 from cosfs.transfer.engine import SMALL, Engine, open_nursery
 from cosfs.transfer.model import TransferResult, upload_result
 from cosfs.transfer.multipart import MultipartUpload
+from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import stream_part_size
 from cosfs.transfer.work import Meter, Progress, metered, new_buffer
 
@@ -151,6 +152,7 @@ async def upload_stream(
     expected_size: int = 0,
     progress: Progress | None = None,
     forbid_overwrite: bool = False,
+    options: TransferOptions = DEFAULTS,
 ) -> TransferResult:
     """Upload what a stream delivers until it ends; nothing appears in COS before that.
 
@@ -158,16 +160,16 @@ async def upload_stream(
     long it gets: parts grow with the stream, large ones wait on disk (TMPDIR) until they are sent.
     """
     headers = headers or Headers()
-    first = stream_part_size(1, engine.settings.multipart_chunksize, expected_size)
+    first = stream_part_size(1, options.part_size or engine.settings.multipart_chunksize, expected_size)
     pieces = _Pieces(engine, _Source(stream))
     piece = await pieces.read(first)
     try:
         if piece.length < first and not piece.on_disk:
-            put = partial(_put, engine, bucket, key, piece.body, headers, progress, forbid_overwrite)
+            put = partial(_put, engine, bucket, key, piece.body, headers, progress, forbid_overwrite, options)
             result = await engine.run(put, kind=SMALL)
             piece.release()
             return result
-        upload = await MultipartUpload.create(engine, bucket, key, headers, forbid_overwrite)
+        upload = await MultipartUpload.create(engine, bucket, key, headers, forbid_overwrite, options)
     except BaseException:
         piece.release()
         raise
@@ -232,6 +234,7 @@ def _put(
     headers: Headers,
     progress: Progress | None,
     forbid_overwrite: bool,
+    options: TransferOptions,
 ) -> TransferResult:
     """Send the whole stream in one request; in a worker thread."""
     meter = Meter(engine, progress)
@@ -244,6 +247,7 @@ def _put(
         content_md5=sums.md5,
         crc64=sums.crc64,
         forbid_overwrite=forbid_overwrite,
+        extra=options.body_headers,
     )
     meter.settle(sums.length)
     return upload_result(sums.length, result, sums.crc64, 1)

@@ -10,7 +10,10 @@ import threading
 from functools import cache
 from pathlib import Path
 
+from cosfs.client.model import ObjectInfo
+from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.preserve import restore, restore_mtime
 from cosfs.transfer.work import Abandoned, SharedFile
 
 __all__ = ["TemporaryFile"]
@@ -52,14 +55,30 @@ class TemporaryFile:
         with self.file as fd:
             _allocate(fd, size)
 
-    def commit(self, *, mtime: float = 0.0, sync: bool = False) -> None:
-        """Make it the target, with mtime (Unix seconds) if given."""
+    def commit(self, info: ObjectInfo, options: TransferOptions) -> None:
+        """Make it the target, with what options say a file takes from its object."""
         with self.file as fd:
-            if mtime:
-                mtime_ns = round(mtime * 1_000_000_000)
+            if options.preserve:
+                restore(fd, info)
+            mtime_ns = restore_mtime(info) if options.preserve else round(info.last_modified * 1e9)
+            if options.set_mtime and mtime_ns:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
-            if sync:
+            if options.fsync:
                 os.fsync(fd)
+        self._replace_target()
+
+    def commit_link(self, target: bytes) -> None:
+        """Make the target a symbolic link to target instead; the file itself goes."""
+        directory = self._directory.fileno()
+        with self._lock:
+            if not self._live:
+                raise Abandoned
+            # From now on the name is the link's: in the same place, so discarding removes that.
+            os.unlink(self.name, dir_fd=directory)
+            os.symlink(target, os.fsencode(self.name), dir_fd=directory)
+        self._replace_target()
+
+    def _replace_target(self) -> None:
         with self._lock:
             if not self._live:
                 raise Abandoned

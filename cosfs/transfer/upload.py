@@ -17,6 +17,8 @@ from cosfs.transfer import parts
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult, upload_result
 from cosfs.transfer.multipart import MultipartUpload, as_damage, damaged_on_the_way
+from cosfs.transfer.options import DEFAULTS, TransferOptions
+from cosfs.transfer.preserve import with_attributes
 from cosfs.transfer.stream import upload_stream
 from cosfs.transfer.work import Meter, Progress, SharedFile, metered
 
@@ -57,6 +59,7 @@ class LocalFile:
     key: str
     headers: Headers = field(default_factory=Headers)
     forbid_overwrite: bool = False
+    options: TransferOptions = DEFAULTS
 
 
 def is_small(engine: Engine, size: int) -> bool:
@@ -73,21 +76,22 @@ async def upload_file(
     headers: Headers | None = None,
     progress: Progress | None = None,
     forbid_overwrite: bool = False,
-    part_size: int = 0,
+    options: TransferOptions = DEFAULTS,
 ) -> TransferResult:
     """Upload one regular file of any size; return once COS has it and the checksums agree.
 
-    part_size 0 takes the setting. Cancelled or failed, it leaves no open upload. A file that
-    changes while it is read is tried once more, then fails with TransferError.
+    With options.preserve_symlinks path may be a link: then the link is uploaded. Cancelled or failed, it
+    leaves no open upload. A file that changes while it is read is tried once more, then fails with
+    TransferError.
     """
-    file = LocalFile(os.fspath(path), bucket, key, headers or Headers(), forbid_overwrite)
+    file = LocalFile(os.fspath(path), bucket, key, headers or Headers(), forbid_overwrite, options)
     try:
         return await engine.run(send_file, engine, file, progress, kind=SMALL)
     except LargeFileError:
         pass
     for attempt in (1, 2):
         try:
-            return await _send_parts(engine, file, progress, part_size, attempt)
+            return await _send_parts(engine, file, progress, attempt)
         except _AgainError as error:
             _again(file, error, attempt)
     raise AssertionError("unreachable")
@@ -135,6 +139,8 @@ def send_file(engine: Engine, file: LocalFile, progress: Progress | None = None)
     any request, for a file that does not fit.
     """
     meter = Meter(engine, progress)
+    if file.options.preserve_symlinks and (status := os.lstat(file.path)) and stat.S_ISLNK(status.st_mode):
+        return _put_link(engine, file, status, meter)
     for attempt in (1, 2):
         fd = _open(file.path)
         try:
@@ -146,6 +152,36 @@ def send_file(engine: Engine, file: LocalFile, progress: Progress | None = None)
             os.close(fd)
             meter.flush()
     raise AssertionError("unreachable")
+
+
+def _put_link(engine: Engine, file: LocalFile, status: os.stat_result, meter: Meter) -> TransferResult:
+    """Upload a symbolic link: an object whose content is the target."""
+    body = os.readlink(os.fsencode(file.path))  # noqa: PTH115 - bytes, as they are
+    headers = with_attributes(file.headers, status)
+    result = engine.client.put_object(
+        file.bucket,
+        file.key,
+        body,
+        headers=headers,
+        forbid_overwrite=file.forbid_overwrite,
+        extra=file.options.body_headers,
+    )
+    meter.settle(len(body))
+    meter.flush()
+    return upload_result(len(body), result, result.crc64, 1)
+
+
+def _headers(file: LocalFile, status: os.stat_result) -> Headers:
+    """Return the headers of the object, with the attributes of the file if they are to be kept."""
+    return with_attributes(file.headers, status) if file.options.preserve else file.headers
+
+
+def _confirm(engine: Engine, file: LocalFile, size: int, crc: int | None) -> None:
+    """Ask COS what it holds and compare that with what was sent."""
+    stored = engine.client.head_object(file.bucket, file.key, headers=file.options.key_headers)
+    assert stored is not None
+    if stored.size != size or (None not in (crc, stored.crc64) and stored.crc64 != crc):
+        raise IntegrityError(f"cos://{file.bucket}/{file.key}: COS does not hold what was uploaded")
 
 
 def _put(engine: Engine, file: LocalFile, fd: int, meter: Meter, attempt: int) -> TransferResult:
@@ -160,11 +196,14 @@ def _put(engine: Engine, file: LocalFile, fd: int, meter: Meter, attempt: int) -
             file.bucket,
             file.key,
             metered(body, meter),
-            headers=file.headers,
+            headers=_headers(file, before),
             content_md5=sums.md5,
             crc64=sums.crc64,
             forbid_overwrite=file.forbid_overwrite,
+            extra=file.options.body_headers,
         )
+        if file.options.verify == "full":
+            _confirm(engine, file, sums.length, sums.crc64)
     except IntegrityError as error:
         _check_unchanged(file, fd, before)
         raise _AgainError(error) from error
@@ -198,7 +237,7 @@ def _read(file: LocalFile, fd: int, size: int) -> Body:
 
 
 async def _send_parts(
-    engine: Engine, file: LocalFile, progress: Progress | None, configured: int, attempt: int
+    engine: Engine, file: LocalFile, progress: Progress | None, attempt: int
 ) -> TransferResult:
     fd = await trio.to_thread.run_sync(_open, file.path)
     shared = SharedFile(fd)
@@ -212,9 +251,10 @@ async def _send_parts(
 
     try:
         before = os.fstat(fd)
-        length = parts.part_size(before.st_size, configured or engine.settings.multipart_chunksize)
+        configured = file.options.part_size or engine.settings.multipart_chunksize
+        length = parts.part_size(before.st_size, configured)
         upload = await MultipartUpload.create(
-            engine, file.bucket, file.key, file.headers, file.forbid_overwrite
+            engine, file.bucket, file.key, _headers(file, before), file.forbid_overwrite, file.options
         )
         async with upload:
             try:
@@ -227,6 +267,8 @@ async def _send_parts(
                 result = await upload.complete()
             except IntegrityError as error:
                 raise _AgainError(error) from error
+        if file.options.verify == "full":
+            await engine.run(_confirm, engine, file, before.st_size, upload.crc64())
         return upload_result(before.st_size, result, upload.crc64(), attempt)
     except (_AgainError, IntegrityError):
         if progress is not None and sent:

@@ -20,7 +20,6 @@ from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError, NotFoundError
 from cosfs.fs.attrdb import AttributeStore
-from cosfs.fs.attributes import Defaults
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.commit import Committer
@@ -34,6 +33,7 @@ from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.tree import Tree
+from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 from cosfs.units import MIB
 

@@ -20,6 +20,7 @@ from cosfs.emulator import Emulator
 from cosfs.errors import IntegrityError, ObjectNotFoundError, PreconditionFailedError, TransferError
 from cosfs.transfer.download import download_file, download_stream
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import DestinationRoot
 from cosfs.units import KIB, MIB
 from tests.transfer.support import SMALL_LIMITS, Moved, content, open_descriptors, settled
@@ -81,7 +82,9 @@ async def test_file_is_as_others_are(engine: Engine, client: CosClient, bucket: 
     found = (tmp_path / "f").stat()
     assert found.st_mtime == info.last_modified
     assert stat.S_IMODE(found.st_mode) == stat.S_IMODE((tmp_path / "ours").stat().st_mode)
-    await download_file(engine, bucket, "k", tmp_path / "g", set_mtime=False, sync=True)
+    await download_file(
+        engine, bucket, "k", tmp_path / "g", options=TransferOptions(set_mtime=False, fsync=True)
+    )
     assert (tmp_path / "g").stat().st_mtime != info.last_modified
 
 

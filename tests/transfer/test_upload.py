@@ -26,6 +26,7 @@ from cosfs.errors import (
 )
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.multipart import MultipartUpload
+from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.upload import upload_file, upload_stream
 from cosfs.units import KIB, MIB
 from tests.transfer.support import (
@@ -298,7 +299,7 @@ async def test_file_that_outgrew_one_request_goes_in_parts(
     engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
 ) -> None:
     data = make_file(tmp_path / "f", 4 * MIB)
-    await upload_file(engine, tmp_path / "f", bucket, "k", part_size=2 * MIB)
+    await upload_file(engine, tmp_path / "f", bucket, "k", options=TransferOptions(part_size=2 * MIB))
     assert emulator.requests["UploadPart"] == 2
     assert stored(client, bucket, "k") == data
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import FilesystemError
-from cosfs.fs.attributes import (
+from cosfs.transfer.attributes import (
     METADATA_MAX,
     Attributes,
     Defaults,
