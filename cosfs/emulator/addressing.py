@@ -78,8 +78,16 @@ def without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
-def locate(target: Target, host: str, resolve: Callable[[str], str]) -> Place:
-    """Find bucket and key. `resolve` maps a full or unique short name of a bucket to the full one, or ''."""
+def is_address(name: str) -> bool:
+    """Tell whether a host without port is an IP address."""
+    return name.startswith("[") or _IPV4.fullmatch(name) is not None
+
+
+def locate(target: Target, host: str, resolve: Callable[[str], str], default: str = "") -> Place:
+    """Find bucket and key. `resolve` maps a full or unique short name of a bucket to the full one, or ''.
+
+    With a default bucket, a host that is an IP address means that one, and the path is the key alone.
+    """
     name = without_port((target.authority or host).lower())
     try:
         path = target.path.decode()
@@ -93,6 +101,8 @@ def locate(target: Target, host: str, resolve: Callable[[str], str]) -> Place:
         full = resolve(label)
         if full:  # S3 tools put the bucket there as it was typed, without the APPID
             return Place(full, path[1:], False, website)
+    if default and is_address(name):
+        return Place(default, path[1:], False)
     bucket, _, key = path[1:].partition("/")
     return Place(resolve(bucket) or bucket, key, True) if bucket else Place("", "", True)
 

@@ -24,6 +24,7 @@ class Application:
     def __init__(self, service: Service, *, log_requests: bool = False) -> None:
         self._service = service
         self._log_requests = log_requests
+        self.https_address: tuple[str, int] | None = None  # where CONNECT leads to
         self._ending: asyncio.Event | None = None
         self._workers = ThreadPoolExecutor(4, thread_name_prefix="cos-emulator")
 

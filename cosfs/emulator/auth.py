@@ -63,7 +63,8 @@ class Signed:
         """Yield the hosts that may have been signed, likeliest first."""
         seen: set[str] = set()
         for host in (self.headers.get("host", ""), self.target.authority):
-            for variant in (host, without_port(host)):
+            name = without_port(host)
+            for variant in (host, name, name.strip("[]")):  # the Python SDK signs an IPv6 address so
                 if variant and variant not in seen:
                     seen.add(variant)
                     yield variant

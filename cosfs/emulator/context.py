@@ -38,6 +38,7 @@ class Emulation:
     region: str
     appid: str
     limits: Limits = field(default_factory=Limits)
+    default_bucket: str = ""  # of requests to an IP address
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import sqlite3
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from cosfs.emulator.datadir import lock, open_account
 from cosfs.emulator.errors import EmulatorError
 from cosfs.emulator.faults import Faults
 from cosfs.emulator.handlers_bucket import full_name
-from cosfs.emulator.listener import Server, event_loop, listen
+from cosfs.emulator.listener import Server, bracketed, event_loop, listen
 from cosfs.emulator.protocol import ExactProtocol
 from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.service import Service
@@ -44,6 +45,10 @@ class EmulatorInfo:
     region: str
     appid: str
     data: Path
+    https_url: str = ""  # empty: no HTTPS
+    ca_file: Path | None = None  # what clients have to trust for it
+    admin_url: str = ""  # empty: no page
+    default_bucket: str = ""
 
 
 class Emulator:
@@ -67,6 +72,10 @@ class Emulator:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         log_requests: bool = False,
+        https: bool = False,
+        https_port: int = 0,
+        admin: bool = False,
+        default_bucket: str = "",
     ) -> None:
         self._temporary = data_dir is None
         self.data = Path(data_dir or tempfile.mkdtemp(prefix="cos-emulator-")).absolute()
@@ -74,6 +83,8 @@ class Emulator:
         self._given = {"region": region, "appid": appid, "secret_id": secret_id, "secret_key": secret_key}
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)
         self._limits, self._log_requests = limits or Limits(), log_requests
+        self._https, self._https_port = https or bool(https_port), https_port
+        self._admin, self._default_bucket = admin, default_bucket
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
         self._service: Service | None = None
@@ -82,35 +93,69 @@ class Emulator:
 
     # Life
 
-    def prepare(self) -> socket.socket:
-        """Open the data directory and the socket; nothing is served yet."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, lock(self.data))
-            account = open_account(self.data, self._given)
-            store = Store(self.data, clock=self.clock)
-            stack.callback(store.close)
-            store.add_credential(Credential(account.secret_id, account.secret_key))
-            emulation = Emulation(store, Uploads(store), account.region, account.appid, self._limits)
-            self._service = Service(emulation)
-            listener = listen(self._host, self._port)
-            stack.callback(listener.close)
-            application = Application(self._service, log_requests=self._log_requests)
-            stack.callback(application.close)
-            self._port = listener.getsockname()[1]
-            shown = f"[{self._host}]" if ":" in self._host else self._host
-            url = f"http://{'127.0.0.1' if shown == '0.0.0.0' else shown}:{self._port}"
-            self._info = EmulatorInfo(
-                url, account.secret_id, account.secret_key, account.region, account.appid, self.data
-            )
-            for name in self._buckets:
-                self.create_bucket(name)
-            self._app = application
-            self._open = stack.pop_all()
-        return listener
+    def prepare(self) -> None:
+        """Open the data directory and take the addresses; nothing is served yet."""
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            with contextlib.ExitStack() as stack:
+                self._prepare(stack)
+                self._open = stack.pop_all()
+        except sqlite3.Error as error:
+            raise EmulatorError(
+                f"{self.data / 'metadata.sqlite'} cannot be used ({error}); it holds the objects' names: "
+                "bring it back from a copy, or begin with another directory"
+            ) from error
+        except OSError as error:
+            raise EmulatorError(f"{error.filename or self.data} cannot be used: {error.strerror}") from error
 
-    def run(self, listener: socket.socket, on_start: Callable[[], None]) -> None:
-        """Serve until told to stop, then close everything."""
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        stack.callback(os.close, lock(self.data))
+        account = open_account(self.data, self._given)
+        store = Store(self.data, clock=self.clock)
+        stack.callback(store.close)
+        store.add_credential(Credential(account.secret_id, account.secret_key))
+        emulation = Emulation(store, Uploads(store), account.region, account.appid, self._limits)
+        self._service = Service(emulation)
+        self._app = Application(self._service, log_requests=self._log_requests)
+        stack.callback(self._app.close)
+        self._listeners = self._listen(stack, self._port)
+        self._port = self._listeners[0].getsockname()[1]
+        self._tls, https_url, ca_file = None, "", None
+        if self._https:
+            from cosfs.emulator.certificates import Authority
+
+            authority = Authority(self.data)
+            secure = self._listen(stack, self._https_port)
+            self._https_port = secure[0].getsockname()[1]
+            self._tls = (secure, authority.context())
+            https_url, ca_file = self._url("https", self._https_port), authority.file
+            self._app.https_address = secure[0].getsockname()[:2]
+        for name in self._buckets:
+            self.create_bucket(name)
+        if self._default_bucket:
+            self._default_bucket = emulation.default_bucket = self.create_bucket(self._default_bucket)
+        self._info = EmulatorInfo(
+            self._url("http", self._port), account.secret_id, account.secret_key, account.region,
+            account.appid, self.data, https_url, ca_file, self._admin_url(), self._default_bucket,
+        )  # fmt: skip
+
+    def _listen(self, stack: contextlib.ExitStack, port: int) -> list[socket.socket]:
+        listeners = listen(self._host, port)
+        for listener in listeners:
+            stack.callback(listener.close)
+        return listeners
+
+    def _url(self, scheme: str, port: int) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        if self._default_bucket:  # an address would mean that bucket
+            host = "localhost"
+        return f"{scheme}://{bracketed(host)}:{port}"
+
+    def _admin_url(self) -> str:
+        return ""
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve what was prepared until told to stop, then close everything."""
         config = uvicorn.Config(
             self._app,
             http=ExactProtocol,
@@ -124,9 +169,9 @@ class Emulator:
             timeout_graceful_shutdown=2,
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        self._server = Server(config, on_start, self._app.end)
+        self._server = Server(config, ready, self._app.end, self._tls)
         try:
-            self._server.run([listener])
+            self._server.run(self._listeners)
         finally:
             self._open.close()
 
@@ -134,13 +179,16 @@ class Emulator:
         """Serve in a thread of its own; return when requests are answered."""
         if self._thread is not None:
             return self
-        listener, started = self.prepare(), threading.Event()
+        self.prepare()
+        started = threading.Event()
         self._thread = threading.Thread(
-            target=self.run, args=(listener, started.set), name="cos-emulator", daemon=True
+            target=self.run, args=(started.set,), name="cos-emulator", daemon=True
         )
         self._thread.start()
-        if not started.wait(30):
-            raise EmulatorError("the emulator did not start within 30 seconds")
+        while not started.wait(0.5):
+            if not self._thread.is_alive():
+                self._thread = None
+                raise EmulatorError("the emulator could not start; its log says why")
         return self
 
     def stop(self) -> None:
@@ -241,28 +289,26 @@ class Emulator:
 
 def serve(
     data: Path,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    buckets: Sequence[str] = (),
-    region: str = "",
-    appid: str = "",
-    secret_id: str = "",
-    secret_key: str = "",
+    *,
     ready: Callable[[EmulatorInfo], None] = lambda info: None,
     log_requests: bool = False,
+    **options: Any,
 ) -> None:
-    """Serve a data directory until SIGINT or SIGTERM. `ready` is called once requests are answered.
+    """Serve a data directory until SIGINT or SIGTERM; the options are those of Emulator.
 
-    What is left empty comes from the data directory, or is chosen when it is new. Raises EmulatorError if the
-    directory is in use or is something else, or if the address cannot be listened on.
+    `ready` is called once requests are answered. Keys, region and APPID that are not given come from the data
+    directory, or are chosen when it is new. Raises EmulatorError if the directory is in use or is something
+    else, or if the address cannot be listened on.
     """
-    emulator = Emulator(
-        data, host=host, port=port, buckets=buckets, region=region, appid=appid, secret_id=secret_id,
-        secret_key=secret_key, log_requests=log_requests,
-    )  # fmt: skip
+    emulator = Emulator(data, log_requests=log_requests, **options)
     if log_requests:
-        requests = logging.getLogger("cosfs.emulator.app")
-        requests.setLevel(logging.INFO)
-        requests.addHandler(logging.StreamHandler())
-    listener = emulator.prepare()
-    emulator.run(listener, lambda: ready(emulator.info))
+        log_to_stderr()
+    emulator.prepare()
+    emulator.run(lambda: ready(emulator.info))
+
+
+def log_to_stderr() -> None:
+    """Let the lines of log_requests appear."""
+    requests = logging.getLogger("cosfs.emulator.app")
+    requests.setLevel(logging.INFO)
+    requests.addHandler(logging.StreamHandler())

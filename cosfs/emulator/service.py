@@ -141,7 +141,7 @@ class Service:
         host = request.headers.get("host", "")
         parameters = target.parameters()
         headers = aws.strip_prefix(request.headers)
-        place = locate(target, host, self.emulation.store.resolve)
+        place = locate(target, host, self.emulation.store.resolve, self.emulation.default_bucket)
         signed = Signed(request.method, target, request.headers, place.path_style, parameters)
         exchange.aws = aws.is_aws(signed)
         operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)

@@ -52,7 +52,7 @@ def sdk_for(emulator: Emulator, **options: Any) -> CosS3Client:
             "SecretKey": emulator.secret_key,
             "Scheme": "http",
             "IP": "127.0.0.1",
-            "Port": int(address.partition(":")[2]),
+            "Port": int(address.rpartition(":")[2]),
             "ServiceDomain": address,
             **options,
         }

@@ -45,6 +45,24 @@ def test_bucket_and_key_are_found(host: str, target: str, expected: tuple[str, s
 
 
 @pytest.mark.parametrize(
+    ("host", "target", "expected"),
+    [
+        ("127.0.0.1:9000", "/", (FULL, "")),
+        ("127.0.0.1:9000", "/examplebucket/a", (FULL, "examplebucket/a")),
+        ("[::1]:9000", f"/{FULL}/a", (FULL, f"{FULL}/a")),
+        ("localhost:9000", "/", ("", "")),
+        ("localhost:9000", "/examplebucket/a", (FULL, "a")),
+        ("service.cos.myqcloud.com", "/", ("", "")),
+        ("other-1250000000.x", "/k", ("other-1250000000", "k")),
+        ("ignored", "http://127.0.0.1:9000/a", (FULL, "a")),
+    ],
+)
+def test_a_default_bucket_is_what_an_address_means(host: str, target: str, expected: tuple[str, str]) -> None:
+    place = locate(split_target(target.encode()), host, resolve, FULL)
+    assert (place.bucket, place.key) == expected
+
+
+@pytest.mark.parametrize(
     ("path", "key"),
     [
         ("/a//b", "a//b"),
