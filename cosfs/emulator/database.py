@@ -52,6 +52,8 @@ CREATE TABLE IF NOT EXISTS replications (
 CREATE TABLE IF NOT EXISTS job_runs (
     bucket INTEGER NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, time INTEGER NOT NULL,
     PRIMARY KEY (bucket, name, id)) WITHOUT ROWID;
+-- version is the id of a version that must not be erased until a time.
+CREATE TABLE IF NOT EXISTS locks (version INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS credentials (
     secret_id TEXT PRIMARY KEY, secret_key TEXT NOT NULL, token TEXT NOT NULL,
     expires REAL NOT NULL) WITHOUT ROWID;

@@ -6,20 +6,18 @@ import json
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
 
-from cosfs.emulator import conditions, grants
+from cosfs.emulator import archive, conditions, encryption, grants, symlink
 from cosfs.emulator.addressing import Place, Target, locate, split_query
-from cosfs.emulator.context import Call
-from cosfs.emulator.errors import CosError
-from cosfs.emulator.handlers_bucket import xml
-from cosfs.emulator.handlers_object import (
+from cosfs.emulator.attributes import (
     check_overwrite,
-    check_restored,
-    encryption_headers,
     storage_class,
     stored_headers,
     tags_of_header,
     version_header,
 )
+from cosfs.emulator.context import Call
+from cosfs.emulator.errors import CosError
+from cosfs.emulator.handlers_bucket import xml
 from cosfs.emulator.messages import document, elements, iso_time
 from cosfs.emulator.store import Bucket, Properties, Version
 from cosfs.emulator.values import Response
@@ -57,7 +55,8 @@ def find_source(call: Call) -> tuple[Bucket, Version]:
         raise CosError("NoSuchVersion" if version and row is None else "NoSuchKey")
     if conditions.failed(call.headers, row.etag, row.modified, "x-cos-copy-source-"):
         raise CosError("PreconditionFailed")  # never 304 here
-    check_restored(call, row)
+    archive.check_restored(call, row)
+    encryption.check_source_key(call, row)
     return bucket, row
 
 
@@ -68,16 +67,20 @@ def _replaces(call: Call, name: str) -> bool:
     return directive != "copy"
 
 
-def _properties(call: Call, row: Version) -> Properties:
+def _properties(call: Call, bucket: Bucket, row: Version) -> tuple[Properties, dict[str, str]]:
     """Take metadata from source or request; storage class, ACL and encryption never from the source."""
     if _replaces(call, "x-cos-metadata-directive"):
         headers = stored_headers(call)
     else:
         stored = json.loads(row.headers)
         headers = {name: value for name, value in stored.items() if "server-side-encryption" not in name}
+    if symlink.target_of(row):
+        headers[symlink.TARGET] = symlink.target_of(row)
     tags = tags_of_header(call) if _replaces(call, "x-cos-tagging-directive") else row.tags
-    headers.update(encryption_headers(call))
-    return Properties(storage_class(call), json.dumps(headers), tags, grants.from_headers(call.headers))
+    echoed = encryption.written(call, bucket)
+    headers.update(echoed)
+    grants_given = grants.from_headers(call.headers)
+    return Properties(storage_class(call, bucket), json.dumps(headers), tags, grants_given), echoed
 
 
 def copy_object(call: Call) -> Response:
@@ -87,7 +90,7 @@ def copy_object(call: Call) -> Response:
     if row.size > call.emulation.limits.object_size:
         raise CosError("EntityTooLarge", "The copy source is larger than the maximum allowed size.")
     check_overwrite(call, bucket)
-    made = _properties(call, row)
+    made, echoed = _properties(call, bucket, row)
     same = row.bucket == bucket.id and row.key == call.key.encode() and not call.parameters.get("versionid")
     current = same and row.live
     if (
@@ -97,7 +100,7 @@ def copy_object(call: Call) -> Response:
     ):
         raise CosError("InvalidRequest", "This copy request is illegal: it would change nothing.")
     created = call.store.put(bucket, call.key, call.store.all_bytes(row), made)
-    headers = version_header(bucket, created)
+    headers = {**version_header(bucket, created), **echoed}
     source_bucket = next(b for b in call.store.buckets() if b.id == row.bucket)
     if source_bucket.versioning:
         headers["x-cos-copy-source-version-id"] = row.version

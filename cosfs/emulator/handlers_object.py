@@ -1,37 +1,24 @@
-"""Handlers of single objects: write, read, append, delete, tags, ACL, restore."""
+"""Handlers of single objects: write, read, append, delete, tags, ACL."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from xml.etree import ElementTree
 
-from cosfs.emulator import conditions, grants, messages
+from cosfs.emulator import archive, conditions, encryption, grants, messages, symlink, tiering
 from cosfs.emulator.addressing import check_key
+from cosfs.emulator.attributes import check_overwrite, properties, version_header
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
-from cosfs.emulator.handlers_bucket import parse_tags, read_acl, read_tags, tags_document, xml
+from cosfs.emulator.finding import find_object
+from cosfs.emulator.handlers_bucket import read_acl, read_tags, tags_document, xml
 from cosfs.emulator.messages import document, elements, http_time
-from cosfs.emulator.store import Bucket, Properties, Version, received_bytes
+from cosfs.emulator.store import Version, received_bytes
 from cosfs.emulator.values import Response
 
-_STORED = (
-    "Content-Type",
-    "Cache-Control",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Expires",
-)
-_ENCRYPTION = ("x-cos-server-side-encryption", "x-cos-server-side-encryption-cos-kms-key-id")
-_CLASSES = frozenset(
-    {
-        *("STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "ARCHIVE", "DEEP_ARCHIVE", "MAZ_STANDARD"),
-        *("MAZ_STANDARD_IA", "MAZ_INTELLIGENT_TIERING", "MAZ_ARCHIVE", "REDUCED_REDUNDANCY"),
-    }
-)
-_ARCHIVES = ("ARCHIVE", "DEEP_ARCHIVE", "MAZ_ARCHIVE")
 _OVERRIDES = {
     "response-content-type": "Content-Type",
     "response-content-language": "Content-Language",
@@ -40,100 +27,6 @@ _OVERRIDES = {
     "response-cache-control": "Cache-Control",
     "response-expires": "Expires",
 }
-
-
-# What a request says about an object
-
-
-def stored_headers(call: Call) -> dict[str, str]:
-    """Take the headers that are kept with an object, in the spelling in which they are given back."""
-    headers = {name: call.headers[name.lower()] for name in _STORED if call.headers.get(name.lower())}
-    headers.setdefault("Content-Type", "application/octet-stream")
-    encoding = headers.get("Content-Encoding", "")
-    if "aws-chunked" in encoding:  # how the body travelled, not what it is
-        kept = [item.strip() for item in encoding.split(",") if item.strip() not in ("", "aws-chunked")]
-        headers.pop("Content-Encoding")
-        if kept:
-            headers["Content-Encoding"] = ",".join(kept)
-    total = 0
-    for name, value in call.headers.items():
-        if name.startswith("x-cos-meta-"):
-            headers[name] = value
-            total += len(name) - len("x-cos-meta-") + len(value)
-    if total > call.emulation.limits.metadata:
-        raise CosError("KeyTooLong", "Your metadata headers exceed the maximum allowed metadata size.")
-    return headers
-
-
-def encryption_headers(call: Call) -> dict[str, str]:
-    """Take the headers of server side encryption: kept and echoed, nothing is encrypted."""
-    return {name: call.headers[name] for name in _ENCRYPTION if name in call.headers}
-
-
-def storage_class(call: Call, default: str = "STANDARD") -> str:
-    """Read the storage class in any case."""
-    name = call.headers.get("x-cos-storage-class", "").upper() or default
-    if name not in _CLASSES:
-        raise CosError("NotSupportedStorageClass")
-    return name
-
-
-def tags_of_header(call: Call) -> str:
-    """Read x-cos-tagging as JSON, empty if it is not there."""
-    text = call.headers.get("x-cos-tagging", "")
-    return json.dumps(parse_tags(text, 10)) if text else ""
-
-
-def properties(call: Call) -> Properties:
-    """Read all that a writer says about an object."""
-    headers = json.dumps({**stored_headers(call), **encryption_headers(call)})
-    return Properties(storage_class(call), headers, tags_of_header(call), grants.from_headers(call.headers))
-
-
-def check_overwrite(call: Call, bucket: Bucket) -> None:
-    """Honour x-cos-forbid-overwrite, which means nothing once versioning was ever enabled."""
-    if call.headers.get("x-cos-forbid-overwrite", "").lower() != "true" or bucket.versioning:
-        return
-    if call.store.newest(bucket, call.key) is not None:
-        raise CosError("FileAlreadyExists")
-
-
-def version_header(bucket: Bucket, row: Version) -> dict[str, str]:
-    """Tell the version id of what was written: only where versioning is enabled."""
-    return {"x-cos-version-id": row.version} if bucket.versioning == "Enabled" else {}
-
-
-# Finding an object
-
-
-def find_object(call: Call) -> Version:
-    """Return the version that a request means, or the answer that there is none."""
-    bucket = call.bucket
-    check_key(call.key)
-    wanted = call.parameters.get("versionid", "")
-    if wanted:
-        row = call.store.find(bucket, call.key, wanted)
-        if row is None:
-            raise CosError("NoSuchVersion")
-    else:
-        row = call.store.newest(bucket, call.key)
-        if row is None:
-            raise CosError("NoSuchKey")
-    if row.marker:
-        found = {"x-cos-delete-marker": "true", "x-cos-version-id": row.version}
-        if wanted:
-            raise CosError(
-                "MethodNotAllowed" if call.identity.scheme == "aws" else "NoSuchKey", headers=found
-            )
-        raise CosError("NoSuchKey", headers=found)
-    return row
-
-
-def check_restored(call: Call, row: Version) -> None:
-    """Refuse to read an archived object that has not been restored."""
-    now = call.store.clock()
-    if row.storage_class in _ARCHIVES and not (row.restored and row.restored <= now < row.expiry):
-        raise CosError("InvalidObjectState")
 
 
 # Reading
@@ -153,17 +46,17 @@ def describe(call: Call, row: Version) -> dict[str, str]:
         headers["x-cos-version-id"] = row.version
     if row.tags:
         headers["x-cos-tagging-count"] = str(len(json.loads(row.tags)))
-    now = call.store.clock()
-    if row.restored and now < row.restored:
-        headers["x-cos-restore"] = 'ongoing-request="true"'
-    elif row.restored and now < row.expiry:
-        headers["x-cos-restore"] = f'ongoing-request="false", expiry-date="{http_time(row.expiry)}"'
+    if row.restored:
+        headers.update(archive.headers(call, row))
+    if row.storage_class.endswith("INTELLIGENT_TIERING"):
+        headers["x-cos-storage-tier"] = tiering.tier(call, row)
     return headers
 
 
 def get_object(call: Call) -> Response:
     """Answer an object or a range of it; HEAD differs only in having no body."""
-    row = find_object(call)
+    row = symlink.follow(call, find_object(call))
+    encryption.check_key(call, row)
     kind = conditions.failed(call.headers, row.etag, row.modified)
     if kind == "match":
         raise CosError("PreconditionFailed")
@@ -174,7 +67,7 @@ def get_object(call: Call) -> Response:
     _override(call, headers)
     head = call.method == "HEAD"
     if not head:
-        check_restored(call, row)
+        archive.check_restored(call, row)
     window = conditions.byte_range(call.headers.get("range", ""), row.size)
     start, stop = window or (0, row.size)
     headers["Content-Length"] = str(stop - start)
@@ -205,9 +98,12 @@ def put_object(call: Call) -> Response:
     """Store an object."""
     bucket = call.bucket
     check_overwrite(call, bucket)
+    made, echoed = properties(call, bucket)
     content = received_bytes(call.body)
-    row = call.store.put(bucket, call.key, content, properties(call))
-    headers = {"ETag": f'"{row.etag}"', "x-cos-hash-crc64ecma": row.crc64, **encryption_headers(call)}
+    if echoed:
+        content = replace(content, etag=encryption.etag_of(content, echoed))
+    row = call.store.put(bucket, call.key, content, made)
+    headers = {"ETag": f'"{row.etag}"', "x-cos-hash-crc64ecma": row.crc64, **echoed}
     return Response(200, {**headers, **version_header(bucket, row)})
 
 
@@ -217,15 +113,24 @@ def append_object(call: Call) -> Response:
     position = call.number("position", 0)
     if bucket.versioning:
         raise CosError("InvalidRequest", "Append is not supported in a bucket with versioning.")
+    if bucket.maz:
+        raise CosError(
+            "MAZOperationNotSupportOnOAZBucket", "Append is not supported in a bucket of several zones."
+        )
     row = call.store.newest(bucket, call.key)
     if row is not None and not row.appendable:
         raise CosError("ObjectNotAppendable")
     if position != (row.size if row else 0):
-        raise CosError("AppendPositionErr")
+        raise CosError(
+            "AppendPositionErr", headers={"x-cos-next-append-position": str(row.size if row else 0)}
+        )
     if position + call.body.size > call.emulation.limits.object_size:
         raise CosError("EntityTooLarge")
+    made, echoed = properties(call, bucket)
+    if (row or made).storage_class in archive.ARCHIVES:
+        raise CosError("InvalidRequest", "Append is not supported for archived objects.")
     if row is None:
-        row = call.store.put(bucket, call.key, received_bytes(call.body), properties(call), appendable=1)
+        row = call.store.put(bucket, call.key, received_bytes(call.body), made, appendable=1)
     else:
         # The MD5 of the whole would need all bytes again: any 32 hex digits that change with the content do.
         etag = hashlib.md5(row.etag.encode() + call.body.md5, usedforsecurity=False).hexdigest()
@@ -236,7 +141,7 @@ def append_object(call: Call) -> Response:
         "x-cos-content-sha1": call.body.md5.hex(),  # the Go SDK compares the MD5 under this name
         "x-cos-hash-crc64ecma": row.crc64,
     }
-    return Response(200, headers)
+    return Response(200, {**headers, **echoed})
 
 
 def delete_object(call: Call) -> Response:
@@ -287,7 +192,7 @@ def _delete_one(call: Call, item: ElementTree.Element, quiet: bool) -> str:
     return f"<Deleted>{elements({**named, **more})}</Deleted>"
 
 
-# Tags, ACL, restore
+# Tags, ACL
 
 
 def get_tags(call: Call) -> Response:
@@ -321,26 +226,6 @@ def put_acl(call: Call) -> Response:
     return Response()
 
 
-def restore_object(call: Call) -> Response:
-    """Restore an archived object for some days, or extend that."""
-    row = find_object(call)
-    if row.storage_class not in _ARCHIVES:
-        raise CosError("RestoreNonArchiveObject")
-    try:
-        days = int(messages.text(messages.parse(call.body.data, "RestoreRequest"), "Days", "1"))
-    except ValueError as error:
-        raise CosError("MalformedXML") from error
-    if not 1 <= days <= 36_500:
-        raise CosError("InvalidArgument", "Days is not valid.")
-    now = call.store.clock()
-    if row.restored and now < row.restored:
-        raise CosError("RestoreAlreadyInProgress")
-    done = bool(row.restored) and now < row.expiry
-    ready = row.restored if done else int(now + call.emulation.limits.restore_seconds)
-    call.store.update(row, restored=ready, expiry=int(now) + days * 86400)
-    return Response(200 if done else 202)
-
-
 HANDLERS: dict[str, Callable[[Call], Response]] = {
     "PutObject": put_object,
     "GetObject": get_object,
@@ -353,5 +238,4 @@ HANDLERS: dict[str, Callable[[Call], Response]] = {
     "DeleteObjectTagging": delete_tags,
     "GetObjectACL": get_acl,
     "PutObjectACL": put_acl,
-    "RestoreObject": restore_object,
 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cosfs.emulator import messages
+from cosfs.emulator import encryption, messages
 from cosfs.emulator.addressing import without_port
+from cosfs.emulator.attributes import check_overwrite, properties
 from cosfs.emulator.context import Call
 from cosfs.emulator.digests import Digest
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.handlers_bucket import owner, xml
 from cosfs.emulator.handlers_copy import find_source
-from cosfs.emulator.handlers_object import check_overwrite, encryption_headers, properties
 from cosfs.emulator.messages import document, element, elements, escape, iso_time, url_encode
 from cosfs.emulator.store import Bytes, Version, received_bytes
 from cosfs.emulator.uploads import MAX_PART_NUMBER, Part, Upload
@@ -25,10 +25,11 @@ def create(call: Call) -> Response:
     """Open an upload."""
     bucket = call.bucket
     check_overwrite(call, bucket)
-    upload = call.emulation.uploads.create(bucket, call.key, properties(call))
+    made, echoed = properties(call, bucket)
+    upload = call.emulation.uploads.create(bucket, call.key, made)
     told = elements({"Bucket": bucket.name, "Key": call.key, "UploadId": upload.id})
     return Response(
-        headers={"Content-Type": "application/xml", **encryption_headers(call)},
+        headers={"Content-Type": "application/xml", **echoed},
         body=document("InitiateMultipartUploadResult", told),
     )
 
@@ -46,13 +47,18 @@ def _part_number(call: Call) -> int:
 
 def put_part(call: Call) -> Response:
     """Store one part."""
-    part = call.emulation.uploads.put_part(_upload(call), _part_number(call), received_bytes(call.body))
-    return Response(200, {"ETag": f'"{part.etag}"', "x-cos-hash-crc64ecma": part.crc64})
+    upload = _upload(call)
+    encryption.check_part_key(call, upload.properties.headers)
+    part = call.emulation.uploads.put_part(upload, _part_number(call), received_bytes(call.body))
+    echoed = encryption.echoed(upload.properties.headers)
+    return Response(200, {"ETag": f'"{part.etag}"', "x-cos-hash-crc64ecma": part.crc64, **echoed})
 
 
 def copy_part(call: Call) -> Later:
     """Make a part of a range of an object: its pieces are shared, its digests computed by reading it once."""
-    _upload(call)  # a wrong id is told before the long work
+    upload = _upload(call)  # a wrong id is told before the long work
+    if encryption.SOURCE_PREFIX + "key" in call.headers:
+        encryption.check_part_key(call, upload.properties.headers)
     number = _part_number(call)
     source_bucket, row = find_source(call)
     start, stop = _source_range(call.headers.get("x-cos-copy-source-range", ""), row.size)
@@ -124,6 +130,7 @@ def complete(call: Call) -> Response:
         }
     )
     headers = {"Content-Type": "application/xml", "x-cos-hash-crc64ecma": row.crc64}
+    headers.update(encryption.echoed(row.headers))
     if bucket.versioning:
         headers["x-cos-version-id"] = row.version
     attributes = _XMLNS if call.identity.scheme != "aws" else ""

@@ -69,6 +69,8 @@ _OBJECT = {
     "acl": {"GET": "GetObjectACL", "PUT": "PutObjectACL"},
     "append": {"POST": "AppendObject"},
     "restore": {"POST": "RestoreObject"},
+    "retention": {"GET": "GetObjectRetention", "PUT": "PutObjectRetention"},
+    "symlink": {"GET": "GetSymlink", "PUT": "PutSymlink"},
     "tagging": {"GET": "GetObjectTagging", "PUT": "PutObjectTagging", "DELETE": "DeleteObjectTagging"},
     "uploads": {"POST": "CreateMultipartUpload"},
     "uploadid": {
@@ -82,7 +84,7 @@ _OBJECT = {
 _WITH_XML_BODY = frozenset(
     {
         *("CreateBucket", "PutBucketACL", "PutBucketVersioning", "DeleteObjects", "CompleteMultipartUpload"),
-        *("PutObjectACL", "PutObjectTagging", "RestoreObject", "PutBucketSetting", "PostObject"),
+        *("PutObjectACL", "PutObjectTagging", "RestoreObject", "PutBucketSetting", "PutObjectRetention"),
     }
 )
 _WITH_DATA = frozenset({"PutObject", "UploadPart", "AppendObject"})

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from cosfs.emulator import (
     access,
+    archive,
     auth,
     aws,
     handlers_bucket,
@@ -24,6 +25,8 @@ from cosfs.emulator import (
     handlers_object,
     handlers_upload,
     messages,
+    retention,
+    symlink,
 )
 from cosfs.emulator.addressing import check_key, locate, split_target
 from cosfs.emulator.auth import Identity, Signed
@@ -45,6 +48,9 @@ HANDLERS: Mapping[str, Handler] = {
     **handlers_object.HANDLERS,
     **handlers_copy.HANDLERS,
     **handlers_upload.HANDLERS,
+    **archive.HANDLERS,
+    **retention.HANDLERS,
+    **symlink.HANDLERS,
 }
 
 

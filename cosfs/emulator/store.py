@@ -20,6 +20,7 @@ from cosfs.emulator.database import Database
 from cosfs.emulator.digests import crc64_combine
 from cosfs.emulator.files import FileStore, Received
 from cosfs.emulator.history import History
+from cosfs.emulator.locks import LockStore
 from cosfs.emulator.pieces import PieceStore
 from cosfs.emulator.records import (
     NULL_VERSION,
@@ -56,7 +57,7 @@ _INSERT_VERSION = f"INSERT INTO versions ({COLUMNS}) VALUES ({', '.join('?' * le
 _values = attrgetter(*_FIELDS)
 
 
-class Store(BucketStore, PieceStore):
+class Store(BucketStore, LockStore, PieceStore):
     """The state of an emulator in a directory."""
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -69,6 +70,7 @@ class Store(BucketStore, PieceStore):
         self._last_id = (self.db.one("SELECT max(id) FROM versions") or (0,))[0] or 0
         self._credentials: dict[str, Credential] = {}
         BucketStore.__init__(self)
+        LockStore.__init__(self)
         self._load_credentials()
         rows = self.db.execute("SELECT DISTINCT file FROM pieces WHERE file IS NOT NULL")
         self.swept = self.files.sweep({row[0] for row in rows})
@@ -132,6 +134,8 @@ class Store(BucketStore, PieceStore):
         appendable: int,
         gone: list[str],
     ) -> Version:
+        if self.configured(bucket, "object-lock"):
+            self.refuse_locked_newest(bucket, key)
         number, version = self._make_room(bucket, key, gone)
         created = Version(
             *(number, bucket.id, key, version, 1, 0, content.size, content.etag, content.crc64, self.now()),
@@ -139,6 +143,8 @@ class Store(BucketStore, PieceStore):
             *(0, 0, self._replicate(bucket, key, number)),
         )
         self._insert(created, content.pieces)
+        if self.configured(bucket, "object-lock"):
+            self.lock_new(bucket, number)
         return created
 
     def put_many(self, bucket: Bucket, objects: Iterable[tuple[str, Bytes]], properties: Properties) -> int:
@@ -219,6 +225,7 @@ class Store(BucketStore, PieceStore):
             self._erase(number, gone)
 
     def _erase(self, number: int, gone: list[str]) -> None:
+        self.refuse_locked(number)
         self.drop_pieces(number, gone)
         self.db.execute("DELETE FROM versions WHERE id = ?", (number,))
 
