@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
+from xml.etree import ElementTree
 
 from cosfs.emulator import messages
 from cosfs.emulator.context import Call
@@ -65,9 +66,8 @@ def _default(document: bytes) -> dict[str, str]:
     return {ALGORITHM: kind, **({KMS_KEY: key} if key else {})}
 
 
-def check_configuration(document: bytes) -> None:
+def check_configuration(call: Call, tree: ElementTree.Element) -> None:
     """Refuse a default encryption that means nothing."""
-    tree = messages.parse(document, "ServerSideEncryptionConfiguration")
     algorithm = tree.findtext("Rule/ApplyServerSideEncryptionByDefault/SSEAlgorithm") or ""
     if algorithm.strip() not in ("AES256", "KMS", "cos/kms", "aws:kms"):
         raise CosError("MalformedXML")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
-from cosfs.emulator import grants, messages
+from cosfs.emulator import cors, encryption, grants, locks, messages
 from cosfs.emulator.addressing import check_bucket_name, split_query, without_port
 from cosfs.emulator.context import OWNER_ID, Call
 from cosfs.emulator.errors import CosError
@@ -145,6 +145,8 @@ def put_versioning(call: Call) -> Response:
     status = messages.text(messages.parse(call.body.data, "VersioningConfiguration"), "Status")
     if status not in ("Enabled", "Suspended"):
         raise CosError("MalformedXML")
+    if status == "Suspended" and call.store.setting(call.bucket, "object-lock") is not None:
+        raise CosError("InvalidBucketState", "A bucket with object lock keeps its versions.")
     call.store.update_bucket(call.bucket, versioning=status)
     return Response()
 
@@ -236,11 +238,27 @@ def put_setting(call: Call) -> Response:
     if call.setting == "policy":
         _check_policy(body)
     else:
-        messages.parse(body, setting.root)
+        tree = messages.parse(body, setting.root)
+        if call.setting in _CHECKS:
+            _CHECKS[call.setting](call, tree)
     if call.setting == "tagging":
         read_tags(body, 50)
     call.store.put_setting(call.bucket, call.setting, call.parameters.get("id", ""), body)
     return Response(setting.put_status)
+
+
+def _check_lock(call: Call, tree: ElementTree.Element) -> None:
+    locks.check_configuration(tree)
+    if call.bucket.versioning != "Enabled":
+        raise CosError("InvalidBucketState", "Object lock needs versioning to be enabled.")
+
+
+# What a document must fulfil besides its root element.
+_CHECKS: dict[str, Callable[[Call, ElementTree.Element], None]] = {
+    "cors": cors.check_configuration,
+    "encryption": encryption.check_configuration,
+    "object-lock": _check_lock,
+}
 
 
 def _check_policy(body: bytes) -> None:

@@ -19,6 +19,8 @@ _IN_MEMORY = {"PutObject": INLINE_LIMIT}
 class Incoming:
     """One body. `feed` may run in a worker thread, one call at a time."""
 
+    rate = 0  # a header's or query's traffic limit is known before; forms have a field
+
     def __init__(self, call: Call, payload: Payload) -> None:
         headers, limits = call.headers, call.emulation.limits
         self._md5 = _declared_md5(headers.get("content-md5", ""))

@@ -32,7 +32,9 @@ def check_configuration(tree: ElementTree.Element) -> None:
 
 def default_days(document: bytes) -> int:
     """Return for how many days new objects of a bucket are locked; 0 if the configuration says nothing."""
-    return int(messages.parse(document, "ObjectLockConfiguration").findtext("Rule/DefaultRetention/Days") or 0)
+    return int(
+        messages.parse(document, "ObjectLockConfiguration").findtext("Rule/DefaultRetention/Days") or 0
+    )
 
 
 def retain_until(body: bytes) -> int:

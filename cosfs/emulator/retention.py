@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from xml.etree import ElementTree
 
 from cosfs.emulator import locks
 from cosfs.emulator.context import Call
@@ -12,13 +11,6 @@ from cosfs.emulator.finding import find_object
 from cosfs.emulator.handlers_bucket import xml
 from cosfs.emulator.messages import document, element, iso_time
 from cosfs.emulator.values import Response
-
-
-def check_configuration(call: Call, tree: ElementTree.Element) -> None:
-    """Refuse an object lock for a bucket that keeps no versions."""
-    locks.check_configuration(tree)
-    if call.bucket.versioning != "Enabled":
-        raise CosError("InvalidBucketState", "Object lock needs versioning to be enabled.")
 
 
 def put_retention(call: Call) -> Response:

@@ -19,6 +19,7 @@ from cosfs.emulator import (
     archive,
     auth,
     aws,
+    cors,
     handlers_bucket,
     handlers_copy,
     handlers_list,
@@ -27,6 +28,7 @@ from cosfs.emulator import (
     messages,
     retention,
     symlink,
+    throttle,
 )
 from cosfs.emulator.addressing import check_key, locate, split_target
 from cosfs.emulator.auth import Identity, Signed
@@ -49,6 +51,7 @@ HANDLERS: Mapping[str, Handler] = {
     **handlers_copy.HANDLERS,
     **handlers_upload.HANDLERS,
     **archive.HANDLERS,
+    **cors.HANDLERS,
     **retention.HANDLERS,
     **symlink.HANDLERS,
 }
@@ -68,6 +71,7 @@ class Exchange:
     payload: Payload = field(default_factory=Payload)
     aws: bool = False
     owner: bool = False  # asked through the admin path: not signed, not counted, not struck by faults
+    rate: int = 0  # bytes per second that the body may have, in either direction; 0: no limit
 
     def fault(self, kind: str, *, after: bool = False) -> Fault | None:
         """Return the fault of a kind that strikes this request."""
@@ -120,13 +124,14 @@ class Service:
         if not exchange.owner:
             self.requests.count(exchange.operation)
             self._strike(exchange, call)
-        self._authenticate(exchange, call)
+        if call.operation != "OptionsObject":  # the URL of a preflight may be signed for another method
+            self._authenticate(exchange, call)
         if call.key:
             check_key(call.key)
         if call.place.bucket and call.operation != "CreateBucket":
             _ = call.bucket
         access.authorize(call)
-        _check_traffic_limit(call)
+        exchange.rate = throttle.bytes_per_second(call.headers, call.parameters)
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
 
@@ -218,6 +223,8 @@ class Service:
         headers["Date"] = messages.http_time(int(self.emulation.store.clock.machine()))
         if response.content is None and not response.chunked and response.status not in (204, 304):
             headers.setdefault("Content-Length", str(len(response.body)))
+        if "origin" in exchange.request.headers:
+            headers.update(cors.headers_for(exchange.call))
         if exchange.aws:
             headers = aws.add_prefix(headers)
         return replace(response, headers=headers)
@@ -235,10 +242,3 @@ class Service:
         if exchange.request.method == "HEAD":
             body = b""
         return self._answer(exchange, Response(error.status, headers, body))
-
-
-def _check_traffic_limit(call: Call) -> None:
-    """Refuse a traffic limit outside what COS takes. It is not enforced: the fault `slow` is for that."""
-    text = call.headers.get("x-cos-traffic-limit") or call.parameters.get("x-cos-traffic-limit", "")
-    if text and not (text.isdigit() and 819_200 <= int(text) <= 838_860_800):
-        raise CosError("InvalidArgument", "x-cos-traffic-limit is not valid.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote, unquote_to_bytes
 
+from cosfs.emulator import access
 from cosfs.emulator.addressing import check_key
 from cosfs.emulator.attributes import check_overwrite, properties, version_header
 from cosfs.emulator.context import Call
@@ -32,6 +33,7 @@ def follow(call: Call, row: Version) -> Version:
     for _ in range(_LONGEST_CHAIN):
         if not key:
             return row
+        access.require(call, "GetObject", key)
         row = find_object(replace(call, place=replace(call.place, key=key), parameters={}))
         key = target_of(row)
     if key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -40,6 +40,7 @@ class Turn:
         self._scope, self._receive, self._send = scope, receive, send
         self._workers, self._pause = workers, pause
         self._pacers: list[Pacer] = []
+        self._limited = False
         self._unread = exchange.incoming is not None  # whether a body may still be on its way
         self.received = 0
         self.sent = 0
@@ -49,6 +50,8 @@ class Turn:
         """Do all of it."""
         exchange = self._exchange
         self._pacers = self._service.faults.bandwidth.pacers(self._scope["connection"])
+        if exchange.rate:
+            self._limit(exchange.rate)
         latency = exchange.fault("latency")
         if latency is not None:
             await self._pause(latency.delay())
@@ -62,6 +65,11 @@ class Turn:
         finally:
             if response.content is not None:
                 response.content.release()
+
+    def _limit(self, rate: int) -> None:
+        """Keep to the traffic limit that the request asked for."""
+        self._pacers = [*self._pacers, Pacer(rate)]
+        self._limited = True
 
     async def _respond(self) -> Response:
         exchange = self._exchange
@@ -84,7 +92,7 @@ class Turn:
         while more:
             batch: list[bytes] = []
             size = 0
-            while more and size < _BATCH:
+            while more and size < (1 if self._pacers else _BATCH):
                 data, more = await self._take()
                 batch.append(data)
                 size += len(data)
@@ -100,6 +108,8 @@ class Turn:
                     await loop.run_in_executor(self._workers, incoming.feed, data)
             except CosError as error:
                 return error
+            if incoming.rate and not self._limited:  # a form tells its limit in a field
+                self._limit(incoming.rate)
         return None
 
     async def _take(self) -> tuple[bytes, bool]:
@@ -123,7 +133,8 @@ class Turn:
             headers.setdefault("Content-Length", str(response.content.length))
         self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if response.content is None and not self._exchange.faults and not self._pacers:
+        whole = response.content is None and response.stream is None
+        if whole and not self._exchange.faults and not self._pacers:
             await self._send({"type": "http.response.body", "body": response.body})
             self._count(len(response.body))
             return
@@ -141,7 +152,7 @@ class Turn:
 
     def _chunks(self, response: Response) -> Chunks:
         """Return the body as it is to be sent, with everything that is to go wrong."""
-        chunks = self._pieces(response.content) if response.content is not None else one(response.body)
+        chunks = self._body(response)
         for fault in self._exchange.faults:
             chunks = self._spoiled(fault, chunks)
         return paced(chunks, self._pacers, self._pause) if self._pacers else chunks
@@ -157,6 +168,17 @@ class Turn:
             case "slow":
                 return paced(chunks, [Pacer(fault.rate)], self._pause)
         return chunks
+
+    def _body(self, response: Response) -> Chunks:
+        if response.content is not None:
+            return self._pieces(response.content)
+        return self._made(response.stream) if response.stream is not None else one(response.body)
+
+    async def _made(self, stream: Iterator[bytes]) -> Chunks:
+        """Let worker threads make the pieces of an answer, one at a time."""
+        loop = asyncio.get_running_loop()
+        while (data := await loop.run_in_executor(self._workers, next, stream, None)) is not None:
+            yield data
 
     async def _pieces(self, content: Content) -> Chunks:
         """Read the pieces of an object."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     content: Content | None = None
+    stream: Iterator[bytes] | None = None  # a body that is made while it is sent; may read pinned files
     chunked: bool = False  # COS sends the answer of Complete this way
 
 

@@ -54,17 +54,29 @@ class Signed:
         """Hang up."""
         self._connection.close()
 
+    @property
+    def host(self) -> str:
+        """Return the name of the bucket's host."""
+        return f"{self.bucket}.cos.{self.emulator.region}.myqcloud.com"
+
     def other(self, region: str = "") -> Signed:
         """Return a connection to another fresh bucket."""
         name = self.emulator.create_bucket(f"other{next(_numbers)}", region)
         return Signed(self.emulator, name)
 
     def __call__(
-        self, method: str, target: str, body: bytes | str = b"", *, host: str = "", **headers: str
+        self,
+        method: str,
+        target: str,
+        body: bytes | str = b"",
+        *,
+        host: str = "",
+        sign: bool = True,
+        **headers: str,
     ) -> Answer:
         """Send a signed request; header names are given with underscores, the target with a raw path."""
         path, mark, query = target.partition("?")
-        host = host or f"{self.bucket}.cos.{self.emulator.region}.myqcloud.com"
+        host = host or self.host
         now = int(time.time())
         signed = authorization(
             method, path, host, now - 60, now + 600, self.emulator.secret_key, self.emulator.secret_id
@@ -72,7 +84,10 @@ class Signed:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = body.encode() if isinstance(body, str) else body
         self._connection.request(
-            method, quote(path) + mark + query, data, {"host": host, "authorization": signed, **named}
+            method,
+            quote(path) + mark + query,
+            data,
+            {"host": host, "authorization": signed if sign else "", **named},
         )
         response = self._connection.getresponse()
         return Answer(response.status, dict(response.getheaders()), response.read())
