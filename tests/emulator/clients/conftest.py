@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,8 +71,8 @@ class Program:
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str | os.PathLike[str], **options: Any) -> subprocess.Popen[str]:
-        """Start it, with its output in pipes."""
+    def start(self, *arguments: str | os.PathLike[str]) -> subprocess.Popen[str]:
+        """Start it, with all it says in one pipe."""
         environment = {
             "HOME": str(self.directory),
             "PATH": os.environ["PATH"],
@@ -82,30 +83,35 @@ class Program:
         }
         return subprocess.Popen(
             [*self.command, *map(os.fspath, arguments)], env=environment, cwd=self.directory, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def __call__(self, *arguments: str | os.PathLike[str], timeout: float = 60) -> str:
-        """Return what it printed; the test fails unless it ends well."""
-        return self.end(self.start(*arguments), timeout)
+    def __call__(self, *arguments: str | os.PathLike[str]) -> str:
+        """Return what it said; the test fails unless it ends well."""
+        return self.together(arguments)[0]
 
-    def refused(self, *arguments: str | os.PathLike[str], timeout: float = 60) -> str:
-        """Return what it printed and complained; the test fails if it ends well."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout)
-        assert process.returncode, f"{process.args} ended well: {out}{err}"
-        return out + err
+    def together(self, *commands: Sequence[str | os.PathLike[str]]) -> list[str]:
+        """Run several at once; return what each said."""
+        ended = [_end(process) for process in [self.start(*arguments) for arguments in commands]]
+        for arguments, (code, text) in zip(commands, ended, strict=True):
+            assert code == 0, f"{self.command[0]} {arguments} ended with {code}: {text}"
+        return [text for _, text in ended]
 
-    def end(self, process: subprocess.Popen[str], timeout: float = 60) -> str:
-        """Wait for one that was started; return what it printed."""
+    def refused(self, *arguments: str | os.PathLike[str]) -> str:
+        """Return what it said; the test fails if it ends well."""
+        code, text = _end(self.start(*arguments))
+        assert code, f"{self.command[0]} {arguments} ended well: {text}"
+        return text
+
+
+def _end(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int | None, str]:
+    with process:
         try:
-            out, err = process.communicate(timeout=timeout)
+            text, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            out, err = process.communicate()
-            pytest.fail(f"{process.args} did not end: {out}{err}")
-        assert process.returncode == 0, f"{process.args} ended with {process.returncode}: {out}{err}"
-        return out
+            return None, process.communicate()[0]
+    return process.returncode, text
 
 
 def found(command: str) -> str:
@@ -113,3 +119,16 @@ def found(command: str) -> str:
     path = shutil.which(command)
     assert path, f"{command} is missing: run scripts/setup --tests"
     return path
+
+
+@pytest.fixture
+def coscmd(emulator: Emulator, bucket: str, tmp_path: Path) -> Program:
+    """Tencent's coscmd with a configuration file, its home and its working directory in tmp_path."""
+    lines = {
+        "secret_id": emulator.secret_id, "secret_key": emulator.secret_key, "bucket": bucket,
+        "region": REGION, "schema": "http", "part_size": "1", "multiupload_threshold": "20", "retry": "1",
+    }  # fmt: skip
+    text = "".join(f"{name} = {value}\n" for name, value in lines.items())
+    (tmp_path / ".cos.conf").write_text(f"[common]\n{text}")
+    command = [str(Path(sys.executable).with_name("coscmd"))]
+    return Program(command, tmp_path, {"http_proxy": emulator.endpoint_url})
