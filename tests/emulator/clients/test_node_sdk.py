@@ -25,7 +25,12 @@ def results(
     home = tmp_path_factory.mktemp("node")
     node = Program([str(NODE), "--no-deprecation"], home, {"NODE_PATH": str(NODE_PACKAGES)})
     emulator.add_credential(Credential("AKIDnode", "secret", "token==", 4e9))
-    temporary = {"TmpSecretId": "AKIDnode", "TmpSecretKey": "secret", "SecurityToken": "token=="}
+    temporary = {
+        "TmpSecretId": "AKIDnode",
+        "TmpSecretKey": "secret",
+        "SecurityToken": "token==",
+        "ExpiredTime": 4e9,
+    }
     told = node(
         SCRIPT, request.param, emulator.endpoint_url, emulator.secret_id, emulator.secret_key,
         json.dumps(temporary), home,
