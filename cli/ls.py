@@ -1,22 +1,24 @@
-"""`cos ls`: buckets, prefixes, objects."""
+"""`cos ls`: buckets, prefixes, objects, versions, unfinished uploads."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import ANY_URL, command, page_size_option
-from .output import Column, Output, Table, json_text, local_time, printable, table, utc_time
+from .output import Column, json_text, local_time, printable, table, utc_time
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
-    from cosfs.client.model import Bucket, ListPage, ObjectInfo
+    from cosfs.client.model import Bucket
     from cosfs.client.url import CosUrl
 
+    from .listing import Page, Range
+    from .ls_output import Kind
     from .state import State
 
 
@@ -28,16 +30,19 @@ class Options:
     recursive: bool
     human_readable: bool
     summarize: bool
+    all_versions: bool
+    incomplete: bool
     page_size: int
     max_items: int | None
     start_after: str
+    sort: str | None
     null: bool
     urls: bool
 
     @property
     def cut(self) -> int:
         """How many characters of a key the short form leaves away."""
-        return 0 if self.recursive else self.url.key.rfind("/") + 1
+        return 0 if self.recursive or self.incomplete else self.url.key.rfind("/") + 1
 
 
 @command("ls")
@@ -45,9 +50,16 @@ class Options:
 @click.option("--recursive", "-r", is_flag=True, help="List all objects below the prefix.")
 @click.option("--human-readable", is_flag=True, help="Print sizes as 1.2 MB.")
 @click.option("--summarize", is_flag=True, help="Print the number of objects and their size at the end.")
+@click.option("--all-versions", is_flag=True, help="List all versions and delete markers.")
+@click.option("--incomplete", is_flag=True, help="List unfinished multipart uploads below the prefix.")
 @page_size_option
 @click.option("--max-items", type=click.IntRange(1), metavar="N", help="Stop after so many.")
 @click.option("--start-after", default="", metavar="KEY", help="Begin after this key.")
+@click.option(
+    "--sort",
+    type=click.Choice(["size", "time", "key"]),
+    help="Largest, newest or alphabetically first; holds the whole listing in memory.",
+)
 @click.option("-0", "--null", is_flag=True, help="Print exact keys, each ended by a NUL byte.")
 @click.option("--url", "urls", is_flag=True, help="Print keys as cos:// URLs.")
 @click.pass_obj
@@ -62,10 +74,17 @@ def ls(state: State, /, **options: Any) -> int:
     Examples:
       cos ls
       cos ls cos://bucket/photos/ --human-readable --summarize
+      cos ls cos://bucket --recursive --sort size --max-items 10
       cos ls cos://bucket --recursive -0 | xargs -0 -n1 echo
     """
+    from cosfs.errors import UsageError
+
     wanted = Options(**options)
+    if wanted.all_versions and wanted.incomplete:
+        raise UsageError("--all-versions and --incomplete list different things")
     if not wanted.url.bucket:
+        if wanted.all_versions or wanted.incomplete or wanted.recursive:
+            raise UsageError("this lists buckets", hint="Name one: cos://BUCKET")
         _print_buckets(state, state.client.list_buckets())
         return 0
     return _list_bucket(state, wanted)
@@ -90,20 +109,30 @@ def _print_buckets(state: State, buckets: list[Bucket]) -> None:
         out.lines(f"{local_time(b.created)} {printable(b.name)}" for b in buckets)
 
 
-# --- objects
+# --- what is in a bucket
 
 
 def _list_bucket(state: State, options: Options) -> int:
+    from .listing import Range, ahead
+    from .ls_output import Look, printer
+
     client = state.client
     bucket = client.resolve_bucket(options.url.bucket)
-    printer = _printer(state.out, state.format, options, bucket)
-    objects = size = found = 0
-    for page in _pages(client, bucket, options):
-        printer.page(page)
-        objects += len(page.objects)
-        found += len(page.objects) + len(page.prefixes)
-        size += sum(info.size for info in page.objects)
-    printer.end(objects, size)
+    find, kind = _finder(options)
+    delimiter = "" if options.recursive or options.incomplete else "/"
+    # Sorted, the first so many are known only when all are.
+    limit = None if options.sort else options.max_items
+    wanted = Range(bucket, options.url.key, delimiter, options.start_after, options.page_size, limit)
+    look = Look(bucket, options.cut, options.urls, options.human_readable, options.summarize)
+    shown = printer(state.out, state.format, kind, look, null=options.null)
+    items = size = found = 0
+    pages = ahead(find(client, wanted))
+    for page in _sorted(pages, options, kind) if options.sort else pages:
+        shown.page(page)
+        items += len(page.items)
+        found += len(page)
+        size += sum(map(kind.size, page.items))
+    shown.end(items, size)
     if options.max_items is not None and found >= options.max_items:
         state.out.talk(f"stopped after {found} items (--max-items)")
     if not found and options.url.key:
@@ -113,172 +142,40 @@ def _list_bucket(state: State, options: Options) -> int:
     return 0
 
 
-def _pages(client: CosClient, bucket: str, options: Options) -> Iterator[ListPage]:
-    """List page by page, never more than asked for."""
-    marker, left = options.start_after, options.max_items
-    while left is None or left > 0:
-        page = client.list_objects(
-            bucket,
-            prefix=options.url.key,
-            delimiter="" if options.recursive else "/",
-            marker=marker,
-            max_keys=options.page_size if left is None else min(left, options.page_size),
-        )
-        yield page
-        if not page.truncated:
-            return
-        marker = page.next_marker
-        if left is not None:
-            left -= len(page.objects) + len(page.prefixes)
+def _finder(options: Options) -> tuple[Callable[[CosClient, Range], Iterator[Page[Any]]], Kind]:
+    """Return what lists what was asked for, and how that looks."""
+    from . import listing, ls_output
+
+    if options.all_versions:
+        return listing.version_pages, ls_output.VERSIONS
+    if options.incomplete:
+        return listing.upload_pages, ls_output.UPLOADS
+    return listing.object_pages, ls_output.OBJECTS
 
 
-class Printer(Protocol):
-    def page(self, page: ListPage) -> None: ...
-    def end(self, objects: int, size: int) -> None: ...
+def _sorted(pages: Iterator[Page[Any]], options: Options, kind: Kind) -> Iterator[Page[Any]]:
+    """Read everything and yield it in another order: prefixes first, then items, at most --max-items."""
+    from .listing import Page
+
+    items: list[Any] = []
+    prefixes: list[str] = []
+    for page in pages:
+        items += page.items
+        prefixes += page.prefixes
+    if options.sort == "key":
+        items.sort(key=lambda item: item.key)
+    elif options.sort == "size":
+        items.sort(key=kind.size, reverse=True)
+    else:
+        items.sort(key=_time, reverse=True)
+    limit = options.max_items
+    prefixes = prefixes[:limit]
+    rest = islice(items, None if limit is None else limit - len(prefixes))
+    yield Page([], prefixes)
+    while some := list(islice(rest, 1000)):
+        yield Page(some)
 
 
-def _printer(out: Output, form: str, options: Options, bucket: str) -> Printer:
-    kinds: dict[str, Callable[[Output, Options, str], Printer]] = {
-        "json": JsonPrinter,
-        "jsonl": JsonLinesPrinter,
-        "table": TablePrinter,
-        "text": TextPrinter,
-    }
-    make = NullPrinter if options.null else kinds.get(form, LinesPrinter)
-    return make(out, options, bucket)
-
-
-@dataclass(slots=True)
-class _Base:
-    out: Output
-    options: Options
-    bucket: str
-
-    def name(self, key: str) -> str:
-        """Return a key as it is shown: whole, below the last /, or as a URL."""
-        return f"cos://{self.bucket}/{key}" if self.options.urls else key[self.options.cut :]
-
-    def full(self, key: str) -> str:
-        return f"cos://{self.bucket}/{key}" if self.options.urls else key
-
-    def size(self, size: int) -> str:
-        if not self.options.human_readable:
-            return str(size)
-        from cosfs.units import format_size
-
-        return format_size(size)
-
-    def summary(self, objects: int, size: int) -> None:
-        if self.options.summarize:
-            self.out.lines(["", f"Total Objects: {objects}", f"   Total Size: {self.size(size)}"])
-
-
-class NullPrinter(_Base):
-    def page(self, page: ListPage) -> None:
-        keys = [*page.prefixes, *(info.key for info in page.objects)]
-        if keys:
-            text = "".join(f"{self.full(key)}\0" for key in keys)
-            self.out.write(text.encode("utf-8", "surrogateescape"), flush=True)
-
-    def end(self, objects: int, size: int) -> None:
-        pass  # a summary would be read as a key
-
-
-class TextPrinter(_Base):
-    def page(self, page: ListPage) -> None:
-        self.out.lines(printable(self.full(prefix)) for prefix in page.prefixes)
-        self.out.lines(printable(self.full(info.key)) for info in page.objects)
-
-    def end(self, objects: int, size: int) -> None:
-        self.summary(objects, size)
-
-
-class LinesPrinter(_Base):
-    """What `aws s3 ls` prints, to the column."""
-
-    def page(self, page: ListPage) -> None:
-        self.out.lines(f"{'PRE':>30} {printable(self.name(prefix))}" for prefix in page.prefixes)
-        self.out.lines(
-            f"{local_time(info.last_modified)} {self.size(info.size):>10} {printable(self.name(info.key))}"
-            for info in page.objects
-        )
-
-    def end(self, objects: int, size: int) -> None:
-        self.summary(objects, size)
-
-
-class TablePrinter(_Base):
-    __slots__ = ("_drawn", "_table")
-
-    def __init__(self, out: Output, options: Options, bucket: str) -> None:
-        super().__init__(out, options, bucket)
-        self._table = Table(out, [Column("Key"), Column("Size"), Column("Last Modified")])
-        self._drawn = False
-
-    def page(self, page: ListPage) -> None:
-        from cosfs.units import format_size
-
-        rows = [(self.name(prefix), "-", "") for prefix in page.prefixes]
-        rows += [
-            (self.name(info.key), format_size(info.size), local_time(info.last_modified))
-            for info in page.objects
-        ]
-        if rows:
-            self._table.rows(rows)
-            self._drawn = True
-
-    def end(self, objects: int, size: int) -> None:
-        if self._drawn:
-            self._table.end()
-        self.summary(objects, size)
-
-
-def record(info: ObjectInfo) -> dict[str, object]:
-    """Return an object as the JSON outputs show it, with COS's own names."""
-    return {
-        "Key": info.key,
-        "Size": info.size,
-        "LastModified": utc_time(info.last_modified),
-        "ETag": f'"{info.etag}"',
-        "StorageClass": info.storage_class,
-    }
-
-
-class JsonLinesPrinter(_Base):
-    def page(self, page: ListPage) -> None:
-        self.out.lines(json_text({"Prefix": prefix}) for prefix in page.prefixes)
-        self.out.lines(json_text(record(info)) for info in page.objects)
-
-    def end(self, objects: int, size: int) -> None:
-        if self.options.summarize:
-            self.out.json_line({"TotalObjects": objects, "TotalSize": size})
-
-
-class JsonPrinter(_Base):
-    """One document, written while it is listed; many prefixes, which come last, wait in a file."""
-
-    __slots__ = ("_count", "_prefixes")
-
-    def __init__(self, out: Output, options: Options, bucket: str) -> None:
-        super().__init__(out, options, bucket)
-        self._count = 0
-        self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
-        out.write(b'{"Objects": [')
-
-    def page(self, page: ListPage) -> None:
-        for info in page.objects:
-            self.out.write(f"{',' if self._count else ''}\n  {json_text(record(info))}".encode())
-            self._count += 1
-        for prefix in page.prefixes:
-            comma = "," if self._prefixes.tell() else ""
-            self._prefixes.write(f"{comma}\n  {json_text({'Prefix': prefix})}".encode())
-        self.out.flush()
-
-    def end(self, objects: int, size: int) -> None:
-        self.out.write(b'\n], "CommonPrefixes": [' if self._count else b'], "CommonPrefixes": [')
-        self._prefixes.seek(0)
-        while block := self._prefixes.read(1 << 16):
-            self.out.write(block)
-        self._prefixes.close()
-        tail = {"Summary": {"TotalObjects": objects, "TotalSize": size}} if self.options.summarize else {}
-        self.out.write(f"]{', ' + json_text(tail)[1:-1] if tail else ''}}}\n".encode(), flush=True)
+def _time(item: Any) -> float:
+    moment: float = item.initiated if hasattr(item, "initiated") else item.last_modified
+    return moment

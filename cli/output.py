@@ -54,14 +54,37 @@ def width(text: str) -> int:
     )
 
 
+# Breaking down each time of a listing would cost more than all the rest of a line: minutes are kept.
+_KEPT = 50_000
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
+_local_minutes: dict[int, str] = {}
+_utc_minutes: dict[int, str] = {}
+
+
 def local_time(seconds: float) -> str:
     """Print a time as AWS does: local, to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    minute, second = divmod(int(seconds), 60)
+    start = _local_minutes.get(minute)
+    if start is None:
+        start = time.strftime("%Y-%m-%d %H:%M:", time.localtime(minute * 60))
+        _keep(_local_minutes, minute, start)
+    return start + _SECONDS[second]
 
 
 def utc_time(seconds: float) -> str:
     """Print a time as COS does in its answers."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    minute, second = divmod(int(seconds), 60)
+    start = _utc_minutes.get(minute)
+    if start is None:
+        start = time.strftime("%Y-%m-%dT%H:%M:", time.gmtime(minute * 60))
+        _keep(_utc_minutes, minute, start)
+    return f"{start}{_SECONDS[second]}Z"
+
+
+def _keep(minutes: dict[int, str], minute: int, start: str) -> None:
+    if len(minutes) >= _KEPT:
+        minutes.clear()
+    minutes[minute] = start
 
 
 class Output:

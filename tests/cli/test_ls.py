@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cosfs.client.control import ControlPlane
+
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
@@ -200,3 +202,101 @@ def test_reader_that_goes_away_is_silent_141(
     )
     assert done.stdout.splitlines()[-1] == "141"
     assert done.stderr == ""
+
+
+# --- versions, uploads, order
+
+
+def enable_versioning(client: CosClient, bucket: str) -> None:
+    ControlPlane(client).call("put_bucket_versioning", Bucket=bucket, Status="Enabled")
+
+
+@pytest.fixture
+def versioned(client: CosClient, bucket: str) -> str:
+    """k twice, then removed; p/k once."""
+    enable_versioning(client, bucket)
+    for body in (b"1", b"22"):
+        client.put_object(bucket, "k", body)
+    client.put_object(bucket, "p/k", b"333")
+    client.delete_object(bucket, "k")
+    return bucket
+
+
+def test_all_versions_in_every_format(run: Run, versioned: str) -> None:
+    assert run("ls", f"cos://{versioned}", "--output", "text").lines == ["p/"]
+    events = run("ls", "-r", f"cos://{versioned}", "--all-versions", "--output", "jsonl").events
+    assert [(e["Key"], e["IsDeleteMarker"], e["IsLatest"], e.get("Size")) for e in events] == [
+        ("k", True, True, None),
+        ("k", False, False, 2),
+        ("k", False, False, 1),
+        ("p/k", False, True, 3),
+    ]
+    ids = [e["VersionId"] for e in events]
+    assert len(set(ids)) == 4
+    document = run("ls", f"cos://{versioned}", "--all-versions", "--output", "json", "--summarize").json
+    assert [v["VersionId"] for v in document["Versions"]] == ids[:3]
+    assert document["CommonPrefixes"] == [{"Prefix": "p/"}]
+    assert document["Summary"] == {"TotalVersions": 3, "TotalSize": 3}
+    lines = run("ls", "-r", f"cos://{versioned}", "--all-versions").lines
+    assert re.fullmatch(rf"[-0-9]{{10}} [:0-9]{{8}}          - k\t{ids[0]}\tlatest delete marker", lines[0])
+    assert re.fullmatch(rf"[-0-9]{{10}} [:0-9]{{8}}          2 k\t{ids[1]}\tversion", lines[1])
+    table = run("ls", "-r", f"cos://{versioned}", "--all-versions", "--output", "table").out
+    assert "latest delete marker" in table and ids[3] in table
+    limited = run("ls", "-r", f"cos://{versioned}", "--all-versions", "--max-items", "2", "--output", "text")
+    assert limited.lines == ["k", "k"]
+
+
+def test_all_versions_come_page_by_page(run: Run, versioned: str, emulator: Emulator) -> None:
+    emulator.requests.reset()
+    listed = run("ls", "-r", f"cos://{versioned}", "--all-versions", "--page-size", "1", "--output", "text")
+    assert listed.lines == ["k", "k", "k", "p/k"] and emulator.requests["ListObjectVersions"] >= 4
+
+
+def test_unfinished_uploads(run: Run, client: CosClient, bucket: str) -> None:
+    ids = [client.create_upload(bucket, key).upload_id for key in ("d/a", "d/b", "e")]
+    assert run("ls", f"cos://{bucket}", "--output", "text").lines == []
+    lines = run("ls", f"cos://{bucket}/d/", "--incomplete").lines
+    assert [line.split(" ", 2)[2] for line in lines] == [f"{ids[0]} d/a", f"{ids[1]} d/b"]
+    document = run("ls", f"cos://{bucket}", "--incomplete", "--output", "json").json
+    assert [(u["Key"], u["UploadId"]) for u in document["Uploads"]] == list(
+        zip(["d/a", "d/b", "e"], ids, strict=True)
+    )
+    one = run("ls", f"cos://{bucket}", "--incomplete", "--max-items", "1", "--output", "text")
+    assert one.lines == ["d/a"]
+    run("ls", f"cos://{bucket}/nothing", "--incomplete", code=1)
+
+
+@pytest.mark.parametrize(
+    ("order", "keys"),
+    [("size", ["z", "q2/x", "q/2", "q/1", "a.txt"]), ("key", ["a.txt", "q/1", "q/2", "q2/x", "z"])],
+)
+def test_sorted(run: Run, filled: str, order: str, keys: list[str]) -> None:
+    options = ["--output", "text", "--sort", order, "--page-size", "2"]
+    assert run("ls", "-r", f"cos://{filled}", *options).lines == keys
+    assert run("ls", "-r", f"cos://{filled}", *options, "--max-items", "2").lines == keys[:2]
+    assert run("ls", f"cos://{filled}", *options).lines == ["q/", "q2/", *(k for k in keys if "/" not in k)]
+
+
+def test_sorted_by_time(run: Run, client: CosClient, bucket: str) -> None:
+    enable_versioning(client, bucket)
+    for body in (b"1", b"22"):
+        client.put_object(bucket, "k", body)
+    events = run("ls", f"cos://{bucket}", "--all-versions", "--sort", "time", "--output", "jsonl").events
+    assert [e["LastModified"] for e in events] == sorted((e["LastModified"] for e in events), reverse=True)
+
+
+def test_what_makes_no_sense_is_refused(run: Run, bucket: str, emulator: Emulator) -> None:
+    emulator.requests.reset()
+    run("ls", f"cos://{bucket}", "--all-versions", "--incomplete", code=252)
+    run("ls", "--recursive", code=252)
+    run("ls", f"cos://{bucket}", "--sort", "colour", code=252)
+    assert emulator.requests.total == 0
+
+
+def test_failed_page_is_an_error_after_what_came_before(run: Run, filled: str, emulator: Emulator) -> None:
+    emulator.faults.error("ListObjects", "AccessDenied", skip=1)
+    try:
+        result = run("ls", "-r", f"cos://{filled}", "--page-size", "2", "--output", "text", code=254)
+    finally:
+        emulator.faults.clear()
+    assert result.lines == ["a.txt", "q/1"] and "AccessDenied" in result.err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cli.du import add_up
+from cosfs.client.control import ControlPlane
 from cosfs.client.model import Headers, ObjectInfo
 
 if TYPE_CHECKING:
@@ -138,6 +139,29 @@ def test_du_in_other_formats(run: Run, sized: str) -> None:
     assert run("du", f"cos://{sized}/p/", "--output", "json").json == [expected]
     assert run("du", f"cos://{sized}/p/", "--output", "jsonl").events == [expected]
     assert "4.2 KB" in run("du", f"cos://{sized}/p/", "--output", "table").out
+
+
+def test_du_by_storage_class_and_prefix(run: Run, client: CosClient, bucket: str) -> None:
+    for key, size, kind in (("a", 1, ""), ("p/b", 10, "STANDARD_IA"), ("p/q/c", 100, ""), ("r/d", 5, "")):
+        client.put_object(bucket, key, b"x" * size, headers=Headers(storage_class=kind))
+    place = f"cos://{bucket}/"
+    by_class = run("du", f"cos://{bucket}", "--group-by", "class")
+    assert by_class.lines == [f"106\t3\tSTANDARD\t{place}", f"10\t1\tSTANDARD_IA\t{place}"]
+    events = run("du", f"cos://{bucket}", "--group-by", "class", "--output", "jsonl").events
+    assert events[1] == {"Prefix": place, "StorageClass": "STANDARD_IA", "Size": 10, "Objects": 1}
+    assert "Storage class" in run("du", f"cos://{bucket}", "--group-by", "class", "--output", "table").out
+    by_prefix = run("du", f"cos://{bucket}", "--group-by", "prefix")
+    assert by_prefix.lines == [f"110\t2\t{place}p/", f"5\t1\t{place}r/", f"116\t4\t{place}"]
+    run("du", f"cos://{bucket}", "--group-by", "class", "--depth", "1", code=252)
+
+
+def test_du_of_all_versions(run: Run, client: CosClient, bucket: str) -> None:
+    ControlPlane(client).call("put_bucket_versioning", Bucket=bucket, Status="Enabled")
+    for size in (1, 10):
+        client.put_object(bucket, "k", b"x" * size)
+    client.delete_object(bucket, "k")
+    assert run("du", f"cos://{bucket}").lines == [f"0\t0\tcos://{bucket}/"]
+    assert run("du", f"cos://{bucket}", "--all-versions").lines == [f"11\t2\tcos://{bucket}/"]
 
 
 def test_du_over_many_pages(run: Run, sized: str) -> None:
