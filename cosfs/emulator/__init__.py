@@ -10,6 +10,7 @@ from cosfs.emulator.clock import Clock
 from cosfs.emulator.context import Limits
 from cosfs.emulator.errors import EmulatorError
 from cosfs.emulator.faults import Fault, Faults
+from cosfs.emulator.members import Member
 from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.server import Emulator, EmulatorInfo, serve
 
@@ -22,6 +23,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Limits",
+    "Member",
     "Requests",
     "serve",
 ]

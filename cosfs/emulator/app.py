@@ -13,7 +13,7 @@ from cosfs.emulator.protocol import ClientGoneError
 from cosfs.emulator.requestlog import Entry
 from cosfs.emulator.service import Exchange, Service
 from cosfs.emulator.turn import Receive, Scope, Send, Turn
-from cosfs.emulator.values import Request
+from cosfs.emulator.values import LOCAL, Peer, Request
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Application:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        await self.handle(Request(scope["method"], scope["target"], headers), scope, receive, send)
+        request = Request(scope["method"], scope["target"], headers, peer=peer_of(scope))
+        await self.handle(request, scope, receive, send)
 
     async def handle(
         self, request: Request, scope: Scope, receive: Receive, send: Send, *, owner: bool = False
@@ -84,6 +85,14 @@ class Application:
         self._service.requests.record(entry)
         if self._log_requests:
             log.info("%s", log_line(entry))
+
+
+def peer_of(scope: Scope) -> Peer:
+    """Tell where a request comes from."""
+    client = scope["client"]
+    if scope["scheme"] == "https":
+        return Peer(client[0], scope["transport"].get_extra_info("ssl_object").version())
+    return Peer(client[0]) if client and client[0] != LOCAL.address else LOCAL
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -18,7 +19,9 @@ from urllib.parse import quote
 from cosfs.emulator.addressing import Target, without_port
 from cosfs.emulator.errors import CosError
 
+_KEY_ID = re.compile(r"(?:q-ak=|Credential=|^AWS )([^&/:,\s]+)")
 MAX_SKEW = 15 * 60
+ADMIN_ID = "\0admin"  # no key id: whoever asks through the admin path
 _FIELDS = (
     *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list"),
     "q-signature",
@@ -27,12 +30,18 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A key pair; temporary ones have a token and a time (Unix seconds) at which they end."""
+    """A key pair; temporary ones have a token and a time (Unix seconds) at which they end.
+
+    user is the uin of the user or account it belongs to, empty for the default account. session says in JSON
+    how temporary keys came about.
+    """
 
     secret_id: str
     secret_key: str
     token: str = ""
     expires: float = 0.0
+    user: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,8 @@ class Identity:
     secret_id: str = ""
     scheme: str = ""
     presigned: bool = False
+    header_list: str = ""  # what a COS signature covers
+    parameter_list: str = ""
 
     @property
     def anonymous(self) -> bool:
@@ -117,6 +128,19 @@ def find_fields(request: Signed) -> tuple[dict[str, str], bool] | None:
     return None
 
 
+def claimed_key(headers: Mapping[str, str], parameters: Mapping[str, str]) -> str:
+    """Return the key id that a request names, in any scheme and not verified; empty if it names none."""
+    text = headers.get("authorization") or parameters.get("sign", "")
+    found = _KEY_ID.search(text)
+    if found:
+        return found[1]
+    return (
+        parameters.get("q-ak")
+        or parameters.get("awsaccesskeyid")
+        or parameters.get("x-amz-credential", "").partition("/")[0]
+    )
+
+
 def _split(text: str) -> dict[str, str]:
     return dict(item.partition("=")[::2] for item in text.split("&"))
 
@@ -138,7 +162,10 @@ def authenticate(request: Signed, keyring: Keyring, now: float) -> Identity:
     _check_signature(request, fields, credential.secret_key)
     token = request.headers.get("x-cos-security-token") or request.parameters.get("x-cos-security-token", "")
     check_token(credential, token, now)
-    return Identity(credential.secret_id, "cos", presigned)
+    return Identity(
+        *(credential.secret_id, "cos", presigned),
+        *(fields["q-header-list"].lower(), fields["q-url-param-list"].lower()),
+    )
 
 
 def check_times(text: str, now: float) -> None:

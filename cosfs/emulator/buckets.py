@@ -25,6 +25,7 @@ class BucketStore:
         self._short: dict[str, list[str]] = {}
         self._configured: set[tuple[int, str]] = set()
         self._derived: dict[tuple[int, str], object] = {}
+        self.settings_version = 0  # grows with every change of a setting
         self._load_buckets()
         self._load_settings()
 
@@ -42,6 +43,7 @@ class BucketStore:
     def _load_settings(self) -> None:
         self._configured = set(self.db.execute("SELECT DISTINCT bucket, name FROM settings"))
         self._derived.clear()
+        self.settings_version += 1
 
     # Buckets
 
@@ -49,10 +51,15 @@ class BucketStore:
         """Return all buckets by name."""
         return list(self._buckets.values())
 
-    def resolve(self, name: str) -> str:
-        """Return the full name of a bucket given by full or unique short name, or '' if there is none."""
+    def resolve(self, name: str, appid: str = "") -> str:
+        """Return the full name of a bucket given by full or unique short name, or '' if there is none.
+
+        With an APPID a short name means a bucket that ends in it and no other.
+        """
         if name in self._buckets:
             return name
+        if appid:
+            return f"{name}-{appid}" if f"{name}-{appid}" in self._buckets else ""
         candidates = self._short.get(name, [])
         return candidates[0] if len(candidates) == 1 else ""
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cosfs.emulator.accounts import Account, Accounts, Principal
 from cosfs.emulator.addressing import Place, Target
 from cosfs.emulator.auth import Identity
+from cosfs.emulator.bucket_rules import RulesOfBuckets
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import Received
 from cosfs.emulator.store import Bucket, Store
 from cosfs.emulator.uploads import Uploads
+from cosfs.emulator.values import LOCAL, Peer
 
-OWNER = "100000000001"
-OWNER_ID = f"qcs::cam::uin/{OWNER}:uin/{OWNER}"
 _EMPTY = Received(0, bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e"), 0)
 
 
@@ -40,6 +41,22 @@ class Emulation:
     appid: str
     limits: Limits = field(default_factory=Limits)
     default_bucket: str = ""  # of requests to an IP address
+    accounts: Accounts = field(init=False)
+    rules: RulesOfBuckets = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open what lives in the store."""
+        self.accounts = Accounts(self.store.db, self.appid)
+        self.rules = RulesOfBuckets(self.store, self.accounts)
+
+    def resolve(self, name: str, appid: str = "") -> str:
+        """Return the full name of a bucket; short names of accounts other than the default are their own."""
+        return self.store.resolve(name, "" if appid == self.appid else appid)
+
+
+def full_name(name: str, appid: str) -> str:
+    """Add the APPID to a bucket name that has none: path-style S3 tools type the short name."""
+    return name if name.rpartition("-")[2].isdigit() and "-" in name else f"{name}-{appid}"
 
 
 @dataclass(slots=True)
@@ -56,6 +73,7 @@ class Call:
     identity: Identity
     host: str
     emulation: Emulation
+    peer: Peer = LOCAL
     body: Received = _EMPTY
     stale: float = 0.0  # seconds by which a listing lags behind: a fault
 
@@ -63,6 +81,25 @@ class Call:
     def store(self) -> Store:
         """Return the store."""
         return self.emulation.store
+
+    @property
+    def principal(self) -> Principal:
+        """Return who the identity is."""
+        secret_id = self.identity.secret_id
+        return self.emulation.accounts.principal(self.store.credential(secret_id), secret_id)
+
+    @property
+    def version(self) -> str:
+        """Return the version asked for; empty means the newest."""
+        return self.parameters.get("versionid", "")
+
+    def resolve(self, name: str) -> str:
+        """Return the full name of a bucket that the principal calls by its full or short name, or ''."""
+        return self.emulation.resolve(name, self.principal.appid)
+
+    def full_name(self, name: str) -> str:
+        """Add the principal's APPID to a name of a bucket that has none."""
+        return full_name(name, self.principal.appid or self.emulation.appid)
 
     @property
     def key(self) -> str:
@@ -73,6 +110,11 @@ class Call:
     def bucket(self) -> Bucket:
         """Return the bucket or say that it is not there."""
         return self.store.bucket(self.place.bucket)
+
+    @property
+    def owner(self) -> Account:
+        """Return the account that the bucket belongs to."""
+        return self.emulation.accounts.owner_of(self.place.bucket)
 
     @property
     def name(self) -> str:

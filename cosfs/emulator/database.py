@@ -57,10 +57,22 @@ CREATE TABLE IF NOT EXISTS locks (version INTEGER PRIMARY KEY, until INTEGER NOT
 CREATE TABLE IF NOT EXISTS credentials (
     secret_id TEXT PRIMARY KEY, secret_key TEXT NOT NULL, token TEXT NOT NULL,
     expires REAL NOT NULL) WITHOUT ROWID;
+-- Policies and the like are JSON. The default account and its role are not in here.
+CREATE TABLE IF NOT EXISTS accounts (
+    uin TEXT PRIMARY KEY, appid TEXT UNIQUE NOT NULL, name TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS users (
+    uin TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, policies TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS roles (
+    id TEXT PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, policies TEXT NOT NULL,
+    trust TEXT NOT NULL, max_seconds INTEGER NOT NULL, UNIQUE (account, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS providers (
+    account TEXT NOT NULL, id TEXT NOT NULL, key TEXT NOT NULL, algorithms TEXT NOT NULL,
+    audience TEXT NOT NULL, PRIMARY KEY (account, id)) WITHOUT ROWID;
 """
 # Columns that a data directory of an earlier version lacks.
 _ADDED = {
     "versions": {"replication": "TEXT NOT NULL DEFAULT ''", "accessed": "INTEGER NOT NULL DEFAULT 0"},
+    "credentials": {"user": "TEXT NOT NULL DEFAULT ''", "session": "TEXT NOT NULL DEFAULT ''"},
 }
 
 

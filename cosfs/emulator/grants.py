@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from cosfs.emulator import messages
-from cosfs.emulator.context import OWNER_ID
+from cosfs.emulator.accounts import arn
 from cosfs.emulator.errors import CosError
 
 _ALL_USERS = "http://cam.qcloud.com/groups/global/AllUsers"
@@ -45,10 +46,14 @@ def from_headers(headers: Mapping[str, str]) -> str:
 
 
 def _grantee(kind: str, who: str) -> str:
-    return f"qcs::cam::uin/{who}:uin/{who}" if kind in ("id", "uin") and who.isdigit() else who
+    """Name a grantee: a uin, `<uin of the account>/<uin of the user>`, or a name as ACLs show it."""
+    account, _, uin = who.partition("/")
+    if kind in ("id", "uin") and account.isdigit() and (uin.isdigit() or not uin):
+        return arn(account, uin)
+    return who
 
 
-def from_document(body: bytes) -> str:
+def from_document(body: bytes, owner: str) -> str:
     """Read an AccessControlPolicy; the owner's own full control is implied and not kept."""
     tree = messages.parse(body, "AccessControlPolicy")
     grants: Grants = []
@@ -57,18 +62,18 @@ def from_document(body: bytes) -> str:
         who = grant.findtext("Grantee/URI") or grant.findtext("Grantee/ID") or ""
         if permission not in _PERMISSIONS or not who:
             raise CosError("MalformedXML")
-        if (who, permission) != (OWNER_ID, "FULL_CONTROL"):
+        if (who, permission) != (owner, "FULL_CONTROL"):
             grants.append((who, permission))
     return json.dumps(grants)
 
 
-def to_document(stored: str) -> bytes:
+def to_document(stored: str, owner: str) -> bytes:
     """Write the document; the owner's grant is always there, as the Python SDK needs one."""
-    grants = [*(json.loads(stored) if stored else []), (OWNER_ID, "FULL_CONTROL")]
+    grants = [*(json.loads(stored) if stored else []), (owner, "FULL_CONTROL")]
     rows = "".join(_grant(who, permission) for who, permission in grants)
-    owner = messages.element("ID", OWNER_ID) + messages.element("DisplayName", OWNER_ID)
+    named = messages.element("ID", owner) + messages.element("DisplayName", owner)
     return messages.document(
-        "AccessControlPolicy", f"<Owner>{owner}</Owner><AccessControlList>{rows}</AccessControlList>"
+        "AccessControlPolicy", f"<Owner>{named}</Owner><AccessControlList>{rows}</AccessControlList>"
     )
 
 
@@ -81,10 +86,15 @@ def _grant(who: str, permission: str) -> str:
     return f"<Grant>{grantee}{messages.element('Permission', permission)}</Grant>"
 
 
-def allows_anyone(stored: str, permission: str) -> bool:
-    """Tell whether an anonymous request may do this."""
-    if not stored:
-        return False
+@lru_cache(maxsize=4096)
+def _parsed(stored: str) -> tuple[tuple[str, str], ...]:
+    return tuple((who, permission) for who, permission in json.loads(stored)) if stored else ()
+
+
+def allows(stored: str, permission: str, names: Sequence[str]) -> bool:
+    """Tell whether an ACL grants a permission to someone of these names; without a name it is anyone."""
     return any(
-        who == _ALL_USERS and given in (permission, "FULL_CONTROL") for who, given in json.loads(stored)
+        given in (permission, "FULL_CONTROL")
+        and (who == _ALL_USERS or (bool(names) and who == _AUTHENTICATED) or who in names)
+        for who, given in _parsed(stored)
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
 from cosfs.emulator import cors, encryption, grants, locks, messages
+from cosfs.emulator.accounts import arn
 from cosfs.emulator.addressing import check_bucket_name, split_query, without_port
-from cosfs.emulator.context import OWNER_ID, Call
+from cosfs.emulator.bucket_rules import parse_strict
+from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.messages import document, element, elements
+from cosfs.emulator.policy import PolicyError, parse_policy
+from cosfs.emulator.referer import parse_referer
 from cosfs.emulator.settings import SETTINGS
 from cosfs.emulator.store import Bucket
 from cosfs.emulator.values import Response
@@ -21,7 +24,7 @@ def xml(body: bytes, **headers: str) -> Response:
     return Response(headers={"Content-Type": "application/xml", **headers}, body=body)
 
 
-def owner(identifier: str = OWNER_ID, name: str = "Owner") -> str:
+def owner(identifier: str, name: str = "Owner") -> str:
     """Write an owner element."""
     return f"<{name}>{element('ID', identifier)}{element('DisplayName', identifier)}</{name}>"
 
@@ -46,11 +49,11 @@ def list_buckets(call: Call) -> Response:
         + "</Bucket>"
         for bucket in found[:limit]
     )
-    paging = ""
+    paging, mine = "", arn(call.principal.account or call.emulation.accounts.default.uin)
     if call.parameters.keys() & {"marker", "max-keys"}:
         following = found[limit - 1].name if len(found) > limit else None
         paging = elements({"Marker": marker, "NextMarker": following, "IsTruncated": len(found) > limit})
-    return xml(document("ListAllMyBucketsResult", owner() + f"<Buckets>{rows}</Buckets>" + paging))
+    return xml(document("ListAllMyBucketsResult", owner(mine) + f"<Buckets>{rows}</Buckets>" + paging))
 
 
 def _filtered(call: Call) -> Iterator[Bucket]:
@@ -58,7 +61,10 @@ def _filtered(call: Call) -> Iterator[Bucket]:
     compare = {"lt": int.__lt__, "lte": int.__le__, "gt": int.__gt__, "gte": int.__ge__}
     order, created = call.parameters.get("range", ""), call.parameters.get("create-time", "")
     tag = (call.parameters.get("tagkey"), call.parameters.get("tagvalue"))
+    accounts, mine = call.emulation.accounts, call.principal.account
     for bucket in call.store.buckets():
+        if mine and accounts.owner_of(bucket.name).uin != mine:
+            continue
         if wanted and bucket.region != wanted:
             continue
         if order in compare and created.isdigit() and not compare[order](bucket.created, int(created)):
@@ -86,7 +92,7 @@ def _tags(call: Call, bucket: Bucket) -> list[tuple[str, str]]:
 
 def create_bucket(call: Call) -> Response:
     """Create a bucket in the emulator's region, or the one that an S3 LocationConstraint names."""
-    name = full_name(call.name, call.emulation.appid)
+    name = call.full_name(call.name)
     if call.store.resolve(name):
         raise CosError("BucketAlreadyOwnedByYou")
     check_bucket_name(name)
@@ -102,11 +108,6 @@ def create_bucket(call: Call) -> Response:
     if tags:
         call.store.put_setting(call.store.bucket(name), "tagging", "", tags_document(parse_tags(tags, 50)))
     return Response(headers={"Location": f"/{name}"})
-
-
-def full_name(name: str, appid: str) -> str:
-    """Add the APPID to a bucket name that has none: path-style S3 tools type the short name."""
-    return name if name.rpartition("-")[2].isdigit() and "-" in name else f"{name}-{appid}"
 
 
 def _region_of_bucket_host(host: str) -> str:
@@ -153,7 +154,7 @@ def put_versioning(call: Call) -> Response:
 
 def get_acl(call: Call) -> Response:
     """Answer the bucket's ACL."""
-    return xml(grants.to_document(call.bucket.acl))
+    return xml(grants.to_document(call.bucket.acl, arn(call.owner.uin)))
 
 
 def put_acl(call: Call) -> Response:
@@ -165,7 +166,7 @@ def put_acl(call: Call) -> Response:
 def read_acl(call: Call) -> str:
     """Read an ACL from the body, else from the headers."""
     if call.body.data.strip():
-        return grants.from_document(call.body.data)
+        return grants.from_document(call.body.data, arn(call.owner.uin))
     return grants.from_headers(call.headers)
 
 
@@ -254,20 +255,20 @@ def _check_lock(call: Call, tree: ElementTree.Element) -> None:
 
 
 # What a document must fulfil besides its root element.
-_CHECKS: dict[str, Callable[[Call, ElementTree.Element], None]] = {
+_CHECKS: dict[str, Callable[[Call, ElementTree.Element], object]] = {
     "cors": cors.check_configuration,
     "encryption": encryption.check_configuration,
     "object-lock": _check_lock,
+    "referer": lambda call, tree: parse_referer(call.body.data),
+    "strict-signature": lambda call, tree: parse_strict(call.body.data),
 }
 
 
 def _check_policy(body: bytes) -> None:
     try:
-        policy = json.loads(body)
-    except ValueError as error:
-        raise CosError("MalformedPolicy") from error
-    if not isinstance(policy, dict) or not ({"statement", "Statement"} & policy.keys()):
-        raise CosError("MalformedPolicy")
+        parse_policy(body, of_bucket=True)
+    except PolicyError as error:
+        raise CosError("MalformedPolicy", f"The policy is not well formed: {error}.") from error
 
 
 def delete_setting(call: Call) -> Response:

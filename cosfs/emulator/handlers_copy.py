@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from urllib.parse import unquote_to_bytes
 
 from cosfs.emulator import archive, conditions, encryption, grants, symlink
-from cosfs.emulator.addressing import Place, Target, locate, split_query
 from cosfs.emulator.attributes import (
     check_overwrite,
     storage_class,
@@ -16,6 +14,7 @@ from cosfs.emulator.attributes import (
     version_header,
 )
 from cosfs.emulator.context import Call
+from cosfs.emulator.copy_source import copy_source
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.handlers_bucket import xml
 from cosfs.emulator.messages import document, elements, iso_time
@@ -23,32 +22,9 @@ from cosfs.emulator.store import Bucket, Properties, Version
 from cosfs.emulator.values import Response
 
 
-def copy_source(text: str, resolve: Callable[[str], str]) -> tuple[Place, str]:
-    """Read x-cos-copy-source: host/key with any suffix and port, or S3's bucket/key; maybe a versionId."""
-    raw = text.strip()
-    for scheme in ("http://", "https://"):
-        raw = raw.removeprefix(scheme)
-    path, _, query = raw.partition("?")
-    version = next(
-        (v.decode("latin-1") for n, v in split_query(query.encode("latin-1")) if n.lower() == b"versionid"),
-        "",
-    )
-    decoded = unquote_to_bytes(path.encode("latin-1"))
-    head, slash, rest = (
-        decoded.lstrip(b"/").partition(b"/") if decoded.startswith(b"/") else decoded.partition(b"/")
-    )
-    host = head.decode("latin-1")
-    if "." not in host and ":" not in host and host != "localhost":
-        host, rest = "localhost", head + slash + rest
-    place = locate(Target("", b"", b"/" + rest, ()), host, resolve)
-    if not place.bucket or not place.key:
-        raise CosError("InvalidCopySource")
-    return place, version
-
-
 def find_source(call: Call) -> tuple[Bucket, Version]:
     """Return the version to be copied after checking the conditions put on it."""
-    place, version = copy_source(call.headers["x-cos-copy-source"], call.store.resolve)
+    place, version = copy_source(call.headers["x-cos-copy-source"], call.resolve)
     bucket = call.store.bucket(place.bucket)
     row = call.store.find(bucket, place.key, version) if version else call.store.newest(bucket, place.key)
     if row is None or row.marker:

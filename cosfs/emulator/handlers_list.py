@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
+from cosfs.emulator.accounts import arn
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.handlers_bucket import owner, xml
@@ -65,7 +66,7 @@ def objects(call: Call) -> Response:
             "NextMarker": encode(page.next_marker) if page.truncated else None,
         }
     )
-    body = head + _prefixes(page, encode) + _contents(page, encode, owner(call.emulation.appid))
+    body = head + _prefixes(page, encode) + _contents(page, encode, owner(call.owner.appid))
     return xml(document("ListBucketResult", body), **{"x-cos-bucket-region": bucket.region})
 
 
@@ -95,7 +96,7 @@ def _objects_v2(call: Call) -> Response:
             "NextContinuationToken": following if page.truncated else None,
         }
     )
-    owned = owner(call.emulation.appid) if values.get("fetch-owner") == "true" else ""
+    owned = owner(call.owner.appid) if values.get("fetch-owner") == "true" else ""
     body = head + _contents(page, encode, owned) + _prefixes(page, encode)
     return xml(document("ListBucketResult", body), **{"x-cos-bucket-region": call.bucket.region})
 
@@ -130,7 +131,7 @@ def versions(call: Call) -> Response:
             "Delimiter": encode(delimiter) if delimiter else None,
         }
     )
-    owned = owner(call.emulation.appid)
+    owned = owner(call.owner.appid)
     rows = "".join(_version(row, encode, owned, bool(bucket.versioning)) for row in page.rows)
     return xml(document("ListVersionsResult", head + _prefixes(page, encode) + rows))
 
@@ -174,7 +175,7 @@ def uploads(call: Call) -> Response:
             "Delimiter": encode(delimiter) if delimiter else None,
         }
     )
-    people = owner(name="Initiator") + owner()
+    people = owner(arn(call.owner.uin), "Initiator") + owner(arn(call.owner.uin))
     rows = "".join(
         "<Upload>"
         + elements({"Key": encode(key.decode()), "UploadId": id_, "StorageClass": storage})

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from cosfs.emulator import archive, conditions, encryption, grants, messages, symlink, tiering
+from cosfs.emulator import access, archive, conditions, encryption, grants, messages, symlink, tiering
+from cosfs.emulator.accounts import arn
 from cosfs.emulator.addressing import check_key
 from cosfs.emulator.attributes import check_overwrite, properties, version_header
 from cosfs.emulator.context import Call
@@ -173,6 +174,7 @@ def delete_objects(call: Call) -> Response:
         raise CosError("MalformedXML")
     quiet = messages.text(tree, "Quiet").strip().lower() == "true"
     _ = call.bucket  # the bucket missing is an error of the request, not of each key
+    access.require_deletion(call, [messages.text(item, "Key") for item in wanted])
     results = [_delete_one(call, item, quiet) for item in wanted]
     return xml(document("DeleteResult", "".join(results)))
 
@@ -182,6 +184,7 @@ def _delete_one(call: Call, item: ElementTree.Element, quiet: bool) -> str:
     named = {"Key": key, "VersionId": version or None}
     try:
         check_key(key)
+        access.require(call, "DeleteObject", key, version)
         told = _delete(call, key, version)
     except CosError as error:
         return f"<Error>{elements({**named, 'Code': error.code, 'Message': error.message})}</Error>"
@@ -217,7 +220,9 @@ def delete_tags(call: Call) -> Response:
 def get_acl(call: Call) -> Response:
     """Answer an object's ACL; `default` means that the bucket's counts."""
     row = find_object(call)
-    return xml(grants.to_document(row.acl), **({} if row.acl else {"x-cos-acl": "default"}))
+    return xml(
+        grants.to_document(row.acl, arn(call.owner.uin)), **({} if row.acl else {"x-cos-acl": "default"})
+    )
 
 
 def put_acl(call: Call) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cosfs.emulator import encryption, messages
+from cosfs.emulator.accounts import arn
 from cosfs.emulator.addressing import without_port
 from cosfs.emulator.attributes import check_overwrite, properties
 from cosfs.emulator.context import Call
@@ -197,7 +198,8 @@ def list_parts(call: Call) -> Response:
             "IsTruncated": truncated,
         }
     )
-    middle = owner() + element("PartNumberMarker", after) + owner(name="Initiator")
+    mine = arn(call.owner.uin)
+    middle = owner(mine) + element("PartNumberMarker", after) + owner(mine, "Initiator")
     return xml(document("ListPartsResult", head + middle + rows + tail))
 
 

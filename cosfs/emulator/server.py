@@ -22,12 +22,12 @@ import uvicorn
 from cosfs.emulator.app import Application
 from cosfs.emulator.auth import Credential
 from cosfs.emulator.clock import Clock
-from cosfs.emulator.context import Emulation, Limits
+from cosfs.emulator.context import Emulation, Limits, full_name
 from cosfs.emulator.datadir import lock, open_account
 from cosfs.emulator.errors import EmulatorError
 from cosfs.emulator.faults import Faults
-from cosfs.emulator.handlers_bucket import full_name
 from cosfs.emulator.listener import Server, bracketed, event_loop, listen
+from cosfs.emulator.members import MembersApi
 from cosfs.emulator.protocol import ExactProtocol
 from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.service import Service
@@ -51,7 +51,7 @@ class EmulatorInfo:
     default_bucket: str = ""
 
 
-class Emulator:
+class Emulator(MembersApi):
     """A running emulator for tests: `with Emulator(tmp_path) as emulator: ...emulator.endpoint_url...`.
 
     Without a data directory it uses a temporary one and removes it at the end. `faults` and `requests` are
@@ -280,11 +280,6 @@ class Emulator:
         with self.service.lock:
             stored = ((key, inline_bytes(data)) for key, data in objects)
             return store.put_many(store.bucket(store.resolve(bucket)), stored, Properties())
-
-    def add_credential(self, credential: Credential) -> None:
-        """Make another key pair known, perhaps a temporary one with token and end."""
-        with self.service.lock:
-            self.service.emulation.store.add_credential(credential)
 
 
 def serve(

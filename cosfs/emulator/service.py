@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cosfs.emulator import (
     access,
@@ -31,7 +32,7 @@ from cosfs.emulator import (
     throttle,
 )
 from cosfs.emulator.addressing import check_key, locate, split_target
-from cosfs.emulator.auth import Identity, Signed
+from cosfs.emulator.auth import ADMIN_ID, Identity, Signed
 from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call, Emulation
 from cosfs.emulator.errors import CosError
@@ -152,7 +153,8 @@ class Service:
         host = request.headers.get("host", "")
         parameters = target.parameters()
         headers = aws.strip_prefix(request.headers)
-        place = locate(target, host, self.emulation.store.resolve, self.emulation.default_bucket)
+        resolve = self._resolver(request.headers, parameters)
+        place = locate(target, host, resolve, self.emulation.default_bucket)
         signed = Signed(request.method, target, request.headers, place.path_style, parameters)
         exchange.aws = aws.is_aws(signed)
         operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)
@@ -160,12 +162,20 @@ class Service:
             raise CosError("NotImplemented")
         return Call(
             operation, setting, request.method, target, place, headers, parameters, Identity(),
-            target.authority or host, self.emulation,
+            target.authority or host, self.emulation, request.peer,
         )  # fmt: skip
+
+    def _resolver(self, headers: Mapping[str, str], parameters: Mapping[str, str]) -> Callable[[str], str]:
+        """Return how short names are understood: those of accounts but the default are their own buckets."""
+        emulation = self.emulation
+        if len(emulation.accounts.accounts) == 1:
+            return emulation.store.resolve
+        claimed = emulation.store.credential(auth.claimed_key(headers, parameters))
+        return partial(emulation.resolve, appid=emulation.accounts.principal(claimed).appid)
 
     def _authenticate(self, exchange: Exchange, call: Call) -> None:
         if exchange.owner:
-            call.identity = Identity("owner", "cos")
+            call.identity = Identity(ADMIN_ID, "cos")
             return
         request, store = exchange.request, self.emulation.store
         signed = Signed(request.method, call.target, request.headers, call.place.path_style, call.parameters)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ __all__ = [
     "version_text",
 ]
 
+_KEY_COLUMNS = "secret_id, secret_key, token, expires, user, session"
 _FIELDS = [field.name for field in fields(Version)]
 COLUMNS = ", ".join(_FIELDS)
 LISTED = "key, modified, etag, size, storage_class, restored"  # what a listing shows of an object
@@ -85,7 +86,7 @@ class Store(BucketStore, LockStore, PieceStore):
         return int(self.clock())
 
     def _load_credentials(self) -> None:
-        keys = self.db.execute("SELECT secret_id, secret_key, token, expires FROM credentials")
+        keys = self.db.execute(f"SELECT {_KEY_COLUMNS} FROM credentials")
         self._credentials = {row[0]: Credential(*row) for row in keys}
 
     # Credentials
@@ -96,9 +97,16 @@ class Store(BucketStore, LockStore, PieceStore):
 
     def add_credential(self, credential: Credential) -> None:
         """Make a key pair known, for good."""
-        values = (credential.secret_id, credential.secret_key, credential.token, credential.expires)
-        self.db.execute("INSERT OR REPLACE INTO credentials VALUES (?, ?, ?, ?)", values)
+        sql = f"INSERT OR REPLACE INTO credentials ({_KEY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+        self.db.execute(sql, astuple(credential))
         self._credentials[credential.secret_id] = credential
+
+    def drop_credentials(self, before: float) -> None:
+        """Forget temporary keys that ended before a time."""
+        ended = [key for key, kept in self._credentials.items() if 0 < kept.expires < before]
+        self.db.executemany("DELETE FROM credentials WHERE secret_id = ?", [(key,) for key in ended])
+        for key in ended:
+            del self._credentials[key]
 
     # Versions
 

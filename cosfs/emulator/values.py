@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a request came from: an address, and the version of TLS, empty without."""
+
+    address: str = "127.0.0.1"
+    tls: str = ""
+
+
+LOCAL = Peer()
+
+
 @dataclass(slots=True)
 class Request:
     """One HTTP request. Header names are lower case; values are the bytes of the wire read as Latin-1."""
@@ -15,6 +26,7 @@ class Request:
     target: bytes
     headers: Mapping[str, str]
     body: bytes = b""  # only for callers without a socket; the server feeds bodies piece by piece
+    peer: Peer = LOCAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ VALID = {
     "encryption": "<Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>"
     "</ApplyServerSideEncryptionByDefault></Rule>",
     "object-lock": "<ObjectLockEnabled>Enabled</ObjectLockEnabled>",
+    "referer": "<Status>Enabled</Status><RefererType>Black-List</RefererType>",
     "tagging": "<TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet>",
 }
 
