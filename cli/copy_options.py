@@ -23,7 +23,6 @@ class Options(Common):
 
     recursive: bool
     no_glob: bool
-    move: bool
     version_id: str = ""
     expected_size: int = 0
 

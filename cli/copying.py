@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cosfs.client.model import Headers, ObjectInfo
     from cosfs.transfer.model import TransferResult
 
-    from .copy_options import Options
     from .running import Run
+    from .transfer_options import Common
 
 Progress = Callable[[int], None]
 
@@ -26,7 +26,7 @@ Progress = Callable[[int], None]
 class Copying:
     """One source and one destination, under the options of a command."""
 
-    def __init__(self, run: Run, options: Options, operation: Operation) -> None:
+    def __init__(self, run: Run, options: Common, operation: Operation) -> None:
         self.run = run
         self.options = options
         self.engine = run.engine

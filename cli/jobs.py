@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
@@ -36,6 +36,7 @@ class Task:
     remove: str | ObjectId
     item: Item | None
     started: float = 0.0
+    origin: Any = None  # the caller's own
 
     @property
     def progress(self) -> Progress | None:
@@ -79,6 +80,7 @@ class JobMaker(Copying):
                 self.failed(task.source, task.target, error)
                 return
             assert result is not None
+            self.completed(job, result)
             seconds = time.monotonic() - task.started
             done = partial(self.report.done, self.label, task.source, task.target, result, seconds)
             if remover is None:
@@ -99,6 +101,9 @@ class JobMaker(Copying):
             if remover is not None:
                 remover.close()
         return count
+
+    def completed(self, job: Job, result: TransferResult) -> None:
+        """Hear of each transfer that succeeded."""
 
     def _task(self, source: str, target: str, size: int, remove: str | ObjectId) -> Task:
         return Task(source, target, size, remove, self.display.item(source, size))
@@ -174,26 +179,27 @@ class JobMaker(Copying):
 
     def path_for(self, source: str, info: ObjectInfo, base: str) -> str | None:
         """Return the path below the destination for a key; None if there is none, which is reported."""
-        from cosfs.transfer.paths import encode_key, key_problem
+        from cosfs.transfer.paths import local_name
 
         relative = info.key[len(base) :]
         if not relative and info.size == 0:
             return None  # the marker of the source directory itself
-        policy = self.options.key_policy
-        marker_with_content = relative.endswith("/") and info.size > 0
-        if policy == "encode":
-            relative = encode_key(relative[:-1]) + "%2F" if marker_with_content else encode_key(relative)
-            marker_with_content = False
-        problem = "it ends in / and has content" if marker_with_content else key_problem(relative)
+        encode = self.options.key_policy == "encode"
+        relative, problem = local_name(relative, info.size, encode=encode)
         if not problem:
             return relative
+        self.unnamed(source, problem)
+        return None
+
+    def unnamed(self, source: str, problem: str) -> None:
+        """Report an object that no local file can have the name of."""
+        policy = self.options.key_policy
         hint = "" if policy == "encode" else "; --key-policy encode downloads it under another name"
         text = f"no file can have this name: {problem}{hint}"
         if policy == "error":
             self.report.failure(self.label, source, "", TransferError(text))
         else:
             self.report.skip(self.label, source, "key-policy", text)
-        return None
 
     async def make_directory(
         self, source: str, relative: str, root: DestinationRoot | None, bucket: str, info: ObjectInfo

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         rm,
         stat,
         status,
+        sync,
         umount,
     )
 
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Entry] = {
     "ls": Entry("Objects", "ls", "List buckets, prefixes and objects."),
     "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
     "mv": Entry("Objects", "mv", "Move files and objects."),
+    "sync": Entry("Objects", "sync", "Make a tree like another one, sending what differs."),
     "rm": Entry("Objects", "rm", "Remove objects."),
     "cat": Entry("Objects", "cat", "Write objects to standard output."),
     "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from cosfs.client.model import Headers, ObjectInfo
     from cosfs.transfer.model import TransferResult
 
+    from .copy_options import Options
+
 
 class SingleCopy(Copying):
     """Copies one thing under one name."""
+
+    options: Options
 
     async def upload(self, source: Local, destination: CosUrl) -> None:
         """Upload one file, or what a stream delivers."""

@@ -123,6 +123,7 @@ class Common:
     source_region: str | None
     part_size: int | None
     page_size: int
+    move: bool
 
     @property
     def symlinks(self) -> str:

@@ -10,14 +10,13 @@
     size_only, or both are empty              skip      same
     a snapshot has seen both as they are      skip      same
     checksum                                  compare   content
-    a snapshot has seen one of them otherwise transfer  changed
-    the source is newer                       transfer  time
-    exact_timestamps, a download, times differ transfer time
+    a snapshot has seen one of them otherwise compare   changed
+    the source is newer                       compare   time
+    exact_timestamps, a download, times differ compare  time
     none of these                             skip      same
 
-Where a transfer follows from times alone, the sizes are equal: then it is `compare` instead, if what the
-listings say is enough to see that the contents are the same (`listing_tells`). A build that touches every
-file, or a fresh checkout, sends nothing.
+Times alone never send anything of equal size: with `compare` contents decide, mostly by the ETag of the
+listing and an MD5 of the local file. A build that touches every file, or a fresh checkout, sends nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from cosfs.client.model import ObjectInfo
 
-__all__ = ["Rules", "Side", "Verdict", "compare", "is_md5", "listing_tells", "object_side"]
+__all__ = ["Rules", "Side", "Verdict", "compare", "is_md5", "object_side"]
 
 _MD5 = re.compile(r"[0-9a-f]{32}", re.ASCII | re.IGNORECASE)
 _SECOND = 1_000_000_000
@@ -81,6 +80,8 @@ _EXISTS = Verdict("skip", "exists")
 _NEWER = Verdict("skip", "newer-at-destination")
 _SIZE = Verdict("transfer", "size")
 _CONTENT = Verdict("compare", "content")
+_CHANGED = Verdict("compare", "changed")
+_TIME = Verdict("compare", "time")
 
 
 def compare(rules: Rules, source: Side, destination: Side | None, recorded: bool | None = None) -> Verdict:
@@ -97,24 +98,11 @@ def compare(rules: Rules, source: Side, destination: Side | None, recorded: bool
         return SAME
     if rules.checksum:
         return _CONTENT
-    reason = "changed" if recorded is False else _difference_in_time(rules, source, destination)
-    if not reason:
-        return SAME
-    return Verdict("compare" if listing_tells(source, destination) else "transfer", reason)
-
-
-def _difference_in_time(rules: Rules, source: Side, destination: Side) -> str:
+    if recorded is False:
+        return _CHANGED
     is_download = source.is_object and not destination.is_object
     exact = rules.exact_timestamps and is_download and source.mtime_ns != destination.mtime_ns
-    return "time" if exact or source.mtime_ns > destination.mtime_ns else ""
-
-
-def listing_tells(source: Side, destination: Side) -> bool:
-    """Whether equal contents can be told from a listing, at most with an MD5 of the local file."""
-    if source.etag is not None and destination.etag is not None:
-        return source.etag == destination.etag or (is_md5(source.etag) and is_md5(destination.etag))
-    etag = source.etag if destination.etag is None else destination.etag
-    return etag is not None and is_md5(etag)
+    return _TIME if exact or source.mtime_ns > destination.mtime_ns else SAME
 
 
 def is_md5(etag: str) -> bool:

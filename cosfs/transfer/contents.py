@@ -42,11 +42,11 @@ class ObjectContent:
 Content = FileContent | ObjectContent
 
 
-def same_content(client: CosClient, first: Content, second: Content, *, ask: bool) -> bool | None:
+def same_content(client: CosClient, first: Content, second: Content, *, ask: bool = True) -> bool | None:
     """Compare two contents of equal size; None means that nothing tells.
 
-    Without ask only ETags count. With it, where those do not decide, a HEAD asks for the CRC64 that
-    COS keeps or for the MD5 that an uploader left as metadata.
+    Where ETags do not decide, a HEAD asks for the CRC64 that COS keeps, or for the MD5 that an uploader
+    left as metadata. Without ask no request is made.
     """
     if isinstance(first, FileContent) and isinstance(second, FileContent):
         return md5_of(first.path) == md5_of(second.path)

@@ -31,6 +31,7 @@ __all__ = [
     "encode_name",
     "is_marker",
     "key_problem",
+    "local_name",
     "plain_target",
     "split_key",
 ]
@@ -104,6 +105,20 @@ def _encode_component(component: str) -> str:
     if component in (".", ".."):
         return component.replace(".", "%2E")
     return _ESCAPE.sub("%25", component).replace("\0", "%00")
+
+
+def local_name(relative: str, size: int, *, encode: bool) -> tuple[str, str]:
+    """Return the path for an object below its prefix, and why there is none, which is empty if there is one.
+
+    A key that ends in a slash stands for a directory unless it has content. encode makes a path of
+    (nearly) every key, as encode_key does.
+    """
+    marker_with_content = relative.endswith("/") and size > 0
+    if encode:
+        relative = encode_key(relative[:-1]) + "%2F" if marker_with_content else encode_key(relative)
+    elif marker_with_content:
+        return relative, "it ends in / and has content"
+    return relative, key_problem(relative)
 
 
 def encode_name(name: bytes) -> str:

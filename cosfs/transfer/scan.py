@@ -22,7 +22,7 @@ from cosfs.client.model import ListPage, ObjectInfo
 from cosfs.transfer.engine import Engine, Pending
 from cosfs.transfer.paths import decode_key, encode_name
 
-__all__ = ["LocalEntry", "LocalWalk", "ObjectListing", "Prefix", "list_objects", "walk"]
+__all__ = ["LocalEntry", "LocalWalk", "ObjectListing", "Prefix", "list_objects", "stat_entry", "walk"]
 
 # Sorts after every character a key can go on with, so as a marker it skips what begins with a prefix.
 _LAST = "\U0010ffff"
@@ -140,7 +140,8 @@ class LocalEntry:
 
     @property
     def is_directory(self) -> bool:
-        return self.relative.endswith("/")
+        # Not by its name: with encoded names a file can stand for a key that ends in a slash.
+        return stat.S_ISDIR(self.mode)
 
 
 Keep = Callable[[str], bool]
@@ -165,8 +166,8 @@ class _Level:
         self.path = path if path.endswith("/") else path + "/"
         self.relative = relative
         self.identity = identity
-        # sort key, name on disk, whether it is a directory
-        self.entries: list[tuple[bytes, str, bool]] = []
+        # sort key, whether it is a directory, name on disk
+        self.entries: list[tuple[bytes, bool, str]] = []
 
 
 class _Tree:
@@ -188,7 +189,7 @@ class _Tree:
             if not level.entries:
                 self._levels.pop()
                 continue
-            sort_key, name, is_directory = level.entries.pop()
+            sort_key, is_directory, name = level.entries.pop()
             path, relative = level.path + name, level.relative + sort_key.decode()
             entry = self._enter(path, relative) if is_directory else self._look_at(path, relative)
             if entry is not None:
@@ -204,7 +205,7 @@ class _Tree:
                 is_directory = self._is_directory(item, level.relative + spelled)
                 name = spelled + "/" if is_directory else spelled
                 if self._rules.keep(level.relative + name):
-                    level.entries.append((name.encode(), item.name, is_directory))
+                    level.entries.append((name.encode(), is_directory, item.name))
         level.entries.sort(reverse=True)
 
     def _is_directory(self, item: os.DirEntry[str], relative: str) -> bool:
@@ -299,6 +300,11 @@ def _entry(path: str, relative: str, info: os.stat_result, link_target: str = ""
         info.st_mode,
         link_target,
     )
+
+
+def stat_entry(path: str, relative: str) -> LocalEntry:
+    """Return the entry of one file as it is now."""
+    return _entry(path, relative, os.stat(path))  # noqa: PTH116 - a Path a file is too slow
 
 
 def _reason(error: OSError) -> str:

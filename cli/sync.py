@@ -1,0 +1,74 @@
+"""`cos sync`: make the destination like the source, sending only what differs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import command
+from .sync_options import comparing_options, deleting_options, watching_options
+from .transfer_options import common_options
+
+if TYPE_CHECKING:
+    from .places import Place
+    from .running import Run
+    from .state import State
+    from .sync_options import Options
+
+
+@command("sync")
+@click.argument("source", metavar="SOURCE")
+@click.argument("destination", metavar="DESTINATION")
+@comparing_options
+@deleting_options
+@watching_options
+@common_options
+@click.pass_context
+def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) -> int:
+    """Make what is below the destination like what is below the source: up, down, or between buckets.
+
+    Sent is what the destination lacks, what has another size, and what is newer at the source, unless
+    an ETag shows that its content is the same. Nothing is deleted without --delete.
+
+    \b
+    Examples:
+      cos sync ./local/ cos://bucket/path/
+      cos sync cos://bucket/path/ ./local/ --delete --dryrun
+      cos sync cos://bucket1/path/ cos://bucket2/path/ --checksum
+      cos sync ./site/ cos://bucket/ --delete --max-delete 5% --exclude "*.tmp"
+    """
+    from .places import operation, parse_place
+    from .report import Report
+    from .running import run_job
+    from .sync_options import Options
+    from .transfer_options import pop_common, pop_setup
+
+    state: State = ctx.find_root().obj
+    setup = pop_setup(state, values)
+    options = Options(**pop_common(ctx, values), move=False, **values)
+    places = parse_place(source), parse_place(destination)
+    options.check(*places)
+    report = Report(state, report_file=setup.report)
+
+    async def job(run: Run) -> None:
+        await _sync(run, options, *places)
+
+    verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
+    return run_job(state, job, report, verb=verbs[operation(*places)], setup=setup)
+
+
+async def _sync(run: Run, options: Options, source: Place, destination: Place) -> None:
+    from cosfs.client.url import CosUrl
+
+    from .places import operation
+    from .syncing import SyncCopy
+
+    copying = SyncCopy(run, options, operation(source, destination))
+    if isinstance(source, CosUrl):
+        source = await copying.resolved(source)
+    if isinstance(destination, CosUrl):
+        destination = await copying.resolved(destination)
+    # Once more with full names: cos://b and cos://b-1250000000 can be one bucket.
+    options.check_overlap(source, destination)
+    await copying.sync(source, destination)

@@ -1,0 +1,310 @@
+"""One sync as the command line does it: jobs out of the plan, results into the report."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from cosfs.client.url import CosUrl
+from cosfs.errors import TransferError
+
+from .jobs import JobMaker
+from .objects import with_headers
+from .places import Place, as_prefix, parse_place
+
+if TYPE_CHECKING:
+    from cosfs.client.model import ObjectInfo
+    from cosfs.transfer.bulk import Job
+    from cosfs.transfer.model import TransferResult
+    from cosfs.transfer.paths import DestinationRoot
+    from cosfs.transfer.plan import Transfer
+    from cosfs.transfer.scan import LocalEntry
+    from cosfs.transfer.sides import Entry, Problem, Selector, TreeSide
+    from cosfs.transfer.sync import Sync
+
+    from .sync_options import Options
+
+
+class SyncCopy(JobMaker):
+    """Makes and runs the jobs of a sync, and hears of what it leaves out."""
+
+    options: Options
+
+    async def sync(self, source: Place, destination: Place) -> None:
+        """Make destination like source."""
+        self._source = source
+        self._from, self._to = self.source_side(source), self.destination_side(destination)
+        with ExitStack() as stack:
+            self._stack = stack
+            self._root: DestinationRoot | None = None
+            await self.run_once(self.options.chosen.below(source))
+
+    async def run_once(self, selector: Selector) -> None:
+        """Sync what the selector takes."""
+        sync = self._sync = self._make_sync(selector)
+        failed_before = self.report.failed
+        try:
+            async with sync.transfers() as found:
+                await self.transfer(self._jobs(found))
+            if self.run.stopping:
+                return
+            if self.options.delete or self.options.delete_excluded:
+                await self._delete(sync, failed_before)
+            await self.transfer(self._jobs(self._unblocked(sync)))
+        finally:
+            sync.close()
+        if not sync.plan.sources and not self.run.stopping and not self.report.failed:
+            self.run.state.out.warn(f"nothing to sync below {self._source}")
+
+    # --- the two sides
+
+    def source_side(self, place: Place) -> TreeSide:
+        """Return what the source is to the library."""
+        from cosfs.transfer.sides import BucketSide, LocalSide
+
+        if isinstance(place, CosUrl):
+            return BucketSide(self.engine, place.bucket, as_prefix(place.key))
+        return LocalSide(
+            place.path,
+            symlinks=self.options.symlinks,
+            directories=self.options.keep_dirs,
+            one_filesystem=self.options.one_file_system,
+            encoded_names=self.options.key_policy == "encode",
+        )
+
+    def destination_side(self, place: Place) -> TreeSide:
+        """Return what the destination is to the library."""
+        from cosfs.transfer.sides import BucketSide, LocalSide
+
+        if isinstance(place, CosUrl):
+            return BucketSide(self.engine, place.bucket, as_prefix(place.key))
+        # Links are not followed where things are written and deleted.
+        return LocalSide(
+            place.path,
+            symlinks="keep",
+            directories=self.options.keep_dirs,
+            encoded_names=self.options.key_policy == "encode",
+        )
+
+    def _make_sync(self, selector: Selector) -> Sync:
+        from cosfs.transfer.backup import Backup
+        from cosfs.transfer.snapshot import Snapshot
+        from cosfs.transfer.sync import Sync
+
+        options = self.options
+        backup = snapshot = None
+        if options.backup_dir is not None and not options.dryrun:
+            place = self.destination_side(parse_place(options.backup_dir))
+            backup = Backup(self.engine, self._to, place)
+        if options.snapshot is not None:
+            pair = _full_name(self._from), _full_name(self._to)
+            snapshot = Snapshot(options.snapshot, pair, read_only=options.dryrun)
+        plan = replace(options.plan, selector=selector)
+        return Sync(self.engine, self._from, self._to, plan, self, snapshot=snapshot, backup=backup)
+
+    # --- transfers
+
+    async def _jobs(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Job]:
+        if self.operation == "copy" and self.copies_need_headers:
+            transfers = self._with_headers(transfers)
+        async for transfer in transfers:
+            job = await self._job(transfer)
+            if job is not None:
+                job.tag.origin = transfer
+                yield job
+
+    async def _job(self, transfer: Transfer) -> Job | None:
+        """Return the job of a transfer; None for what is done by then (directories)."""
+        from cosfs.transfer.sides import BucketSide
+
+        source = transfer.source
+        if self.operation == "download":
+            return await self._download(transfer)
+        to = self._to
+        assert isinstance(to, BucketSide)
+        if source.is_directory:
+            await self.make_marker(cast("LocalEntry", source.item), to.bucket, to.prefix)
+            return None
+        key = to.prefix + source.relative
+        if transfer.copy_from is not None:
+            return self._rename(transfer, to, key)
+        if self.operation == "upload":
+            return self.upload_job(cast("LocalEntry", source.item), to.bucket, key)
+        assert isinstance(self._from, BucketSide)
+        return self.copy_job(self._from.bucket, cast("ObjectInfo", source.item), to.bucket, key)
+
+    async def _download(self, transfer: Transfer) -> Job | None:
+        from cosfs.transfer.paths import LocalTarget
+        from cosfs.transfer.sides import BucketSide
+
+        side = self._from
+        assert isinstance(side, BucketSide)
+        info = cast("ObjectInfo", transfer.source.item)
+        if self.options.dryrun:
+            if transfer.path.endswith("/"):
+                return None
+            return self.download_job(side.bucket, info, LocalTarget(self._to.name(transfer.path)))
+        root = self._open_root()
+        if transfer.path.endswith("/"):
+            await self.make_directory(side.name(transfer.relative), transfer.path, root, side.bucket, info)
+            return None
+        return self.download_job(side.bucket, info, root.target(transfer.path))
+
+    def _open_root(self) -> DestinationRoot:
+        from cosfs.transfer.paths import DestinationRoot
+
+        # When the first object is there: a mistyped prefix shall not leave a directory behind.
+        if self._root is None:
+            self._root = self._stack.enter_context(DestinationRoot(str(self._to)))
+        return self._root
+
+    def _rename(self, transfer: Transfer, to: TreeSide, key: str) -> Job:
+        """Return the job that copies what the destination has under another name."""
+        from cosfs.client.model import ObjectInfo
+        from cosfs.transfer.bulk import CopyJob, UploadJob
+        from cosfs.transfer.sides import BucketSide
+
+        assert isinstance(to, BucketSide) and transfer.copy_from is not None
+        found = cast("ObjectInfo", transfer.copy_from.item)
+        copy = self.copy_job(to.bucket, found, to.bucket, key)
+        if isinstance(transfer.source.item, ObjectInfo):
+            return copy
+        # It shall be what an upload would have made, not carry on what the old name suggested.
+        upload = self.upload_job(transfer.source.item, to.bucket, key)
+        assert isinstance(copy, CopyJob) and isinstance(upload, UploadJob)
+        return replace(copy, headers=upload.headers)
+
+    async def _with_headers(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Transfer]:
+        """Ask for what a listing does not say of the objects to be copied."""
+        from cosfs.transfer.sides import BucketSide
+
+        assert isinstance(self._from, BucketSide)
+        waiting: dict[str, Transfer] = {}
+
+        async def infos() -> AsyncIterator[ObjectInfo]:
+            async for transfer in transfers:
+                info = cast("ObjectInfo", transfer.source.item)
+                waiting[info.key] = transfer
+                yield info
+
+        bucket = self._from.bucket
+        async for info in with_headers(self.engine, bucket, infos(), self.unseen(bucket)):
+            transfer = waiting.pop(info.key)
+            yield transfer._replace(source=transfer.source._replace(item=info))
+
+    def completed(self, job: Job, result: TransferResult) -> None:
+        """Let the snapshot know what both ends look like now."""
+        if self.options.snapshot is None:
+            return
+        transfer: Transfer = job.tag.origin
+        source, destination = transfer.source, self._written(transfer, result)
+        if destination is not None and result.size == source.facts.size:
+            self._sync.transferred(transfer, source, destination)
+
+    def _written(self, transfer: Transfer, result: TransferResult) -> Entry | None:
+        """Return what a transfer has made of its destination; None if that cannot be told."""
+        from cosfs.client.model import ObjectInfo
+        from cosfs.transfer.compare import object_side
+        from cosfs.transfer.scan import stat_entry
+        from cosfs.transfer.sides import Entry
+
+        source = transfer.source
+        if self.operation != "download":
+            info = ObjectInfo("", result.size, result.etag, result.last_modified)
+            return Entry(source.relative, object_side(info), info)
+        if result.etag != source.facts.etag:
+            return None
+        try:
+            item = stat_entry(self._to.name(transfer.path), source.relative)
+        except OSError:
+            return None
+        return Entry(source.relative, source.facts, item)
+
+    # --- deletions
+
+    async def _delete(self, sync: Sync, failed_before: int) -> None:
+        refusal = sync.refusal(failed=self.report.failed - failed_before)
+        if refusal is not None:
+            self.report.fail(refusal)
+            return
+        if self.options.dryrun:
+            for extra in sync.plan.extras:
+                self.report.would_delete(self._to.name(extra.entry.relative))
+            return
+
+        def on_result(entry: Entry, error: Exception | None) -> None:
+            name = self._to.name(entry.relative)
+            self.display.finish()
+            if error is None:
+                self.report.deleted(name)
+            else:
+                self.report.failure("delete", "", name, error)
+
+        for _ in range(sync.plan.extras.count):
+            self.display.expect(0)
+        await sync.delete(on_result)
+        if self._root is not None:
+            self._root.forget()  # some of its directories may be gone
+
+    async def _unblocked(self, sync: Sync) -> AsyncIterator[Transfer]:
+        """Give the downloads whose place was taken, if it is free by now."""
+        for transfer in sync.postponed():
+            if self.options.dryrun or _is_free(self._to.name(transfer.path)):
+                yield transfer
+            else:
+                self.blocked(transfer.source, transfer.path, "there is a directory of this name")
+
+    # --- what the plan tells
+
+    def left(self, source: Entry, destination: Entry | None, reason: str) -> None:
+        """Count what is the same; say why something else is left alone."""
+        if reason == "same":
+            self.report.unchanged += 1
+        else:
+            target = self._to.name(source.relative)
+            self.report.left_out(self.label, self._from.name(source.relative), target, reason)
+
+    def problem(self, problem: Problem, *, at_source: bool) -> None:
+        """Report what cannot be read; at the destination it is no item of ours."""
+        if at_source:
+            self.report.skip(self.label, problem.path, "unreadable", problem.reason)
+        else:
+            self.run.state.out.warn(f"{problem.path} at the destination {problem.reason}")
+
+    def missing(self, name: str) -> None:
+        """Report a name of --files-from that the source does not have."""
+        error = TransferError("is listed, but the source does not have it")
+        self.report.failure(self.label, self._from.name(name), "", error)
+
+    def unusable(self, source: Entry, reason: str) -> None:
+        """Report an object that no local file can have the name of."""
+        self.unnamed(self._from.name(source.relative), reason)
+
+    def blocked(self, source: Entry, path: str, reason: str) -> None:
+        """Report a file that cannot be where something else is."""
+        name, target = self._from.name(source.relative), self._to.name(path)
+        self.report.failure(self.label, name, target, TransferError(reason))
+
+    def could_not(self, transfer: Transfer, error: Exception) -> None:
+        """Report a transfer that was not begun."""
+        source, target = self._from.name(transfer.relative), self._to.name(transfer.relative)
+        self.report.failure(self.label, source, target, error)
+
+
+def _is_free(path: str) -> bool:
+    """Whether a file can be made at path; an empty directory there is removed."""
+    if path.endswith("/") or not Path(path).is_dir():
+        return True
+    try:
+        Path(path).rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _full_name(side: TreeSide) -> str:
+    """Name a side the same way wherever the command was started."""
+    return str(side) if side.is_bucket else str(Path(str(side)).resolve())
