@@ -83,6 +83,10 @@ class Application:
             exchange.request_id, ",".join(fault.kind for fault in exchange.faults),
         )  # fmt: skip
         self._service.requests.record(entry)
+        access_log = self._service.emulation.access_log
+        if exchange.call is not None and access_log.wanted:
+            with self._service.lock:
+                access_log.note(exchange.call, entry, error)
         if self._log_requests:
             log.info("%s", log_line(entry))
 

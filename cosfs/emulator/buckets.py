@@ -24,6 +24,7 @@ class BucketStore:
         self._buckets: dict[str, Bucket] = {}
         self._short: dict[str, list[str]] = {}
         self._configured: set[tuple[int, str]] = set()
+        self._names: set[str] = set()
         self._derived: dict[tuple[int, str], object] = {}
         self.settings_version = 0  # grows with every change of a setting
         self._load_buckets()
@@ -42,6 +43,7 @@ class BucketStore:
 
     def _load_settings(self) -> None:
         self._configured = set(self.db.execute("SELECT DISTINCT bucket, name FROM settings"))
+        self._names = {name for _, name in self._configured}
         self._derived.clear()
         self.settings_version += 1
 
@@ -104,6 +106,10 @@ class BucketStore:
         """Tell whether a bucket has a setting, without a look at the disk."""
         return (bucket.id, name) in self._configured
 
+    def any_configured(self, name: str) -> bool:
+        """Tell whether any bucket has a setting."""
+        return name in self._names
+
     def configured_buckets(self, name: str) -> list[Bucket]:
         """Return the buckets that have a setting."""
         ids = {id_ for id_, setting in self._configured if setting == name}
@@ -149,3 +155,16 @@ class BucketStore:
         sql = "DELETE FROM settings WHERE bucket = ? AND name = ? AND id = ?"
         self.db.execute(sql, (bucket.id, name, id_))
         self._load_settings()
+
+    # What happens by the clock
+
+    def last_run(self, bucket: Bucket, name: str, id_: str = "") -> int | None:
+        """Return when a job last ran for a bucket."""
+        sql = "SELECT time FROM job_runs WHERE bucket = ? AND name = ? AND id = ?"
+        row = self.db.one(sql, bucket.id, name, id_)
+        return row[0] if row else None
+
+    def set_run(self, bucket: Bucket, name: str, id_: str = "") -> None:
+        """Note that a job ran for a bucket just now."""
+        sql = "INSERT OR REPLACE INTO job_runs VALUES (?, ?, ?, ?)"
+        self.db.execute(sql, (bucket.id, name, id_, self.now()))

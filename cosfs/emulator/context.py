@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cosfs.emulator.access_log import AccessLog
 from cosfs.emulator.accounts import Account, Accounts, Principal
 from cosfs.emulator.addressing import Place, Target
 from cosfs.emulator.auth import Identity
@@ -43,11 +44,13 @@ class Emulation:
     default_bucket: str = ""  # of requests to an IP address
     accounts: Accounts = field(init=False)
     rules: RulesOfBuckets = field(init=False)
+    access_log: AccessLog = field(init=False)
 
     def __post_init__(self) -> None:
         """Open what lives in the store."""
         self.accounts = Accounts(self.store.db, self.appid)
         self.rules = RulesOfBuckets(self.store, self.accounts)
+        self.access_log = AccessLog(self.store)
 
     def resolve(self, name: str, appid: str = "") -> str:
         """Return the full name of a bucket; short names of accounts other than the default are their own."""

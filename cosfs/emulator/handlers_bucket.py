@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
-from cosfs.emulator import cors, encryption, grants, locks, messages
+from cosfs.emulator import grants, messages
 from cosfs.emulator.accounts import arn
 from cosfs.emulator.addressing import check_bucket_name, split_query, without_port
-from cosfs.emulator.bucket_rules import parse_strict
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.inventory_rules import ONCE
 from cosfs.emulator.messages import document, element, elements
 from cosfs.emulator.policy import PolicyError, parse_policy
-from cosfs.emulator.referer import parse_referer
+from cosfs.emulator.setting_checks import CHECKS, check_inventory
 from cosfs.emulator.settings import SETTINGS
 from cosfs.emulator.store import Bucket
 from cosfs.emulator.values import Response
@@ -146,8 +148,10 @@ def put_versioning(call: Call) -> Response:
     status = messages.text(messages.parse(call.body.data, "VersioningConfiguration"), "Status")
     if status not in ("Enabled", "Suspended"):
         raise CosError("MalformedXML")
-    if status == "Suspended" and call.store.setting(call.bucket, "object-lock") is not None:
+    if status == "Suspended" and call.store.configured(call.bucket, "object-lock"):
         raise CosError("InvalidBucketState", "A bucket with object lock keeps its versions.")
+    if status == "Suspended" and call.store.configured(call.bucket, "replication"):
+        raise CosError("InvalidBucketState", "A bucket that is replicated keeps its versions.")
     call.store.update_bucket(call.bucket, versioning=status)
     return Response()
 
@@ -220,6 +224,9 @@ def get_setting(call: Call) -> Response:
         return xml(document(setting.root))
     if call.setting == "policy":
         return Response(headers={"Content-Type": "application/json"}, body=stored)
+    if call.setting == "domain":
+        proof = hashlib.md5(call.name.encode(), usedforsecurity=False).hexdigest()
+        return xml(stored, **{"x-cos-domain-txt-verification": f"tencent-cloud-cos-verification={proof}"})
     return xml(stored)
 
 
@@ -239,29 +246,13 @@ def put_setting(call: Call) -> Response:
     if call.setting == "policy":
         _check_policy(body)
     else:
-        tree = messages.parse(body, setting.root)
-        if call.setting in _CHECKS:
-            _CHECKS[call.setting](call, tree)
+        messages.parse(body, setting.root)
+        if call.setting in CHECKS:
+            CHECKS[call.setting](call, body)
     if call.setting == "tagging":
         read_tags(body, 50)
     call.store.put_setting(call.bucket, call.setting, call.parameters.get("id", ""), body)
     return Response(setting.put_status)
-
-
-def _check_lock(call: Call, tree: ElementTree.Element) -> None:
-    locks.check_configuration(tree)
-    if call.bucket.versioning != "Enabled":
-        raise CosError("InvalidBucketState", "Object lock needs versioning to be enabled.")
-
-
-# What a document must fulfil besides its root element.
-_CHECKS: dict[str, Callable[[Call, ElementTree.Element], object]] = {
-    "cors": cors.check_configuration,
-    "encryption": encryption.check_configuration,
-    "object-lock": _check_lock,
-    "referer": lambda call, tree: parse_referer(call.body.data),
-    "strict-signature": lambda call, tree: parse_strict(call.body.data),
-}
 
 
 def _check_policy(body: bytes) -> None:
@@ -269,6 +260,20 @@ def _check_policy(body: bytes) -> None:
         parse_policy(body, of_bucket=True)
     except PolicyError as error:
         raise CosError("MalformedPolicy", f"The policy is not well formed: {error}.") from error
+
+
+def post_setting(call: Call) -> Response:
+    """Order a one-off inventory; an id can be used once a day."""
+    check_inventory(call, call.body.data, once=True)
+    id_ = call.parameters["id"]
+    last = call.store.last_run(call.bucket, ONCE, id_)
+    if last is not None and last // 86_400 == call.store.now() // 86_400:
+        raise CosError("InvalidRequest", "An inventory with this id was ordered today already.")
+    call.store.set_run(call.bucket, ONCE, id_)
+    call.store.put_setting(call.bucket, ONCE, id_, call.body.data)
+    call.store.on_work()
+    job = base64.b64encode(f"{call.name}/{id_}".encode()).decode()
+    return xml(document("PostInventoryResult", element("JobId", job)))
 
 
 def delete_setting(call: Call) -> Response:
@@ -290,6 +295,7 @@ HANDLERS: dict[str, Callable[[Call], Response]] = {
     "GetBucketACL": get_acl,
     "PutBucketACL": put_acl,
     "GetBucketSetting": get_setting,
+    "PostBucketSetting": post_setting,
     "PutBucketSetting": put_setting,
     "DeleteBucketSetting": delete_setting,
 }

@@ -47,6 +47,8 @@ def describe(call: Call, row: Version) -> dict[str, str]:
         headers["x-cos-version-id"] = row.version
     if row.tags:
         headers["x-cos-tagging-count"] = str(len(json.loads(row.tags)))
+    if row.replication:
+        headers["x-cos-replication-status"] = row.replication
     if row.restored:
         headers.update(archive.headers(call, row))
     if row.storage_class.endswith("INTELLIGENT_TIERING"):

@@ -22,6 +22,10 @@ class ReplicationRule:
     storage_class: str
     markers: bool
 
+    def takes(self, key: bytes, *, marker: bool) -> bool:
+        """Tell whether the rule is about a version, or about a delete marker, of a key."""
+        return key.startswith(self.prefix) and (self.markers or not marker)
+
 
 def split_target(text: str) -> tuple[str, str] | None:
     """Return region and bucket of `qcs::cos:<region>::<bucket>`, None if it is something else."""

@@ -85,6 +85,7 @@ _WITH_XML_BODY = frozenset(
     {
         *("CreateBucket", "PutBucketACL", "PutBucketVersioning", "DeleteObjects", "CompleteMultipartUpload"),
         *("PutObjectACL", "PutObjectTagging", "RestoreObject", "PutBucketSetting", "PutObjectRetention"),
+        "PostBucketSetting",
     }
 )
 _WITH_DATA = frozenset({"PutObject", "UploadPart", "AppendObject"})
@@ -93,14 +94,16 @@ _WITH_DATA = frozenset({"PutObject", "UploadPart", "AppendObject"})
 def route(method: str, place: Place, parameters: Mapping[str, str], copies: bool) -> tuple[str, str]:
     """Return the operation and, for documents of a bucket, the name of the setting.
 
-    The operation of a setting is GetBucketSetting, PutBucketSetting or DeleteBucketSetting.
+    The operation of a setting is GetBucketSetting, PutBucketSetting, DeleteBucketSetting or, for a
+    one-off inventory, PostBucketSetting.
     """
     if not place.bucket:
         return _choose(_PLAIN["service"], method), ""
     sub = next((name for name in _SUB_RESOURCES if name in parameters), "")
     if not place.key:
         if sub in SETTINGS:
-            return _choose({m: f"{m.title()}BucketSetting" for m in ("GET", "PUT", "DELETE")}, method), sub
+            methods = ("GET", "PUT", "DELETE", *(("POST",) if sub == "inventory" else ()))
+            return _choose({m: f"{m.title()}BucketSetting" for m in methods}, method), sub
         return _choose(_table(_BUCKET, "bucket", sub), method), ""
     operation = _choose(_table(_OBJECT, "object", sub), method)
     if copies and operation in ("PutObject", "UploadPart"):

@@ -26,6 +26,7 @@ from cosfs.emulator.context import Emulation, Limits, full_name
 from cosfs.emulator.datadir import lock, open_account
 from cosfs.emulator.errors import EmulatorError
 from cosfs.emulator.faults import Faults
+from cosfs.emulator.jobs import Jobs
 from cosfs.emulator.listener import Server, bracketed, event_loop, listen
 from cosfs.emulator.members import MembersApi
 from cosfs.emulator.protocol import ExactProtocol
@@ -33,6 +34,8 @@ from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.service import Service
 from cosfs.emulator.store import Properties, Store, inline_bytes
 from cosfs.emulator.uploads import Uploads
+
+JOBS_INTERVAL = 5.0  # seconds between two looks at what is due; replication does not wait for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class Emulator(MembersApi):
     """A running emulator for tests: `with Emulator(tmp_path) as emulator: ...emulator.endpoint_url...`.
 
     Without a data directory it uses a temporary one and removes it at the end. `faults` and `requests` are
-    for asking for trouble and for counting; `limits` may make parts and objects small.
+    for asking for trouble and for counting; `limits` may make parts and objects small. `clock.advance` moves
+    time, `run_jobs` does what is due then; with a jobs_interval of 0 nothing but that call does.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Emulator(MembersApi):
         https_port: int = 0,
         admin: bool = False,
         default_bucket: str = "",
+        jobs_interval: float = JOBS_INTERVAL,
     ) -> None:
         self._temporary = data_dir is None
         self.data = Path(data_dir or tempfile.mkdtemp(prefix="cos-emulator-")).absolute()
@@ -85,6 +90,8 @@ class Emulator(MembersApi):
         self._limits, self._log_requests = limits or Limits(), log_requests
         self._https, self._https_port = https or bool(https_port), https_port
         self._admin, self._default_bucket = admin, default_bucket
+        self._jobs_interval = jobs_interval
+        self._jobs: Jobs | None = None
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
         self._service: Service | None = None
@@ -116,6 +123,8 @@ class Emulator(MembersApi):
         store.add_credential(Credential(account.secret_id, account.secret_key))
         emulation = Emulation(store, Uploads(store), account.region, account.appid, self._limits)
         self._service = Service(emulation)
+        self._jobs = Jobs(emulation, self._service.lock, self._jobs_interval)
+        stack.callback(self._jobs.stop)
         self._app = Application(self._service, log_requests=self._log_requests)
         stack.callback(self._app.close)
         self._listeners = self._listen(stack, self._port)
@@ -170,6 +179,8 @@ class Emulator(MembersApi):
         )
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._server = Server(config, ready, self._app.end, self._tls)
+        assert self._jobs is not None
+        self._jobs.start()
         try:
             self._server.run(self._listeners)
         finally:
@@ -280,6 +291,12 @@ class Emulator(MembersApi):
         with self.service.lock:
             stored = ((key, inline_bytes(data)) for key, data in objects)
             return store.put_many(store.bucket(store.resolve(bucket)), stored, Properties())
+
+    def run_jobs(self) -> None:
+        """Do now what is due by the clock: replication, lifecycle rules, inventories, access logs."""
+        if self._jobs is None:
+            raise EmulatorError("the emulator has not been started")
+        self._jobs.run()
 
 
 def serve(

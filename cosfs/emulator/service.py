@@ -27,6 +27,7 @@ from cosfs.emulator import (
     handlers_object,
     handlers_upload,
     messages,
+    origin,
     retention,
     symlink,
     throttle,
@@ -37,6 +38,7 @@ from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call, Emulation
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.faults import Fault, Faults
+from cosfs.emulator.hosts import check_acceleration, place_of_domain
 from cosfs.emulator.incoming import Incoming
 from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.routing import counted_name, route, takes_data, takes_document
@@ -132,6 +134,7 @@ class Service:
         if call.place.bucket and call.operation != "CreateBucket":
             _ = call.bucket
         access.authorize(call)
+        check_acceleration(call)
         exchange.rate = throttle.bytes_per_second(call.headers, call.parameters)
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
@@ -153,8 +156,9 @@ class Service:
         host = request.headers.get("host", "")
         parameters = target.parameters()
         headers = aws.strip_prefix(request.headers)
-        resolve = self._resolver(request.headers, parameters)
-        place = locate(target, host, resolve, self.emulation.default_bucket)
+        resolve, store = self._resolver(request.headers, parameters), self.emulation.store
+        place = place_of_domain(store, target, host)
+        place = place or locate(target, host, resolve, self.emulation.default_bucket)
         signed = Signed(request.method, target, request.headers, place.path_style, parameters)
         exchange.aws = aws.is_aws(signed)
         operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)
@@ -212,7 +216,13 @@ class Service:
             call.body = exchange.incoming.finish()
             if not exchange.owner:
                 self.requests.bytes_received += call.body.size
-        result = HANDLERS[call.operation](call)
+        try:
+            result = HANDLERS[call.operation](call)
+        except CosError as error:
+            redirected = origin.redirect(call, error)
+            if redirected is None:
+                raise
+            result = redirected
         exchange.incoming = None  # its bytes belong to the store by now
         fault = exchange.fault("error", after=True)
         if fault is not None:

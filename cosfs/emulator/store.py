@@ -67,7 +67,7 @@ class Store(BucketStore, LockStore, PieceStore):
         self.db = Database(root / "metadata.sqlite")
         self.files = FileStore(root / "objects", self.is_referenced)
         self.history = History(self.clock)
-        self.on_replication: Callable[[], None] = lambda: None  # told that something waits to be copied
+        self.on_work: Callable[[], None] = lambda: None  # told that there is work for the jobs
         self._last_id = (self.db.one("SELECT max(id) FROM versions") or (0,))[0] or 0
         self._credentials: dict[str, Credential] = {}
         BucketStore.__init__(self)
@@ -254,10 +254,10 @@ class Store(BucketStore, LockStore, PieceStore):
         rules = self.derived(bucket, "replication", read_replication)
         if not rules or bucket.versioning != "Enabled":
             return ""
-        if not any(key.startswith(rule.prefix) and (rule.markers or not marker) for rule in rules):
+        if not any(rule.takes(key, marker=marker) for rule in rules):
             return ""
         self.db.execute("INSERT INTO replications (bucket, version) VALUES (?, ?)", (bucket.id, number))
-        self.on_replication()
+        self.on_work()
         return "PENDING"
 
     def by_number(self, number: int) -> Version | None:

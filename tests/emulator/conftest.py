@@ -83,7 +83,7 @@ def public(sdk: CosS3Client, bucket: str) -> str:
 @pytest.fixture(scope="session")
 def _timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     data = tmp_path_factory.mktemp("timed")
-    with Emulator(data, limits=Limits(min_part_size=1024)) as emulator:
+    with Emulator(data, limits=Limits(min_part_size=1024), jobs_interval=0) as emulator:
         yield emulator
 
 

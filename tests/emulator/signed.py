@@ -98,7 +98,7 @@ class Signed:
         assert answer.status < 300, (method, target, answer.status, answer.body)
         return answer
 
-    def keys(self, query: str = "") -> list[str]:
+    def listed(self, query: str = "") -> list[str]:
         """Return the keys of a listing."""
         return self.ok("GET", f"/?{query}").texts("Contents/Key")
 

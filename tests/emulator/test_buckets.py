@@ -7,6 +7,7 @@ import pytest
 from cosfs.emulator import Limits
 from cosfs.emulator.settings import SETTINGS
 from tests.emulator.asking import BUCKET, HOST, Asker, code, texts, xml
+from tests.emulator.documents import DOCUMENTS, inventory, replication
 
 SERVICE = "service.cos.myqcloud.com"
 
@@ -110,6 +111,12 @@ VALID = {
 def test_settings_are_kept_as_they_came(ask: Asker, name: str) -> None:
     root = SETTINGS[name].root
     document = f"<{root}>{VALID.get(name, '<Some>thing</Some>')}</{root}>".encode()
+    document = DOCUMENTS[name].encode() if name in DOCUMENTS else document
+    if name == "replication":
+        document = replication("copies-1250000000").encode()
+        ask.store.create_bucket("copies-1250000000", "ap-guangzhou")
+        for bucket in ask.store.buckets():
+            ask.store.update_bucket(bucket, versioning="Enabled")
     if name == "policy":
         document = b'{"version": "2.0", "statement": []}'
     if name == "object-lock":
@@ -135,7 +142,7 @@ def test_settings_are_kept_as_they_came(ask: Asker, name: str) -> None:
 def test_settings_with_ids_are_listed(ask: Asker) -> None:
     assert code(ask("GET", "/?inventory&id=a")) == (404, "InventoryConfigurationNotFoundError")
     for name in ("a", "b"):
-        document = f"<InventoryConfiguration><Id>{name}</Id></InventoryConfiguration>".encode()
+        document = inventory(name).encode()
         assert ask("PUT", f"/?inventory&id={name}", document).status == 200
         assert ask("GET", f"/?inventory&id={name}").body == document
     assert texts(ask("GET", "/?inventory"), "InventoryConfiguration/Id") == ["a", "b"]

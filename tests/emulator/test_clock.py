@@ -59,7 +59,7 @@ def test_stale_listings_show_an_earlier_state(timed: Emulator, wire: Signed) -> 
     listed = wire.ok("GET", "/")
     assert listed.texts("Contents/Key") == ["changed", "gone", "same"]
     assert listed.texts("Contents/Size") == ["1", "1", "1"]
-    assert wire.keys("marker=changed&max-keys=1") == ["gone"]
+    assert wire.listed("marker=changed&max-keys=1") == ["gone"]
     assert wire("HEAD", "/gone").status == 404  # only listings lag
     assert wire.ok("HEAD", "/new/one")
 
@@ -75,9 +75,9 @@ def test_stale_listings_with_versions(timed: Emulator, wire: Signed) -> None:
     wire.ok("PUT", "/a", b"1")
     timed.faults.stale(5)
     wire.ok("DELETE", "/a")
-    assert wire.keys() == ["a"]
+    assert wire.listed() == ["a"]
     timed.faults.clear()
-    assert wire.keys() == []
+    assert wire.listed() == []
 
 
 # --- data of an earlier version
