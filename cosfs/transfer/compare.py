@@ -12,6 +12,9 @@
     checksum                                  compare   content
     a snapshot has seen one of them otherwise compare   changed
     the source is newer                       compare   time
+    the times of two objects are equal        compare   time
+    a download, made within the second of the
+      Last-Modified that both have            compare   time
     exact_timestamps, a download, times differ compare  time
     none of these                             skip      same
 
@@ -36,12 +39,14 @@ _SECOND = 1_000_000_000
 class Side(NamedTuple):
     """What is known of a file or an object without reading it.
 
-    mtime_ns of an object is its Last-Modified, in whole seconds as downloads set it; etag of a file is None.
+    mtime_ns of an object is its Last-Modified, in whole seconds as downloads set it; etag of a file is None,
+    and ctime_ns when it was made or changed on this machine, whatever time it was given then.
     """
 
     size: int
     mtime_ns: int
     etag: str | None = None
+    ctime_ns: int = 0
 
     @property
     def is_object(self) -> bool:
@@ -100,9 +105,19 @@ def compare(rules: Rules, source: Side, destination: Side | None, recorded: bool
         return _CONTENT
     if recorded is False:
         return _CHANGED
-    is_download = source.is_object and not destination.is_object
-    exact = rules.exact_timestamps and is_download and source.mtime_ns != destination.mtime_ns
-    return _TIME if exact or source.mtime_ns > destination.mtime_ns else SAME
+    return _TIME if _is_older(rules, source, destination) else SAME
+
+
+def _is_older(rules: Rules, source: Side, destination: Side) -> bool:
+    """Whether times allow that the destination is not what the source is now."""
+    if source.mtime_ns != destination.mtime_ns:
+        is_download = source.is_object and not destination.is_object
+        return source.mtime_ns > destination.mtime_ns or (rules.exact_timestamps and is_download)
+    if destination.is_object:
+        # Two objects may have changed one after the other within a second; their ETags tell.
+        return source.is_object
+    # So may an object after it was downloaded: only what was made later is sure to be the latest.
+    return destination.ctime_ns < source.mtime_ns + _SECOND
 
 
 def is_md5(etag: str) -> bool:

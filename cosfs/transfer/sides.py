@@ -184,7 +184,7 @@ class LocalSide:
 
 
 def _facts(item: LocalEntry) -> Side:
-    return Side(item.size, item.mtime_ns)
+    return Side(item.size, item.mtime_ns, ctime_ns=item.ctime_ns)
 
 
 def _link_facts(item: LocalEntry) -> Side:
@@ -193,7 +193,9 @@ def _link_facts(item: LocalEntry) -> Side:
         found = os.stat(item.path)  # noqa: PTH116 - a Path an entry is too slow
     except OSError:
         return _NO_FILE
-    return Side(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else _NO_FILE
+    if not stat.S_ISREG(found.st_mode):
+        return _NO_FILE
+    return Side(found.st_size, found.st_mtime_ns, ctime_ns=found.st_ctime_ns)
 
 
 class BucketSide:

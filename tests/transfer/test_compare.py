@@ -24,8 +24,11 @@ ONE, OTHER = "0" * 32, "f" * 32
 PARTS = ONE + "-2"
 
 
-def local(size: int = 5, mtime: int = 100) -> Side:
-    return Side(size, mtime)
+SECOND = 10**9
+
+
+def local(size: int = 5, mtime: int = 100, made: int = 200 * SECOND) -> Side:
+    return Side(size, mtime, ctime_ns=made)
 
 
 def remote(size: int = 5, mtime: int = 100, etag: str = ONE) -> Side:
@@ -62,6 +65,11 @@ def remote(size: int = 5, mtime: int = 100, etag: str = ONE) -> Side:
         (Rules(exact_timestamps=True), remote(), local(mtime=101), None, "compare time"),
         (Rules(exact_timestamps=True), remote(), local(), None, "skip same"),
         (Rules(exact_timestamps=True), local(), remote(mtime=101), None, "skip same"),
+        (Rules(), remote(), local(made=100), None, "compare time"),
+        (Rules(), remote(), local(made=99 + SECOND), None, "compare time"),
+        (Rules(), remote(), local(made=100 + SECOND), None, "skip same"),
+        (Rules(), remote(), local(mtime=101, made=101), None, "skip same"),
+        (Rules(), remote(), remote(), None, "compare time"),
         (Rules(), remote(mtime=101), remote(), None, "compare time"),
         (Rules(), remote(mtime=101), remote(etag=OTHER), None, "compare time"),
         (Rules(), remote(mtime=101), remote(etag=PARTS), None, "compare time"),
