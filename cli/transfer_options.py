@@ -172,7 +172,8 @@ def pop_common(ctx: click.Context, values: dict[str, Any]) -> CommonValues:
 def pop_setup(state: State, values: dict[str, Any]) -> Setup:
     """Take what concerns the command as a whole out of its options."""
     changes = {
-        "max_concurrent_requests": values.pop("concurrency"),
+        "max_concurrent_requests": values["concurrency"],
+        "max_small_requests": values.pop("concurrency"),
         "multipart_chunksize": values["part_size"],
         "max_bandwidth": values.pop("max_bandwidth"),
     }

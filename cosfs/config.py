@@ -53,7 +53,7 @@ class ClientSettings:
     connect_timeout: float = 10.0
     read_timeout: float = 30.0  # of silence, not of the whole answer
     max_retries: int = 5  # further tries after the first
-    max_connections: int = 64  # kept open per host; more are opened when needed and closed after use
+    max_connections: int = 256  # kept open per host; more are opened when needed and closed after use
     anonymous: bool = False  # send no signature
     user_agent: str = f"cosmount/{__version__}"
 
@@ -63,6 +63,8 @@ class TransferSettings:
     """How many bytes move at once."""
 
     max_concurrent_requests: int = 32  # of the whole process
+    # ... and this many when they are so small that each is little more than a round trip
+    max_small_requests: int = 256
     multipart_threshold: int = 16 * MIB  # objects from this size on are sent and fetched in parts
     multipart_chunksize: int = 8 * MIB  # raised where 10,000 parts would not do
     max_buffer_memory: int = 64 * MIB  # bytes held in memory by transfers, all together
@@ -211,6 +213,7 @@ _SETTINGS = (
         _count(1, 1024),
         "COS_MAX_CONCURRENT_REQUESTS",
     ),
+    _Setting("transfer", "max_small_requests", "cos.max_small_requests", _count(1, 1024)),
     _Setting("transfer", "multipart_threshold", "cos.multipart_threshold", _size(1)),
     _Setting("transfer", "multipart_chunksize", "cos.multipart_chunksize", _size(MIB)),
     _Setting("transfer", "max_buffer_memory", "cos.max_buffer_memory", _size(MIB)),
@@ -249,10 +252,14 @@ def load_settings(
         sources[setting.name] = taken[0] if taken else "default"
         if taken:
             found[setting.layer][setting.name] = taken[1]
+    if "max_concurrent_requests" in found["transfer"]:
+        # Whoever asks for 4 does not mean 256 small ones.
+        found["transfer"].setdefault("max_small_requests", found["transfer"]["max_concurrent_requests"])
     transfer = TransferSettings(**found["transfer"])
     if "max_connections" not in found["client"]:
         # A connection for each request in flight, or keep-alive is lost.
-        found["client"]["max_connections"] = max(64, transfer.max_concurrent_requests)
+        most = max(transfer.max_concurrent_requests, transfer.max_small_requests)
+        found["client"]["max_connections"] = max(256, most)
     return Settings(
         profile=profile,
         **found[""],

@@ -70,9 +70,9 @@ def test_profile_is_read_with_its_nested_block(home: Path) -> None:
     assert settings.client.region == "ap-guangzhou"
     assert settings.client.addressing_style == "virtual"
     assert settings.client.connect_timeout == 3.0
-    assert settings.client.max_connections == 64
+    assert settings.client.max_connections == 256
     assert settings.output == "json"
-    assert settings.transfer == TransferSettings(48, 16 * MIB, 8 * MIB, 128 * MIB, 50 * MIB, False)
+    assert settings.transfer == TransferSettings(48, 48, 16 * MIB, 8 * MIB, 128 * MIB, 50 * MIB, False)
     assert settings.sources["region"] == "profile"
     assert settings.sources["max_retries"] == "default"
 
@@ -127,7 +127,7 @@ def test_environment(tmp_path: Path) -> None:
     settings = load(tmp_path, COS_APPID="1250000000", COS_CA_BUNDLE="/ca", COS_MAX_CONCURRENT_REQUESTS="100")
     assert (settings.client.appid, settings.client.ca_bundle) == ("1250000000", "/ca")
     assert settings.transfer.max_concurrent_requests == 100
-    assert settings.client.max_connections == 100  # one for each request in flight
+    assert settings.transfer.max_small_requests == 100  # whoever asks for fewer or more means all of them
 
 
 def test_profile_that_does_not_exist(home: Path) -> None:

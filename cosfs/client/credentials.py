@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cosfs.client.auth import CredentialProvider, Credentials, StaticCredentials
+from cosfs.client.waiting import offload
 from cosfs.config import ConfigFile, Settings
 from cosfs.errors import ConfigError, CredentialsError
 from cosfs.units import parse_duration
@@ -179,12 +180,18 @@ class TemporaryCredentials:
         current = self._current
         if current is not None and self._clock() < self._renew_at:
             return current
+        return offload(self._get)
+
+    def _get(self) -> Credentials:
         with self._lock:
             if self._current is not None and self._clock() < self._renew_at:
                 return self._current
             return self._renewed()
 
     def refresh(self) -> Credentials:
+        return offload(self._refresh)
+
+    def _refresh(self) -> Credentials:
         with self._lock:
             # Many requests fail at the same time with the old ones; one of them fetches.
             if self._current is None or self._clock() - self._refreshed_at >= 10:

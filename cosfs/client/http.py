@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cosfs.client.body import Body
 from cosfs.client.endpoint import Address
 from cosfs.client.proxy import Proxies
+from cosfs.client.waiting import current_hub, offload
 from cosfs.client.wire import (
     Connection,
     Key,
@@ -232,9 +233,10 @@ class Transport:
             else:
                 connection = None
         if connection is None:
-            connection = self._connect(address, key, limits)
+            connection = offload(lambda: self._connect(address, key, limits))
             with self._lock:
                 self._busy.add(connection)
+        connection.wait_by(current_hub())
         if self.cancelled.is_set():
             self.discard(connection)
             raise NetworkError("cancelled")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cosfs.client.failures import EXPIRED_CODES
+from cosfs.client.waiting import wait_for
 from cosfs.client.wire import StaleConnectionError
 from cosfs.errors import AuthenticationError, ClockSkewError, COSError, NetworkError, ServiceError
 
@@ -152,7 +153,7 @@ class Retrier:
         self._on_retry()
         level = logging.WARNING if attempt.number > 2 else logging.DEBUG
         log.log(level, "try %d of %s after %.1f s: %s", attempt.number + 1, what, delay, error)
-        if delay > 0 and self._cancelled.wait(delay):
+        if delay > 0 and wait_for(self._cancelled, delay):
             raise NetworkError("cancelled") from error
 
     def _delay(self, error: COSError, attempt: Attempt) -> float | None:

@@ -13,10 +13,12 @@ import socket
 import struct
 import termios
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+from typing import Protocol, TypeVar
 
 from cosfs.client.body import Body, FileBody, body_length
+from cosfs.client.waiting import Hub
 from cosfs.errors import NetworkError, NotCosError, UsageError
 from cosfs.units import KIB
 
@@ -45,6 +47,8 @@ _BAD_NAME = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Key = tuple[str, str, int]  # scheme, host, port
+T = TypeVar("T")
+A = TypeVar("A")
 
 
 class StaleConnectionError(NetworkError):
@@ -236,7 +240,7 @@ def make_reader(status: int, headers: Mapping[str, str], connection: Connection,
 class Connection:
     """One open connection. Bytes that came along with the head wait in _rest."""
 
-    __slots__ = ("_poll", "_rest", "_timeout", "host", "key", "reused", "since", "sock", "wrapper")
+    __slots__ = ("_hub", "_poll", "_rest", "_timeout", "host", "key", "reused", "since", "sock", "wrapper")
 
     def __init__(self, wrapper: _Owner, key: Key, host: str) -> None:
         self.wrapper = wrapper  # owns the socket
@@ -247,8 +251,16 @@ class Connection:
         self.since = 0.0
         self._rest = b""
         self._timeout = -1.0
+        self._hub: Hub | None = None
         self._poll = select.poll()
         self._poll.register(self.sock, select.POLLIN)
+
+    def wait_by(self, hub: Hub | None) -> None:
+        """From now on wait by means of a hub, or by blocking the thread."""
+        self._hub = hub
+        if hub is not None and self._timeout != 0.0:
+            self.sock.settimeout(0.0)
+            self._timeout = 0.0
 
     def usable(self, now: float) -> bool:
         """Return whether a kept connection is still good: young, and the server said nothing since."""
@@ -282,15 +294,46 @@ class Connection:
 
     def _send(self, data: bytes | bytearray | memoryview, limits: Limits) -> None:
         """Send everything; the limit of silence is for each step, not for all."""
-        self._set_timeout(limits)
-        sent = self.sock.send(data) if len(data) <= _SEND else 0
+        sent = self._write(data, limits) if len(data) <= _SEND else 0
         if sent == len(data):
             return
         view = memoryview(data).cast("B")
         while sent < len(view):
-            self._set_timeout(limits)
             # TLS counts the time for all it is given.
-            sent += self.sock.send(view[sent : sent + _SEND])
+            sent += self._write(view[sent : sent + _SEND], limits)
+
+    def _write(self, piece: bytes | bytearray | memoryview, limits: Limits) -> int:
+        hub = self._hub
+        if hub is None:
+            self._set_timeout(limits)
+            return self.sock.send(piece)
+        while True:
+            try:
+                return self.sock.send(piece)
+            except SSLWantReadError:
+                writable = False
+            except (BlockingIOError, SSLWantWriteError):
+                writable = True
+            hub.wait(self.sock.fileno(), writable=writable, timeout=self._time_left(limits))
+
+    def _read(self, read: Callable[[A], T], argument: A, limits: Limits) -> T:
+        """Call a reading method of the socket once there is something to read."""
+        hub = self._hub
+        if hub is None:
+            self._set_timeout(limits)
+            return read(argument)
+        # Nothing is there yet as a rule; but TLS may hold what epoll cannot see.
+        wait = not (isinstance(self.sock, SSLSocket) and self.sock.pending())
+        while True:
+            if wait:
+                hub.wait(self.sock.fileno(), writable=False, timeout=self._time_left(limits))
+            try:
+                return read(argument)
+            except (BlockingIOError, SSLWantReadError):
+                wait = True
+            except SSLWantWriteError:
+                wait = False
+                hub.wait(self.sock.fileno(), writable=True, timeout=self._time_left(limits))
 
     def _send_file(self, body: FileBody, limits: Limits) -> None:
         chunks = body.chunks(_SEND)
@@ -311,9 +354,8 @@ class Connection:
                 raise NotCosError(f"{self.host} answered with a head without end")
             if data and not data.startswith(b"HTTP/1."[: len(data)]):
                 raise NotCosError(f"{self.host} does not speak HTTP", hint="Check endpoint_url and the proxy")
-            self._set_timeout(limits)
             try:
-                more = self.sock.recv(_RECV)
+                more = self._read(self.sock.recv, _RECV, limits)
             except TimeoutError:
                 # On a slow line the request may still be on its way out of the kernel.
                 before, unsent = unsent, self._unsent()
@@ -333,22 +375,19 @@ class Connection:
         if self._rest:
             data, self._rest = self._rest[:most], self._rest[most:]
             return data
-        self._set_timeout(limits)
-        return self.sock.recv(min(most, _READ))
+        return self._read(self.sock.recv, min(most, _READ), limits)
 
     def recv_into(self, buffer: memoryview, limits: Limits) -> int:
         if self._rest:
             count = min(len(buffer), len(self._rest))
             buffer[:count], self._rest = self._rest[:count], self._rest[count:]
             return count
-        self._set_timeout(limits)
-        return self.sock.recv_into(buffer)
+        return self._read(self.sock.recv_into, buffer, limits)
 
     def read_line(self, limits: Limits) -> bytes:
         """Return the next line without its ending."""
         while (end := self._rest.find(b"\n")) < 0:
-            self._set_timeout(limits)
-            more = self.sock.recv(_RECV)
+            more = self._read(self.sock.recv, _RECV, limits)
             if not more:
                 raise NetworkError("the answer broke off before its end")
             self._rest += more
@@ -357,11 +396,15 @@ class Connection:
         line, self._rest = self._rest[:end], self._rest[end + 1 :]
         return line.rstrip(b"\r")
 
-    def _set_timeout(self, limits: Limits) -> None:
+    @staticmethod
+    def _time_left(limits: Limits) -> float:
         left = limits.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the time for the whole request is over")
-        timeout = min(limits.silence, left)
+        return min(limits.silence, left)
+
+    def _set_timeout(self, limits: Limits) -> None:
+        timeout = self._time_left(limits)
         # Each change is a system call.
         if timeout != self._timeout:
             self.sock.settimeout(timeout)

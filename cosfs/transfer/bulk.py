@@ -18,12 +18,13 @@ import trio
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.transfer.copy import CopyRequest, copy_object, copy_small
 from cosfs.transfer.download import Source, download_file, fetch_file, is_small_object
-from cosfs.transfer.engine import SMALL, Engine, Flow, open_nursery
+from cosfs.transfer.engine import SMALL, TINY, Engine, Flow, open_nursery
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.paths import LocalTarget
 from cosfs.transfer.upload import LargeFileError, LocalFile, is_small, send_file, upload_file
 from cosfs.transfer.work import Progress
+from cosfs.units import KIB
 
 __all__ = ["CopyJob", "DownloadJob", "Job", "UploadJob", "transfer_many"]
 
@@ -74,6 +75,9 @@ class CopyJob:
     options: TransferOptions = DEFAULTS
 
 
+# With 256 of them in flight, 16 MiB of bodies.
+TINY_SIZE = 64 * KIB
+
 Job = UploadJob | DownloadJob | CopyJob
 OnResult = Callable[[Any, TransferResult | None, Exception | None], None]
 
@@ -113,13 +117,18 @@ class _Run:
         self._large = trio.Semaphore(engine.limit)
 
     async def feed(self, jobs: Iterable[Job] | AsyncIterable[Job]) -> None:
-        async with self._engine.flow(SMALL, self._small_done) as flow:
+        engine = self._engine
+        backlog = 2 * engine.settings.max_small_requests
+        async with (
+            engine.flow(SMALL, self._small_done) as small,
+            engine.flow(TINY, self._small_done, backlog) as tiny,
+        ):
             if isinstance(jobs, AsyncIterable):
                 async for job in jobs:
-                    await self._begin(job, flow)
+                    await self._begin(job, tiny if _is_tiny(job) else small)
             else:
                 for job in jobs:
-                    await self._begin(job, flow)
+                    await self._begin(job, tiny if _is_tiny(job) else small)
 
     async def _begin(self, job: Job, flow: Flow) -> None:
         small = self._small_call(job)
@@ -208,6 +217,12 @@ class _Run:
             progress=progress,
             options=job.options,
         )
+
+
+def _is_tiny(job: Job) -> bool:
+    """Whether hundreds of these may be in flight: by what each holds in memory, and how long it works."""
+    size = job.size if isinstance(job, UploadJob) else job.info.size
+    return size <= TINY_SIZE
 
 
 def _local_file(job: UploadJob) -> LocalFile:

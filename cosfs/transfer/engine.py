@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -26,10 +27,11 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer.budget import Bandwidth, ByteBudget
+from cosfs.transfer.lanes import Lanes, Window
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
 from cosfs.transfer.work import Abandoned, current
 
-__all__ = ["LARGE", "REQUEST", "SMALL", "Engine", "Flow", "Pending", "open_nursery"]
+__all__ = ["LARGE", "REQUEST", "SMALL", "TINY", "Engine", "Flow", "Pending", "open_nursery"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ I = TypeVar("I")  # noqa: E741 - the item a job was made for
 
 SMALL = "small"  # whole small files
 LARGE = "large"  # parts of large files
+TINY = "tiny"  # whole files, so small that very many of them may be in flight at once
 
 # How long leaving the engine waits for calls that clean up after themselves.
 _CLEAN_UP_TIME = 3.0
@@ -137,11 +140,16 @@ class Engine:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._scheduler: Scheduler[_Job] = Scheduler(self.limit, self._bulk_limit())
+        self._window = Window(max(self.limit, settings.max_small_requests))
+        self._tiny: Scheduler[_Job] = Scheduler(self._window.most, self._bulk_limit())
+        self._tiny.set_limits(self._window.size)
+        self._lanes = Lanes(self._next_tiny)
         self._queues: dict[str, Queue[_Job]] = {}
         self._threads = 0
         self._idle = 0
         self._starting = 0
-        self._abandoned = 0
+        self._abandoned = 0  # each has a thread of its own
+        self._tiny_abandoned = 0
         self._cleaning = 0
         self._closing = False
         self._token: trio.lowlevel.TrioToken | None = None
@@ -172,6 +180,7 @@ class Engine:
         with self._work:
             self._closing = True
             self._work.notify_all()
+        self._lanes.close()
 
     @property
     def running(self) -> int:
@@ -180,8 +189,8 @@ class Engine:
 
     @property
     def abandoned(self) -> int:
-        """How many threads still work for calls that were given up."""
-        return self._abandoned
+        """How many calls go on although they were given up."""
+        return self._abandoned + self._tiny_abandoned
 
     # --- calls, in the trio thread ---
 
@@ -249,9 +258,15 @@ class Engine:
         with self._work:
             if self._closing:
                 raise RuntimeError("the engine is closed")
-            self._scheduler.add(job.queue, job)
-            if self._scheduler.has_room(job.queue.kind, self._starting):
+            scheduler = self._scheduler_of(job.queue)
+            scheduler.add(job.queue, job)
+            if scheduler is self._tiny:
+                self._lanes.wake()
+            elif scheduler.has_room(job.queue.kind, self._starting):
                 self._provide_thread()
+
+    def _scheduler_of(self, queue: Queue[_Job]) -> Scheduler[_Job]:
+        return self._tiny if queue.kind == TINY else self._scheduler
 
     def _provide_thread(self) -> None:
         """See to it that somebody takes a job that waits. Lock held."""
@@ -271,7 +286,7 @@ class Engine:
             if job.abandoned:
                 return
             if job in job.queue.active:
-                self._scheduler.finish(job.queue, job)
+                self._scheduler_of(job.queue).finish(job.queue, job)
                 self._mark_abandoned(job)
                 self._refill()
             else:
@@ -283,7 +298,7 @@ class Engine:
     def abandon(self, queue: Queue[_Job]) -> None:
         """Give up all calls of a queue, waiting or running."""
         with self._work:
-            waiting, active = self._scheduler.clear(queue)
+            waiting, active = self._scheduler_of(queue).clear(queue)
             for job in waiting:
                 job.abandoned = True
             for job in active:
@@ -295,11 +310,19 @@ class Engine:
 
     def _mark_abandoned(self, job: _Job) -> None:
         job.abandoned = True
-        self._abandoned += 1
+        self._count_abandoned(job, 1)
         self._cleaning += job.discard is not None
+
+    def _count_abandoned(self, job: _Job, change: int) -> None:
+        if job.queue.kind == TINY:
+            self._tiny_abandoned += change
+        else:
+            self._abandoned += change
 
     def _refill(self) -> None:
         """Provide threads for jobs that may run now that slots are free. Lock held."""
+        if self._tiny.startable():
+            self._lanes.wake()
         for _ in range(self._scheduler.startable()):
             self._provide_thread()
 
@@ -316,6 +339,16 @@ class Engine:
         job = self._next()
         if job is None:
             return False
+        self._execute(job)
+        return True
+
+    def _next_tiny(self) -> Callable[[], None] | None:
+        """Return what a lane is to run next."""
+        with self._lock:
+            job = None if self._closing else self._tiny.take()
+        return None if job is None else partial(self._execute, job)
+
+    def _execute(self, job: _Job) -> None:
         current.abandoned = job.is_abandoned
         current.undo = self._undo_setter(job)
         try:
@@ -327,7 +360,6 @@ class Engine:
         job.args = ()
         job.fn = _nobody
         self._finish(job)
-        return True
 
     def _undo_setter(self, job: _Job) -> Callable[[Callable[[], None]], None]:
         def setter(undo: Callable[[], None]) -> None:
@@ -359,13 +391,16 @@ class Engine:
             abandoned = job.abandoned
             if not abandoned:
                 job.undo = None
-                self._scheduler.finish(job.queue, job)
+                self._scheduler_of(job.queue).finish(job.queue, job)
+                if job.queue.kind == TINY:
+                    self._window.answered(time.monotonic(), self._lanes.idle, self.client.stats.retries)
+                    self._tiny.set_limits(self._window.size)
                 self._inbox.append((job.deliver, job))
                 urgent = not job.lazy or not job.queue.waiting or len(self._inbox) >= _BATCH
         if abandoned:
             self._discard(job)
             with self._lock:
-                self._abandoned -= 1
+                self._count_abandoned(job, -1)
                 self._cleaning -= job.discard is not None
         elif urgent or time.monotonic() - self._last_wake >= _BATCH_TIME:
             self._wake()

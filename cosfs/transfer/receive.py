@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cosfs.client.crc64 import crc64
 from cosfs.client.model import ObjectInfo
 from cosfs.client.stream import ObjectStream
+from cosfs.client.waiting import current_hub
 from cosfs.errors import IntegrityError, NetworkError
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.options import DEFAULTS, TransferOptions
@@ -70,6 +71,16 @@ class _Buffer(threading.local):
 
 
 _buffer = _Buffer()
+
+
+def _view(size: int) -> memoryview:
+    """Return what so many bytes are read into, piece by piece."""
+    if current_hub() is None:
+        return _buffer.view
+    # Many calls share this thread.
+    return memoryview(bytearray(max(1, min(size, CHUNK))))
+
+
 Sink = Callable[[memoryview, int], None]  # bytes and their offset in the object
 
 
@@ -105,7 +116,7 @@ def receive(
                 if info is None:
                     info = stream.info
                     if_match = info.etag
-                view = _buffer.view
+                view = _view(stream.stop - position)
                 while count := _fill(stream, view):
                     meter.before(count)
                     piece = view[:count]

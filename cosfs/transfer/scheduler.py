@@ -54,9 +54,10 @@ class Scheduler(Generic[J]):
     """
 
     def __init__(self, limit: int, bulk_limit: int | None = None) -> None:
+        self._most_bulk = limit if bulk_limit is None else bulk_limit
         self.limit = limit
         reserve = max(1, limit // 8) if limit >= 4 else 0
-        self.bulk_limit = min(limit - reserve, limit if bulk_limit is None else bulk_limit)
+        self.bulk_limit = min(limit - reserve, self._most_bulk)
         self.running = 0
         self._requests: _Lane[J] = _Lane(REQUEST, limit)
         self._lanes = {REQUEST: self._requests}
@@ -89,6 +90,13 @@ class Scheduler(Generic[J]):
             self.running += 1
             return job
         return None
+
+    def set_limits(self, limit: int) -> None:
+        """Let at most limit jobs run at once, of every kind and in all; nothing is kept back."""
+        self.limit = limit
+        self.bulk_limit = min(limit, self._most_bulk)
+        for lane in self._lanes.values():
+            lane.limit = limit
 
     def set_limit(self, kind: str, limit: int) -> None:
         """Let at most limit jobs of a kind run at once."""

@@ -12,9 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from cosfs.client.body import Body, FileBody, body_length
+from cosfs.client.waiting import sleep
 
 if TYPE_CHECKING:
     from cosfs.transfer.engine import Engine
@@ -48,11 +50,27 @@ class Abandoned(BaseException):
     """
 
 
-class Current(threading.local):
-    """The call this thread is working on."""
+class Current:
+    """The call that is worked on here: each thread has its own, and each of many calls in one thread."""
 
-    abandoned: Callable[[], bool] | None = None
-    undo: Callable[[Callable[[], None]], None] | None = None
+    _abandoned: ContextVar[Callable[[], bool] | None] = ContextVar("abandoned", default=None)
+    _undo: ContextVar[Callable[[Callable[[], None]], None] | None] = ContextVar("undo", default=None)
+
+    @property
+    def abandoned(self) -> Callable[[], bool] | None:
+        return self._abandoned.get()
+
+    @abandoned.setter
+    def abandoned(self, value: Callable[[], bool] | None) -> None:
+        self._abandoned.set(value)
+
+    @property
+    def undo(self) -> Callable[[Callable[[], None]], None] | None:
+        return self._undo.get()
+
+    @undo.setter
+    def undo(self, value: Callable[[Callable[[], None]], None] | None) -> None:
+        self._undo.set(value)
 
 
 current = Current()
@@ -60,7 +78,8 @@ current = Current()
 
 def checkpoint() -> None:
     """Raise Abandoned when the caller has given up."""
-    if current.abandoned is not None and current.abandoned():
+    abandoned = current.abandoned
+    if abandoned is not None and abandoned():
         raise Abandoned
 
 
@@ -70,8 +89,9 @@ def on_abandon(undo: Callable[[], None]) -> None:
     The process may end before this thread notices; undo is what must not wait for it. It must
     be quick, safe to call twice and beside the running call. Replaces the one given before.
     """
-    if current.undo is not None:
-        current.undo(undo)
+    setter = current.undo
+    if setter is not None:
+        setter(undo)
 
 
 def pause(seconds: float) -> None:
@@ -79,7 +99,7 @@ def pause(seconds: float) -> None:
     end = time.monotonic() + seconds
     while (rest := end - time.monotonic()) > 0:
         checkpoint()
-        time.sleep(min(rest, 0.1))
+        sleep(min(rest, 0.1))
 
 
 def new_buffer(size: int) -> memoryview:

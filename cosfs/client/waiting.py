@@ -1,0 +1,234 @@
+"""Many blocking calls in one thread: a call that waits for the network lets the others go on.
+
+Hundreds of small requests in flight are too many for threads: each wakes for a hundred microseconds of work
+and mostly waits for the interpreter lock. Here each call is a greenlet and its thread runs a Hub. The code of
+the calls is the same as in threads; it must come here to wait (`Connection` does), and a lock must never be
+held while it does: the next call of the same thread that wants it would wait for ever.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import greenlet
+import outcome
+
+__all__ = ["Hub", "current_hub", "offload", "sleep", "wait_for"]
+
+T = TypeVar("T")
+
+# Threads for what cannot be waited for otherwise: names, new connections, new credentials.
+_HELPERS = 16
+# How exactly time-outs are kept.
+_PRECISION = 0.25
+
+
+class _Local(threading.local):
+    hub: Hub | None = None
+
+
+_local = _Local()
+
+
+def current_hub() -> Hub | None:
+    """Return what runs the calls of this thread; None in an ordinary thread."""
+    return _local.hub
+
+
+def offload(fn: Callable[[], T]) -> T:
+    """Call fn, which blocks in its own way or takes locks; the other calls of this thread go on meanwhile."""
+    hub = _local.hub
+    return fn() if hub is None else hub.offload(fn)
+
+
+def sleep(seconds: float) -> None:
+    """Sleep, letting the other calls of this thread go on."""
+    hub = _local.hub
+    if hub is None:
+        time.sleep(seconds)
+    else:
+        hub.sleep(seconds)
+
+
+def wait_for(event: threading.Event, seconds: float) -> bool:
+    """Wait until event is set, at most so long; return whether it is."""
+    if _local.hub is None:
+        return event.wait(seconds)
+    end = time.monotonic() + seconds
+    while not event.is_set() and (left := end - time.monotonic()) > 0:
+        sleep(min(left, 0.1))
+    return event.is_set()
+
+
+class _Waiter:
+    __slots__ = ("call", "deadline")
+
+    def __init__(self, call: greenlet.greenlet, deadline: float) -> None:
+        self.call = call
+        self.deadline = deadline
+
+
+class Hub:
+    """Runs the calls of one thread, each until it waits. Of its methods only `wake` is for other threads."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._asleep = False
+        self._running = 0
+        self.idle = 0.0  # seconds
+        self._waiting: dict[int, _Waiter] = {}
+        self._check_at = 0.0
+        self._sleeping: list[tuple[float, int, greenlet.greenlet]] = []
+        self._numbers = count()
+        self._posted: deque[tuple[greenlet.greenlet, outcome.Outcome[Any]]] = deque()
+        self._main: greenlet.greenlet | None = None
+        self._helpers = _Helpers()
+
+    # --- the thread
+
+    def run(self, take: Callable[[], Callable[[], None] | None], closed: Callable[[], bool]) -> None:
+        """Run the calls that take returns, as many at once as it gives out, until closed says so.
+
+        A call must not raise. Those that run by then are brought to their end.
+        """
+        self._main = greenlet.getcurrent()
+        _local.hub = self
+        try:
+            while self._running or not closed():
+                while (call := take()) is not None:
+                    greenlet.greenlet(self._run).switch(call)
+                self._asleep = True
+                # Once more, now that whoever adds something will wake us.
+                if (call := take()) is not None:
+                    self._asleep = False
+                    greenlet.greenlet(self._run).switch(call)
+                    continue
+                if closed() and not self._running:
+                    break
+                since = time.monotonic()
+                events = self._epoll.poll(self._timeout())
+                self.idle += time.monotonic() - since
+                self._asleep = False
+                self._go_on(events)
+        finally:
+            _local.hub = None
+            self._end()
+
+    def _run(self, call: Callable[[], None]) -> None:
+        self._running += 1
+        try:
+            call()
+        finally:
+            self._running -= 1
+
+    def _go_on(self, events: list[tuple[int, int]]) -> None:
+        waiting = self._waiting
+        for fd, _ in events:
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+                continue
+            waiter = waiting.pop(fd, None)
+            if waiter is not None:
+                waiter.call.switch(True)
+        while self._posted:
+            call, result = self._posted.popleft()
+            call.switch(result)
+        now = time.monotonic()
+        while self._sleeping and self._sleeping[0][0] <= now:
+            heapq.heappop(self._sleeping)[2].switch()
+        if now >= self._check_at:
+            self._check_at = now + _PRECISION
+            for fd in [fd for fd, waiter in waiting.items() if waiter.deadline <= now]:
+                waiting.pop(fd).call.switch(False)
+
+    def _timeout(self) -> float:
+        timeout = _PRECISION if self._waiting else -1.0
+        if self._sleeping:
+            until = max(0.0, self._sleeping[0][0] - time.monotonic())
+            timeout = until if timeout < 0 else min(timeout, until)
+        return timeout
+
+    def _end(self) -> None:
+        self._helpers.close()
+        self._epoll.close()
+
+    def wake(self) -> None:
+        """Have the hub look for calls to run; from any thread."""
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self._wake_fd, 1)
+
+    # --- the calls
+
+    def wait(self, fd: int, *, writable: bool, timeout: float) -> None:
+        """Wait until a descriptor is readable, or writable; raise TimeoutError after timeout seconds."""
+        events = (select.EPOLLOUT if writable else select.EPOLLIN) | select.EPOLLONESHOT
+        try:
+            self._epoll.modify(fd, events)
+        except FileNotFoundError:
+            self._epoll.register(fd, events)
+        waiter = _Waiter(greenlet.getcurrent(), time.monotonic() + timeout)
+        self._waiting[fd] = waiter
+        if not self._switch():
+            raise TimeoutError("timed out")
+
+    def sleep(self, seconds: float) -> None:
+        entry = (time.monotonic() + seconds, next(self._numbers), greenlet.getcurrent())
+        heapq.heappush(self._sleeping, entry)
+        self._switch()
+
+    def offload(self, fn: Callable[[], T]) -> T:
+        """Call fn in a thread of its own kind and return what it returns."""
+        call = greenlet.getcurrent()
+
+        def work() -> None:
+            found = outcome.capture(fn)
+            self._posted.append((call, found))
+            os.eventfd_write(self._wake_fd, 1)
+
+        self._helpers.put(work)
+        result: outcome.Outcome[T] = self._switch()
+        return result.unwrap()
+
+    def _switch(self) -> Any:
+        assert self._main is not None
+        return self._main.switch()
+
+
+class _Helpers:
+    """Daemon threads that do what blocks: none of them may keep the process."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = 0
+        self._busy = 0
+        self._lock = threading.Lock()
+
+    def put(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._busy += 1
+            if self._busy > self._threads and self._threads < _HELPERS:
+                self._threads += 1
+                threading.Thread(target=self._run, name="cos-helper", daemon=True).start()
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            with self._lock:
+                self._busy -= 1
+
+    def close(self) -> None:
+        for _ in range(self._threads):
+            self._work.put(None)
