@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # These lines show a frozen build and the import checks which modules the table below means.
     from . import (  # noqa: F401
         cat,
+        check,
         completion,
         configure,
         cp,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
     "mv": Entry("Objects", "mv", "Move files and objects."),
     "sync": Entry("Objects", "sync", "Make a tree like another one, sending what differs."),
+    "check": Entry("Objects", "check", "Compare two trees, wherever they are."),
     "rm": Entry("Objects", "rm", "Remove objects."),
     "cat": Entry("Objects", "cat", "Write objects to standard output."),
     "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),

@@ -35,6 +35,7 @@ class Report:
         self.skipped = 0
         self.planned = 0
         self.unchanged = 0
+        self.different = 0
         self.bytes = 0
         self.on_failure: Callable[[], None] | None = None  # hears of each failure
 
@@ -116,6 +117,18 @@ class Report:
         self.unchanged += 1
         self._event("", type="transfer", op=op, status="unchanged", reason=reason, src=source, dst=target)
 
+    def difference(self, status: str, source: str, target: str, reason: str = "") -> None:
+        """Two places differ in one name: `missing` at the target, `extra` there, `differs` or `unknown`."""
+        self.different += 1
+        ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
+        named = {"missing": (target,), "extra": (target,)}.get(status, ends.values())
+        why = f": {reason}" if reason else ""
+        line = (
+            f"{self._out.paint(f'{status}:', 'red', stdout=True)} {' and '.join(map(printable, named))}{why}"
+        )
+        event = {**ends, "reason": reason} if reason else ends
+        self._event(line, type="check", status=status, **event)
+
     # --- the end
 
     @property
@@ -135,6 +148,7 @@ class Report:
             (self.planned, "would be done"),
             (self.ok, "done"),
             (self.unchanged, "needed nothing"),
+            (self.different, "different"),
             (self.skipped, "skipped"),
             (self.failed, "failed"),
         ]
@@ -148,7 +162,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.failed else 2 if self.skipped else 0
+        return 1 if self.failed or self.different else 2 if self.skipped else 0
 
     def finish(self, exit_code: int | None = None) -> int:
         """Write the summary where a machine reads; return the exit code."""
@@ -163,6 +177,8 @@ class Report:
             "ms": round((time.monotonic() - self._started) * 1000),
             "exit": code,
         }
+        if self.different:
+            summary["different"] = self.different
         if not self._hushed:
             if self._format == "jsonl":
                 self._out.line(_event_text(summary))

@@ -9,7 +9,8 @@ import binascii
 import hashlib
 import os
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from cosfs.client.model import ObjectInfo
 from cosfs.transfer.compare import is_md5
 from cosfs.transfer.work import checkpoint
 
-__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_content"]
+__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_bytes", "same_content"]
 
 _CHUNK = 1 << 20
 
@@ -84,6 +85,54 @@ def _same_as_file(client: CosClient, file: FileContent, stored: ObjectContent, a
     return md5_of(file.path) == digest if digest else None
 
 
+def same_bytes(client: CosClient, first: Content, second: Content) -> bool:
+    """Read both contents and compare them byte by byte. PreconditionFailedError: an object was replaced."""
+    with _opened(client, first) as one, _opened(client, second) as other:
+        pieces, others = _Pieces(one), _Pieces(other)
+        while True:
+            checkpoint()
+            count = min(pieces.fill(), others.fill())
+            if not count:
+                return pieces.fill() == others.fill()
+            if pieces.take(count) != others.take(count):
+                return False
+
+
+@contextmanager
+def _opened(client: CosClient, content: Content) -> Iterator[Callable[[memoryview], int]]:
+    """Open a content; the function given reads some of it, 0 at its end."""
+    if isinstance(content, FileContent):
+        fd = _open(content.path)
+        try:
+            yield lambda buffer: os.readv(fd, [buffer])
+        finally:
+            os.close(fd)
+        return
+    info = content.info
+    with client.get_object(content.bucket, info.key, if_match=info.etag) as stream:
+        yield stream.read_into
+
+
+class _Pieces:
+    """What was read of one content and not compared yet."""
+
+    def __init__(self, read: Callable[[memoryview], int]) -> None:
+        self._read = read
+        self._buffer = memoryview(bytearray(_CHUNK))
+        self._start = self._end = 0
+
+    def fill(self) -> int:
+        """Return how many bytes are there, reading some if there are none; 0 at the end."""
+        if self._start == self._end:
+            self._start, self._end = 0, self._read(self._buffer)
+        return self._end - self._start
+
+    def take(self, count: int) -> memoryview:
+        """Return the next bytes of those that are there."""
+        self._start += count
+        return self._buffer[self._start - count : self._start]
+
+
 def _head(client: CosClient, stored: ObjectContent) -> ObjectInfo:
     if stored.info.headers is not None:
         return stored.info
@@ -134,9 +183,13 @@ def crc64_of(path: str) -> int:
     return value
 
 
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+
+
 def _read(path: str, take: Callable[[memoryview], Any]) -> None:
     """Give the bytes of a file to take, piece by piece; give up when nobody waits any more."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    fd = _open(path)
     try:
         size = os.fstat(fd).st_size
         buffer = memoryview(bytearray(max(1, min(size, _CHUNK))))

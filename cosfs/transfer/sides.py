@@ -21,7 +21,17 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.paths import decode_key
 from cosfs.transfer.scan import LocalEntry, list_objects, walk
 
-__all__ = ["EVERYTHING", "BucketSide", "Entry", "LocalSide", "Problem", "Scope", "Selector", "TreeSide"]
+__all__ = [
+    "EVERYTHING",
+    "BucketSide",
+    "Entry",
+    "LocalSide",
+    "Problem",
+    "Scope",
+    "Selector",
+    "TreeSide",
+    "file_side",
+]
 
 # So many names are asked for one by one; more of them are looked up in a listing.
 _FEW = 100
@@ -176,19 +186,17 @@ class LocalSide:
                 warn(item.path, "stands for the same name as another file")
                 continue
             last = item.relative
-            yield Entry(item.relative, _link_facts(item) if item.link_target else _facts(item), item)
+            yield Entry(item.relative, file_side(item), item)
 
     def _relative(self, path: str) -> str:
         relative = path[len(self._root) :]
         return "/".join(map(decode_key, relative.split("/"))) if self._encoded else relative
 
 
-def _facts(item: LocalEntry) -> Side:
-    return Side(item.size, item.mtime_ns, ctime_ns=item.ctime_ns)
-
-
-def _link_facts(item: LocalEntry) -> Side:
-    """Return what is known of the file a link points to; no file has the size of a link to anything else."""
+def file_side(item: LocalEntry) -> Side:
+    """Return what is known of a file; of a link, what it points to, which has no size if that is no file."""
+    if not item.link_target:
+        return Side(item.size, item.mtime_ns, ctime_ns=item.ctime_ns)
     try:
         found = os.stat(item.path)  # noqa: PTH116 - a Path an entry is too slow
     except OSError:
