@@ -21,9 +21,9 @@ from cosfs.emulator.request_keys import RequestKeys
 from cosfs.emulator.routing import counted_name
 from cosfs.emulator.store import Bucket
 
-# Calls that check for themselves: a preflight needs no signature, a form carries its own, the body says what
-# is to be deleted, and some calls are not of COS.
-_ELSEWHERE = frozenset({"OptionsObject", "PostObject", "DeleteObjects", "TencentCloudApi", "InstanceRole"})
+# Calls that check for themselves: a preflight needs no signature, a form carries its own, and the body says
+# what is to be deleted.
+_ELSEWHERE = frozenset({"OptionsObject", "PostObject", "DeleteObjects"})
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 # Operations whose name in policies is another one.
 _ACTIONS = {
@@ -125,7 +125,7 @@ def _decide(
     resources = (f"{bucket.name}/{key}",) if key else (f"{bucket.name}/", bucket.name)
     keys = RequestKeys(call, bucket, version)
     question = Question(f"cos:{action}", resources, bucket.region, rules.owners, principal.names, keys.values)
-    own = _own_verdict(principal, question)
+    own = own_verdict(principal, question)
     if own is Verdict.DENY:
         return False
     granted = _granted(call, rules.policy, bucket, operation, key, version, question)
@@ -142,7 +142,7 @@ def _decide(
     return granted is Verdict.ALLOW or (own is delegated is Verdict.ALLOW)
 
 
-def _own_verdict(principal: Principal, question: Question) -> Verdict:
+def own_verdict(principal: Principal, question: Question) -> Verdict:
     """Ask the policies of the one who calls; those of temporary keys can only take away."""
     verdict = Verdict.ALLOW if principal.root else _ask(principal.policies, question)
     if principal.session is not None and principal.session.ask(question) is not Verdict.ALLOW:
@@ -197,7 +197,7 @@ def _authorize_service(call: Call) -> None:
     question = Question(
         "cos:GetService", ("",), "", owners, principal.names, RequestKeys(call, None, "").values
     )
-    if _own_verdict(principal, question) is not Verdict.ALLOW:
+    if own_verdict(principal, question) is not Verdict.ALLOW:
         raise CosError("AccessDenied")
 
 
@@ -217,7 +217,7 @@ def _authorize_creation(call: Call) -> None:
     question = Question(
         "cos:PutBucket", (f"{name}/", name), call.emulation.region, owners, principal.names, keys.values
     )
-    if _own_verdict(principal, question) is not Verdict.ALLOW:
+    if own_verdict(principal, question) is not Verdict.ALLOW:
         raise CosError("AccessDenied")
 
 

@@ -224,7 +224,7 @@ class Accounts:
         if account not in self.accounts:
             raise EmulatorError(f"there is no account with uin {account}")
         if isinstance(trusted, str | Mapping):
-            text = document_text(trusted, of_bucket=True)
+            text = document_text(_with_resource(trusted), of_bucket=True)
         else:
             text = document_text(trust(trusted or [account]), of_bucket=True)
         numbers = [int(role.id) for role in self.roles.values()]
@@ -301,6 +301,17 @@ class Accounts:
             user is None, tuple(map(parse_policy, user.policies)) if user else (), limit,
             bool(credential.token),
         )  # fmt: skip
+
+
+def _with_resource(document: Document) -> Document:
+    """Add the resource that trust documents leave out: it is the role they belong to."""
+    try:
+        parsed = json.loads(document) if isinstance(document, str) else document
+        statements = parsed["statement"]
+        items = [statements] if isinstance(statements, Mapping) else statements
+        return {**parsed, "statement": [{"resource": "*", **item} for item in items]}
+    except (ValueError, KeyError, TypeError):
+        return document  # it will be refused with a reason
 
 
 def trust(principals: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from cosfs.emulator.auth import Identity
 from cosfs.emulator.bucket_rules import RulesOfBuckets
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import Received
+from cosfs.emulator.sessions import InstanceRole
 from cosfs.emulator.store import Bucket, Store
 from cosfs.emulator.uploads import Uploads
 from cosfs.emulator.values import LOCAL, Peer
@@ -42,6 +43,7 @@ class Emulation:
     appid: str
     limits: Limits = field(default_factory=Limits)
     default_bucket: str = ""  # of requests to an IP address
+    instance_role: InstanceRole = field(default_factory=InstanceRole)
     accounts: Accounts = field(init=False)
     rules: RulesOfBuckets = field(init=False)
     access_log: AccessLog = field(init=False)

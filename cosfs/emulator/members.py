@@ -10,8 +10,11 @@ from typing import Any
 
 from cosfs.emulator.accounts import Role, arn
 from cosfs.emulator.auth import Credential
+from cosfs.emulator.errors import EmulatorError
+from cosfs.emulator.metadata import find_role
 from cosfs.emulator.policy import EVERYTHING
 from cosfs.emulator.service import Service
+from cosfs.emulator.sessions import InstanceRole
 
 Document = str | Mapping[str, Any]
 _LETTERS = string.ascii_letters + string.digits
@@ -140,6 +143,14 @@ class MembersApi:
         with self.service.lock:
             accounts = self.service.emulation.accounts
             return accounts.add_provider(provider_id, key, algorithms, audience, _uin(account)).arn
+
+    def set_instance_role(self, name: str, seconds: int = 7200) -> None:
+        """Let the metadata service hand out keys of a role of the default account; '' switches it off."""
+        with self.service.lock:
+            emulation = self.service.emulation
+            if name and find_role(emulation.accounts, name) is None:
+                raise EmulatorError(f"there is no role {name}; make it with add_role")
+            emulation.instance_role = InstanceRole(name, seconds)
 
 
 def _uin(member: Member | str) -> str:

@@ -183,7 +183,9 @@ def _texts(value: Any, name: str) -> list[str]:
 
 def _principals(value: Any) -> list[str]:
     if isinstance(value, dict):
-        value = _lower(value).get("qcs")
+        kinds = _lower(value)
+        found = [kinds[kind] for kind in ("qcs", "federated") if kind in kinds]
+        value = [text for texts in found for text in _texts(texts, "principal")]
     return [_principal(text) for text in _texts(value, "principal")]
 
 

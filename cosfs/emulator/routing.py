@@ -88,6 +88,12 @@ _WITH_XML_BODY = frozenset(
         "PostBucketSetting",
     }
 )
+_WITH_JSON_BODY = frozenset(
+    {
+        *("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity", "GetFederationToken"),
+        *("GetSessionToken", "TencentCloudApi"),
+    }
+)
 _WITH_DATA = frozenset({"PutObject", "UploadPart", "AppendObject"})
 
 
@@ -132,7 +138,7 @@ def counted_name(operation: str, setting: str) -> str:
 
 def takes_document(operation: str) -> bool:
     """Tell whether the body is a document to be held in memory."""
-    return operation in _WITH_XML_BODY
+    return operation in _WITH_XML_BODY or operation in _WITH_JSON_BODY
 
 
 def takes_data(operation: str) -> bool:

@@ -81,6 +81,7 @@ class Emulator(MembersApi):
         admin: bool = False,
         default_bucket: str = "",
         jobs_interval: float = JOBS_INTERVAL,
+        instance_role: str = "",
     ) -> None:
         self._temporary = data_dir is None
         self.data = Path(data_dir or tempfile.mkdtemp(prefix="cos-emulator-")).absolute()
@@ -92,6 +93,7 @@ class Emulator(MembersApi):
         self._admin, self._default_bucket = admin, default_bucket
         self._jobs_interval = jobs_interval
         self._jobs: Jobs | None = None
+        self._instance_role = instance_role
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
         self._service: Service | None = None
@@ -141,6 +143,8 @@ class Emulator(MembersApi):
             self._app.https_address = secure[0].getsockname()[:2]
         for name in self._buckets:
             self.create_bucket(name)
+        if self._instance_role:
+            self.set_instance_role(self._instance_role)
         if self._default_bucket:
             self._default_bucket = emulation.default_bucket = self.create_bucket(self._default_bucket)
         self._info = EmulatorInfo(

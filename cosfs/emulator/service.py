@@ -27,12 +27,15 @@ from cosfs.emulator import (
     handlers_object,
     handlers_upload,
     messages,
+    metadata,
     origin,
     retention,
+    sts,
     symlink,
+    tc3,
     throttle,
 )
-from cosfs.emulator.addressing import check_key, locate, split_target
+from cosfs.emulator.addressing import Place, check_key, locate, split_target
 from cosfs.emulator.auth import ADMIN_ID, Identity, Signed
 from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call, Emulation
@@ -47,6 +50,8 @@ from cosfs.emulator.values import Later, Request, Response
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Call], Response | Later]
+# Calls that are not of COS: signed in another way or not at all, and about no bucket.
+OUTSIDE: Mapping[str, Handler] = {**metadata.HANDLERS, **sts.HANDLERS}
 HANDLERS: Mapping[str, Handler] = {
     **handlers_bucket.HANDLERS,
     **handlers_list.HANDLERS,
@@ -57,6 +62,7 @@ HANDLERS: Mapping[str, Handler] = {
     **cors.HANDLERS,
     **retention.HANDLERS,
     **symlink.HANDLERS,
+    **OUTSIDE,
 }
 
 
@@ -127,6 +133,9 @@ class Service:
         if not exchange.owner:
             self.requests.count(exchange.operation)
             self._strike(exchange, call)
+        if call.operation in OUTSIDE:
+            self._take_body(exchange, call)
+            return
         if call.operation != "OptionsObject":  # the URL of a preflight may be signed for another method
             self._authenticate(exchange, call)
         if call.key:
@@ -136,6 +145,9 @@ class Service:
         access.authorize(call)
         check_acceleration(call)
         exchange.rate = throttle.bytes_per_second(call.headers, call.parameters)
+        self._take_body(exchange, call)
+
+    def _take_body(self, exchange: Exchange, call: Call) -> None:
         if takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
 
@@ -161,7 +173,13 @@ class Service:
         place = place or locate(target, host, resolve, self.emulation.default_bucket)
         signed = Signed(request.method, target, request.headers, place.path_style, parameters)
         exchange.aws = aws.is_aws(signed)
-        operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)
+        outside = sts.operation_of(request, target.path) or metadata.operation_of(
+            request, target, self.emulation, resolve
+        )
+        if outside:
+            operation, setting, place = outside, "", Place("", "", False)
+        else:
+            operation, setting = route(request.method, place, parameters, "x-cos-copy-source" in headers)
         if operation not in HANDLERS:
             raise CosError("NotImplemented")
         return Call(
@@ -253,6 +271,8 @@ class Service:
         exchange.error = error
         if not exchange.owner:
             self.requests.errors[error.code] += 1
+        if exchange.call is not None and exchange.call.operation in sts.HANDLERS:
+            return self._answer(exchange, tc3.failure(error.code, error.message))
         trace = base64.b64encode(exchange.request_id.encode()).decode().rstrip("=")
         headers = {**error.headers, "Content-Type": "application/xml", "x-cos-trace-id": trace}
         nodes: dict[str, object] = {"Code": error.code, "Message": error.message, **error.nodes}
