@@ -52,13 +52,16 @@ class Options(Common):
             destination = replace(destination, key=destination_key(name_of(source), destination))
         changes = bool(self.choice.given or self.metadata_directive or self.copy_props == "none")
         changes = changes and not self.move
-        same = source.bucket == destination.bucket and (
-            as_prefix(source.key) == as_prefix(destination.key)
-            if self.recursive
-            else source.key == destination.key
-        )
-        if not (same and changes):
+        if not (changes and self.is_in_place(source, destination)):
             check_overlap(source, destination, recursive=self.recursive)
+
+    def is_in_place(self, source: CosUrl, destination: CosUrl) -> bool:
+        """Whether the source is copied onto itself."""
+        if source.bucket != destination.bucket:
+            return False
+        if self.recursive:
+            return as_prefix(source.key) == as_prefix(destination.key)
+        return source.key == destination.key
 
     def _check_source(self, source: Place) -> None:
         if isinstance(source, CosUrl):
@@ -68,6 +71,8 @@ class Options(Common):
                 raise UsageError("--version-id is for one object", hint="Leave out --recursive")
             return
         if source.is_stream:
+            return
+        if self.preserve_symlinks and not self.recursive and os.path.islink(source.path):  # noqa: PTH114
             return
         try:
             mode = os.stat(source.path).st_mode  # noqa: PTH116 - Path would drop a trailing slash

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cosfs.client.url import CosUrl
@@ -35,6 +36,8 @@ class Copying:
         self.display = run.display
         self.operation: Operation = operation
         self.label = "move" if options.move else operation
+        # Copies onto their source change what is stored beside the bytes; COS takes that only as a whole.
+        self.in_place = False
 
     async def resolved(self, url: CosUrl) -> CosUrl:
         """Return url with the full name of its bucket."""
@@ -73,14 +76,62 @@ class Copying:
             self.report.done(self.label, source, target, result, time.monotonic() - started)
         self.display.finish()
 
+    def left_archived(self, source: str, info: ObjectInfo) -> bool:
+        """Whether an object is left out because it must be restored first; says so unless asked not to."""
+        if not info.archived or self.options.force_archive_transfer:
+            return False
+        if self.options.ignore_archive_warnings:
+            self.report.left_out(self.label, source, "", "archived")
+        else:
+            self.report.skip(
+                self.label, source, "archived",
+                "it is archived; restore it first, or try anyway with --force-archive-transfer",
+            )  # fmt: skip
+        return True
+
+    # --- what a copy says about itself
+
+    @property
+    def replaces_metadata(self) -> bool:
+        """Whether a copy carries only what the options say."""
+        return self.options.metadata_directive == "REPLACE" or self.options.copy_props == "none"
+
+    @property
+    def copies_need_headers(self) -> bool:
+        """Whether a copy must say again what its source says, which a listing does not show."""
+        return bool(self._changes or self.in_place) and not self.replaces_metadata
+
+    @property
+    def _changes(self) -> frozenset[str]:
+        """The options that change metadata, which a copy can only keep or replace as a whole."""
+        return self.options.choice.given & {
+            "metadata",
+            "content_type",
+            "cache_control",
+            "content_disposition",
+            "content_encoding",
+            "content_language",
+            "expires",
+        }
+
+    @cached_property
+    def copy_extra(self) -> Mapping[str, str]:
+        """Headers of a copy beside its metadata: access, encryption, tags."""
+        extra = dict(self.options.choice.headers.extra)
+        if "x-cos-tagging" in extra:
+            extra["x-cos-tagging-directive"] = "Replaced"
+        elif self.options.copy_props in ("none", "metadata-directive"):
+            extra |= {"x-cos-tagging-directive": "Replaced", "x-cos-tagging": ""}
+        return extra
+
     def copy_headers(self, info: ObjectInfo, key: str) -> Headers | None:
-        """Return what a copy says about itself; None keeps all that the source says."""
+        """Return the metadata of a copy; None keeps all that the source says."""
         from cosfs.client.model import Headers
 
         choice = self.options.choice
-        if self.options.metadata_directive == "REPLACE":
-            return choice.for_name(key)
-        if not choice.given - {"storage_class"}:
+        if self.replaces_metadata:
+            return replace(choice.for_name(key), extra={})
+        if not self._changes and not self.in_place:
             return None
         # Only what is named changes: losing the rest of the metadata is not what anybody asked for.
         base, new = info.headers or Headers(), choice.headers
@@ -89,9 +140,7 @@ class Copying:
             for name in Headers.__dataclass_fields__
             if name not in ("metadata", "extra") and getattr(new, name)
         }
-        return replace(
-            base, **changed, metadata={**base.metadata, **new.metadata}, extra={**base.extra, **new.extra}
-        )
+        return replace(base, **changed, metadata={**base.metadata, **new.metadata})
 
 
 async def nothing() -> None:

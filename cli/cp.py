@@ -94,6 +94,8 @@ async def _copy(run: Run, options: Options, source: Place, destination: Place) -
     copying = TreeCopy(run, options, way) if options.recursive else SingleCopy(run, options, way)
     if isinstance(source, CosUrl):
         source = await copying.resolved(source)
+        if options.source_region:
+            run.engine.client.know_region(source.bucket, options.source_region)
     if isinstance(destination, CosUrl):
         destination = await copying.resolved(destination)
     if isinstance(source, Local):
@@ -103,4 +105,5 @@ async def _copy(run: Run, options: Options, source: Place, destination: Place) -
     if isinstance(destination, CosUrl):
         # Once more with full names: cos://b and cos://b-1250000000 can be one bucket.
         options.check_overlap(source, destination)
+        copying.in_place = options.recursive and options.is_in_place(source, destination)
     await copying.fetch(source, destination)

@@ -70,7 +70,14 @@ header_options: Callable[[F], F] = apply(
     click.option("--content-language", metavar="TEXT", help="Language of the content."),
     click.option("--expires", metavar="DATE", help="Expires header of the objects."),
     click.option("--tags", metavar="K=V&…", help="Tags of the new objects."),
-    click.option("--sse", metavar="AES256|SM4|cos/kms", help="Server-side encryption."),
+    click.option(
+        "--sse",
+        is_flag=False,
+        flag_value="AES256",
+        type=click.Choice(["AES256", "SM4", "cos/kms"]),
+        metavar="[AES256|SM4|cos/kms]",
+        help="Encryption on the server's side; AES256 if nothing is said.",
+    ),
     click.option("--sse-kms-key-id", metavar="ID", help="Key for --sse cos/kms."),
     click.option("--no-guess-mime-type", is_flag=True, help="Do not derive Content-Type from the name."),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
 
 from .copying import Copying, Progress, nothing
+from .places import Operation
 
 if TYPE_CHECKING:
     from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.paths import DestinationRoot, LocalTarget
     from cosfs.transfer.scan import LocalEntry
 
+    from .copy_options import Options
     from .progress import Item
     from .running import Run
 
@@ -46,25 +50,30 @@ class Task:
 class JobMaker(Copying):
     """Makes and runs the jobs of one source and one destination."""
 
-    async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
+    def __init__(self, run: Run, options: Options, operation: Operation) -> None:
+        super().__init__(run, options, operation)
+        self._access: dict[str, Mapping[str, str]] = {}  # by key: who may do what with a copy
+
+    async def transfer(self, jobs: AsyncGenerator[Job, None], remover: Remover | None = None) -> int:
         """Run the jobs of a tree; return how many there were."""
         from cosfs.transfer.bulk import transfer_many
         from cosfs.transfer.engine import open_nursery
 
         count = 0
 
-        async def counted() -> AsyncIterator[Job]:
+        async def counted() -> AsyncGenerator[Job, None]:
             nonlocal count
-            async for job in jobs:
-                if self.run.stopping:
-                    return
-                count += 1
-                task: Task = job.tag
-                if self.options.dryrun:
-                    self.report.would(self.label, task.source, task.target)
-                    continue
-                self.display.expect(task.size)
-                yield job
+            async with aclosing(jobs):
+                async for job in jobs:
+                    if self.run.stopping:
+                        return
+                    count += 1
+                    task: Task = job.tag
+                    if self.options.dryrun:
+                        self.report.would(self.label, task.source, task.target)
+                        continue
+                    self.display.expect(task.size)
+                    yield job
             self.display.complete = True
 
         def on_start(job: Job) -> None:
@@ -91,13 +100,14 @@ class JobMaker(Copying):
         async with open_nursery() as nursery:
             if remover is not None:
                 nursery.start_soon(remover.run)
-            await transfer_many(
-                self.engine,
-                counted(),
-                on_result=on_result,
-                on_start=on_start,
-                progress=self.display.advance,
-            )
+            async with aclosing(counted()) as stream:
+                await transfer_many(
+                    self.engine,
+                    stream,
+                    on_result=on_result,
+                    on_start=on_start,
+                    progress=self.display.advance,
+                )
             if remover is not None:
                 remover.close()
         return count
@@ -122,15 +132,16 @@ class JobMaker(Copying):
             self.options.no_overwrite,
             task,
             task.progress,
+            self.options.transfer,
         )
 
-    @property
-    def copies_need_headers(self) -> bool:
-        """Whether a copy must say again what its source says, which a listing does not show."""
-        needs_headers = bool(self.options.choice.given - {"storage_class"})
-        return needs_headers and self.options.metadata_directive != "REPLACE"
-
-    def copy_job(self, bucket: str, info: ObjectInfo, to_bucket: str, key: str) -> CopyJob:
+    def copy_job(
+        self,
+        bucket: str,
+        info: ObjectInfo,
+        to_bucket: str,
+        key: str,
+    ) -> CopyJob:
         """Return the job that copies one object."""
         from cosfs.client.model import ObjectId
         from cosfs.transfer.bulk import CopyJob
@@ -147,6 +158,8 @@ class JobMaker(Copying):
             self.options.no_overwrite,
             task,
             task.progress,
+            extra={**self.copy_extra, **self._access.pop(info.key, {})},
+            options=self.options.transfer,
         )
 
     def download_job(self, bucket: str, info: ObjectInfo, target: LocalTarget) -> DownloadJob:
@@ -155,19 +168,76 @@ class JobMaker(Copying):
         from cosfs.transfer.bulk import DownloadJob
 
         task = self._task(str(CosUrl(bucket, info.key)), target.path, info.size, ObjectId(info.key))
-        return DownloadJob(bucket, info, target, tag=task, progress=task.progress)
+        options = self.options.transfer
+        return DownloadJob(bucket, info, target, tag=task, progress=task.progress, options=options)
 
     async def make_marker(self, entry: LocalEntry, bucket: str, prefix: str) -> None:
         """Upload an empty directory as an object whose key ends in /."""
         from cosfs.transfer.model import TransferResult
+        from cosfs.transfer.preserve import with_attributes
 
         key = prefix + entry.relative
+        headers = self.options.choice.headers
+        if self.options.transfer.preserve:
+            headers = with_attributes(headers, os.stat(entry.path))  # noqa: PTH116 - keeps the path as it is
 
         async def put(progress: Progress) -> TransferResult:
-            stored = await self.engine.run(self.client.put_object, bucket, key, b"")
+            send = partial(
+                self.client.put_object, bucket, key, b"",
+                headers=headers, extra=self.options.transfer.body_headers,
+            )  # fmt: skip
+            stored = await self.engine.run(send)
             return TransferResult(0, stored.etag, stored.crc64, stored.version_id)
 
         await self.single(entry.path, str(CosUrl(bucket, key)), 0, put, nothing)
+
+    async def prepared(
+        self, bucket: str, infos: AsyncGenerator[ObjectInfo, None]
+    ) -> AsyncGenerator[ObjectInfo, None]:
+        """Ask for what copies must say and a listing does not show: metadata, access."""
+        from .access import access_headers
+        from .objects import mapped, with_headers
+
+        if self.copies_need_headers:
+            keys = self.options.transfer.source_key_headers
+            infos = with_headers(self.engine, bucket, infos, self.unseen(bucket), keys)
+        if self.options.copy_props != "all":
+            async with aclosing(infos):
+                async for info in infos:
+                    yield info
+            return
+
+        def access(info: ObjectInfo) -> Mapping[str, str]:
+            return access_headers(self.client, bucket, info.key)
+
+        async with aclosing(mapped(self.engine, infos, access)) as asked:
+            async for info, headers, error in asked:
+                if error is None:
+                    self._access[info.key] = headers or {}
+                    yield info
+                else:
+                    self.unseen(bucket)(info.key, error)
+
+    async def readable(
+        self, bucket: str, infos: AsyncGenerator[ObjectInfo, None]
+    ) -> AsyncGenerator[ObjectInfo, None]:
+        """Leave out what is archived and not restored."""
+        from .objects import mapped
+
+        def head(info: ObjectInfo) -> ObjectInfo | None:
+            return self.client.head_object(bucket, info.key)
+
+        def needs(info: ObjectInfo) -> bool:
+            # A listing does not say whether it was restored.
+            return info.archived and info.headers is None and not self.options.force_archive_transfer
+
+        async with aclosing(mapped(self.engine, infos, head, needs=needs)) as asked:
+            async for listed, found, error in asked:
+                info = found or listed
+                if error is not None:
+                    self.unseen(bucket)(info.key, error)
+                elif not self.left_archived(str(CosUrl(bucket, info.key)), info):
+                    yield info
 
     def unseen(self, bucket: str) -> Callable[[str, COSError], None]:
         """Return what reports an object that could not be looked at."""

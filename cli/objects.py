@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 from cosfs.errors import ConfigError, COSError, ObjectNotFoundError
 
@@ -14,33 +16,45 @@ if TYPE_CHECKING:
 
     from .filters import Selection
 
+I = TypeVar("I")  # noqa: E741 - an item
+T = TypeVar("T")
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 OnFailure = Callable[[str, COSError], None]
 
 
 async def selected(
-    engine: Engine, bucket: str, prefix: str, selection: Selection, on_failure: OnFailure
-) -> AsyncIterator[ObjectInfo]:
+    engine: Engine,
+    bucket: str,
+    prefix: str,
+    selection: Selection,
+    on_failure: OnFailure,
+    *,
+    page_size: int = 1000,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> AsyncGenerator[ObjectInfo, None]:
     """Find what is taken of the objects below prefix, in the order of their keys.
 
     Whole directories that are left out are not listed; named objects are asked for one by one, and
     on_failure(key, error) hears of those that cannot be had.
     """
-    found = _listed(engine, bucket, prefix, selection)
+    found = _listed(engine, bucket, prefix, selection, page_size)
     if selection.names is not None:
         keys = (prefix + name for name in selection.names if selection.filters(name))
-        found = named(engine, bucket, keys, on_failure)
-    async for info in found:
-        if selection(info.key[len(prefix) :], info.size, info.last_modified):
-            yield info
+        found = named(engine, bucket, keys, on_failure, headers)
+    async with aclosing(found):
+        async for info in found:
+            if selection(info.key[len(prefix) :], info.size, info.last_modified):
+                yield info
 
 
 async def _listed(
-    engine: Engine, bucket: str, prefix: str, selection: Selection
-) -> AsyncIterator[ObjectInfo]:
+    engine: Engine, bucket: str, prefix: str, selection: Selection, page_size: int
+) -> AsyncGenerator[ObjectInfo, None]:
     from cosfs.client.model import ObjectInfo
     from cosfs.transfer.scan import list_objects
 
-    async with list_objects(engine, bucket, prefix) as listing:
+    async with list_objects(engine, bucket, prefix, page_size=page_size) as listing:
         async for info in listing:
             assert isinstance(info, ObjectInfo)
             relative = info.key[len(prefix) :]
@@ -52,70 +66,106 @@ async def _listed(
                     listing.skip(prefix + directory)
 
 
+def _always(_: object) -> bool:
+    return True
+
+
+async def mapped(
+    engine: Engine,
+    items: AsyncGenerator[I, None] | Iterable[I],
+    fn: Callable[[I], T],
+    *,
+    needs: Callable[[I], bool] = _always,
+) -> AsyncGenerator[tuple[I, T | None, COSError | None], None]:
+    """Call fn, which blocks, for many items at a time; yield each with its result, in their order.
+
+    What does not need it goes by with None.
+    """
+    batch: list[I] = []
+    async with aclosing(_async(items)) as stream:
+        async for item in stream:
+            if not batch and not needs(item):
+                yield item, None, None
+                continue
+            batch.append(item)
+            if len(batch) >= 4 * engine.limit:
+                for done in await _batch(engine, batch, fn, needs):
+                    yield done
+                batch = []
+    for done in await _batch(engine, batch, fn, needs):
+        yield done
+
+
+async def _async(items: AsyncGenerator[I, None] | Iterable[I]) -> AsyncGenerator[I, None]:
+    if isinstance(items, AsyncGenerator):
+        async with aclosing(items):
+            async for item in items:
+                yield item
+        return
+    assert isinstance(items, Iterable)
+    for item in items:
+        yield item
+
+
+async def _batch(
+    engine: Engine, items: list[I], fn: Callable[[I], T], needs: Callable[[I], bool]
+) -> list[tuple[I, T | None, COSError | None]]:
+    found: list[tuple[I, T | None, COSError | None]] = [(item, None, None) for item in items]
+
+    def call(place: int) -> T:
+        return fn(items[place])
+
+    def keep(place: int, value: T | None, error: Exception | None) -> None:
+        if error is not None and (isinstance(error, ConfigError) or not isinstance(error, COSError)):
+            raise error
+        found[place] = (items[place], value, error)
+
+    await engine.run_many(call, [place for place, item in enumerate(items) if needs(item)], keep)
+    return found
+
+
 async def named(
-    engine: Engine, bucket: str, keys: Iterable[str], on_failure: OnFailure
-) -> AsyncIterator[ObjectInfo]:
+    engine: Engine,
+    bucket: str,
+    keys: Iterable[str],
+    on_failure: OnFailure,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> AsyncGenerator[ObjectInfo, None]:
     """Ask for objects by their keys, many at a time, in the order given."""
-    batch: list[str] = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) >= 4 * engine.limit:
-            for info in await _heads(engine, bucket, batch, on_failure):
+
+    def head(key: str) -> ObjectInfo | None:
+        return engine.client.head_object(bucket, key, headers=headers)
+
+    async with aclosing(mapped(engine, keys, head)) as found:
+        async for key, info, error in found:
+            if error is not None:
+                on_failure(key, error)
+            elif info is not None:
                 yield info
-            batch = []
-    for info in await _heads(engine, bucket, batch, on_failure):
-        yield info
 
 
 async def with_headers(
-    engine: Engine, bucket: str, infos: AsyncIterator[ObjectInfo], on_failure: OnFailure
-) -> AsyncIterator[ObjectInfo]:
+    engine: Engine,
+    bucket: str,
+    infos: AsyncGenerator[ObjectInfo, None],
+    on_failure: OnFailure,
+    headers: Mapping[str, str] = NO_HEADERS,
+) -> AsyncGenerator[ObjectInfo, None]:
     """Ask for what a listing does not say; what went away since it was listed is left out."""
 
-    def failed(key: str, error: COSError) -> None:
-        if not isinstance(error, ObjectNotFoundError):
-            on_failure(key, error)
+    def head(info: ObjectInfo) -> ObjectInfo | None:
+        return engine.client.head_object(bucket, info.key, headers=headers)
 
-    batch: list[ObjectInfo] = []
-    async for info in infos:
-        batch.append(info)
-        if len(batch) >= 4 * engine.limit:
-            for each in await _complete(engine, bucket, batch, failed):
-                yield each
-            batch = []
-    for each in await _complete(engine, bucket, batch, failed):
-        yield each
+    asked = mapped(engine, infos, head, needs=lambda info: info.headers is None)
+    async with aclosing(asked):
+        async for listed, info, error in asked:
+            if error is None:
+                yield info or listed
+            elif not isinstance(error, ObjectNotFoundError):
+                on_failure(listed.key, error)
 
 
-async def _complete(
-    engine: Engine, bucket: str, infos: list[ObjectInfo], on_failure: OnFailure
-) -> list[ObjectInfo]:
-    asked = [info.key for info in infos if info.headers is None]
-    found = {info.key: info for info in infos if info.headers is not None}
-    found |= {info.key: info for info in await _heads(engine, bucket, asked, on_failure)}
-    return [found[info.key] for info in infos if info.key in found]
-
-
-async def _heads(engine: Engine, bucket: str, keys: list[str], on_failure: OnFailure) -> list[ObjectInfo]:
-    found: dict[str, ObjectInfo] = {}
-
-    def keep(key: str, info: ObjectInfo | None, error: Exception | None) -> None:
-        if error is None:
-            assert info is not None
-            found[key] = info
-        elif isinstance(error, COSError) and not isinstance(error, ConfigError):
-            on_failure(key, error)
-        else:
-            raise error
-
-    def head(key: str) -> ObjectInfo | None:
-        return engine.client.head_object(bucket, key)
-
-    await engine.run_many(head, keys, keep)
-    return [found[key] for key in keys if key in found]
-
-
-async def list_versions(engine: Engine, bucket: str, prefix: str) -> AsyncIterator[ObjectVersion]:
+async def list_versions(engine: Engine, bucket: str, prefix: str) -> AsyncGenerator[ObjectVersion, None]:
     """Iterate over all versions and delete markers below prefix."""
     key_marker = version_id_marker = ""
     while True:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, ObjectNotFoundError, TransferError
 
-from .copying import Copying, Progress, exists, nothing
+from .copying import Copying, Progress, nothing
 from .places import Local, Place, as_prefix, destination_key, destination_path, find_glob, name_of
 from .running import Stdout
 from .trees import TreeCopy
@@ -31,34 +31,93 @@ class SingleCopy(Copying):
 
     async def upload(self, source: Local, destination: CosUrl) -> None:
         """Upload one file, or what a stream delivers."""
-        from cosfs.transfer.options import TransferOptions
         from cosfs.transfer.upload import upload_file
 
-        key = destination_key(name_of(source), destination)
-        target = str(CosUrl(destination.bucket, key))
+        bucket, key = destination.bucket, destination_key(self._key_name(source), destination)
         headers = self.options.choice.for_name(key if source.is_stream else source.path)
-        size = None if source.is_stream else _file_size(source.path)
-        if size is None:
-            transfer = partial(self._upload_stream, source, destination.bucket, key, headers)
-            await self.single(source.path, target, self.options.expected_size, transfer, nothing)
+        size = None if source.is_stream else self._file_size(source.path)
+        target = str(CosUrl(bucket, key))
+        if not await self._is_needed(source.path, target, lambda: self._file_ends(source, bucket, key)):
             return
-
-        async def transfer_file(progress: Progress) -> TransferResult:
-            return await upload_file(
-                self.engine,
-                source.path,
-                destination.bucket,
-                key,
-                headers=headers,
-                progress=progress,
-                forbid_overwrite=self.options.no_overwrite,
-                options=TransferOptions(part_size=self.options.part_size or 0),
-            )
+        if size is None:
+            stream = partial(self._upload_stream, source, bucket, key, headers)
+            await self.single(source.path, target, self.options.expected_size, stream, nothing)
+            return
+        send = partial(
+            upload_file,
+            self.engine,
+            source.path,
+            bucket,
+            key,
+            headers=headers,
+            forbid_overwrite=self.options.no_overwrite,
+            options=self.options.transfer,
+        )
 
         async def remove() -> None:
             os.unlink(source.path)  # noqa: PTH108 - as quick as a thread would be to start
 
-        await self.single(source.path, target, size, transfer_file, remove)
+        await self.single(source.path, target, size, lambda progress: send(progress=progress), remove)
+
+    def _key_name(self, source: Local) -> str:
+        """Return the name of a file as a key has it."""
+        name = name_of(source)
+        if self.options.key_policy != "encode":
+            return name
+        from cosfs.transfer.paths import decode_key
+
+        return decode_key(name)
+
+    def _file_size(self, path: str) -> int | None:
+        """Return the size of a regular file, or of a link kept as one; None for what is read as a stream."""
+        as_link = self.options.preserve_symlinks and os.path.islink(path)  # noqa: PTH114
+        info = os.lstat(path) if as_link else os.stat(path)  # noqa: PTH116 - Path would drop a trailing slash
+        return info.st_size if as_link or stat.S_ISREG(info.st_mode) else None
+
+    # --- what is there already
+
+    async def _is_needed(
+        self, source: str, target: str, look: Callable[[], Awaitable[tuple[Any, ...]]]
+    ) -> bool:
+        """Whether there is something to do, as the options see it; tells if not. look asks for both ends."""
+        if not self.options.skips_existing:
+            return True
+        from .existing import Candidate, needed
+
+        async def candidates() -> AsyncGenerator[Candidate, None]:
+            yield Candidate(None, source, target, *await look())
+
+        try:
+            return bool([each async for each in needed(self, self.options.rules, candidates())])
+        except ConfigError:
+            raise
+        except COSError as error:
+            self.report.failure(self.label, source, target, error)
+        return False
+
+    async def _object(self, bucket: str, key: str) -> ObjectInfo | None:
+        head = partial(self.client.head_object, bucket, key, headers=self.options.transfer.key_headers)
+        try:
+            return await self.engine.run(head)
+        except ObjectNotFoundError:
+            return None
+
+    async def _file_ends(self, source: Local, bucket: str, key: str) -> tuple[Any, ...]:
+        from .existing import file_sides, no_file, object_sides
+
+        file = no_file(source.path) if source.is_stream else file_sides(source.path)
+        return *file, *object_sides(bucket, await self._object(bucket, key))
+
+    async def _local_ends(self, bucket: str, info: ObjectInfo, path: str) -> tuple[Any, ...]:
+        from .existing import file_sides, object_sides
+
+        return *object_sides(bucket, info), *file_sides(path)
+
+    async def _object_ends(self, bucket: str, info: ObjectInfo, to_bucket: str, key: str) -> tuple[Any, ...]:
+        from .existing import object_sides
+
+        there = await self._object(to_bucket, key)
+        return *object_sides(bucket, info), *object_sides(to_bucket, there)
 
     async def _upload_stream(
         self, source: Local, bucket: str, key: str, headers: Headers, progress: Progress
@@ -82,6 +141,7 @@ class SingleCopy(Copying):
             expected_size=self.options.expected_size,
             progress=progress,
             forbid_overwrite=self.options.no_overwrite,
+            options=self.options.transfer,
         )
         if not source.is_stream:
             stream.close()  # not when it failed: a thread may still be reading
@@ -89,7 +149,15 @@ class SingleCopy(Copying):
 
     async def fetch(self, source: CosUrl, destination: Place) -> None:
         """Download or copy one object; a key that does not exist may be a pattern or a prefix."""
-        head = partial(self.client.head_object, source.bucket, source.key, version_id=self.options.version_id)
+        transfer = self.options.transfer
+        keys = transfer.source_key_headers if isinstance(destination, CosUrl) else transfer.key_headers
+        head = partial(
+            self.client.head_object,
+            source.bucket,
+            source.key,
+            version_id=self.options.version_id,
+            headers=keys,
+        )
         try:
             info = await self.engine.run(head)
         except ObjectNotFoundError as error:
@@ -105,6 +173,8 @@ class SingleCopy(Copying):
             self.report.failure(self.label, str(source), str(destination), error)
             return
         assert info is not None
+        if self.left_archived(str(source), info):
+            return
         if isinstance(destination, CosUrl):
             await self._copy(source, info, destination)
         else:
@@ -126,12 +196,11 @@ class SingleCopy(Copying):
 
     async def _download(self, source: CosUrl, info: ObjectInfo, destination: Local) -> None:
         from cosfs.transfer.download import download_file, download_stream
-        from cosfs.transfer.options import TransferOptions
 
         if destination.is_stream:
             stream = partial(
                 download_stream, self.engine, source.bucket, source.key, Stdout(),
-                info=info, version_id=self.options.version_id,
+                info=info, version_id=self.options.version_id, options=self.options.transfer,
             )  # fmt: skip
             await self.single(
                 str(source), "-", info.size, lambda progress: stream(progress=progress), nothing
@@ -142,13 +211,12 @@ class SingleCopy(Copying):
         except TransferError as error:
             self.report.failure(self.label, str(source), str(destination), error)
             return
-        if self.options.no_overwrite and exists(path):
-            self.report.left_out(self.label, str(source), path, "exists")
+        if not await self._is_needed(str(source), path, lambda: self._local_ends(source.bucket, info, path)):
             return
         fetch = partial(
             download_file, self.engine, source.bucket, source.key, path,
             info=info, version_id=self.options.version_id,
-            options=TransferOptions(part_size=self.options.part_size or 0),
+            options=self.options.transfer,
         )  # fmt: skip
         await self.single(
             str(source), path, info.size, lambda progress: fetch(progress=progress), self._remover(source)
@@ -175,23 +243,36 @@ class SingleCopy(Copying):
         from cosfs.transfer.copy import copy_object
 
         key = destination_key(name_of(source), destination)
+        bucket = destination.bucket
+        target = str(CosUrl(bucket, key))
+        self.in_place = (source.bucket, source.key) == (bucket, key)
+        if not self.in_place and not await self._is_needed(
+            str(source), target, lambda: self._object_ends(source.bucket, info, bucket, key)
+        ):
+            return
 
         async def transfer(progress: Progress) -> TransferResult:
+            access: Mapping[str, str] = {}
+            if self.options.copy_props == "all":
+                from .access import access_headers
+
+                access = await self.engine.run(access_headers, self.client, source.bucket, source.key)
             return await copy_object(
                 self.engine,
                 source.bucket,
                 source.key,
-                destination.bucket,
+                bucket,
                 key,
                 info=info,
                 headers=self.copy_headers(info, key),
                 storage_class=self.options.choice.headers.storage_class,
                 source_version_id=self.options.version_id,
                 forbid_overwrite=self.options.no_overwrite,
+                extra={**self.copy_extra, **access},
                 progress=progress,
+                options=self.options.transfer,
             )
 
-        target = str(CosUrl(destination.bucket, key))
         await self.single(str(source), target, info.size, transfer, self._remover(source))
 
     def _remover(self, source: CosUrl) -> Callable[[], Awaitable[None]]:
@@ -203,9 +284,3 @@ class SingleCopy(Copying):
             await self.engine.run(delete)
 
         return remove
-
-
-def _file_size(path: str) -> int | None:
-    """Return the size of a regular file; None for a FIFO or device, which is read as a stream."""
-    info = os.stat(path)  # noqa: PTH116 - Path would drop a trailing slash
-    return info.st_size if stat.S_ISREG(info.st_mode) else None

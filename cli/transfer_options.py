@@ -26,6 +26,8 @@ from .progress import Style
 
 if TYPE_CHECKING:
     from cosfs.config import TransferSettings
+    from cosfs.transfer.compare import Rules
+    from cosfs.transfer.options import TransferOptions
 
     from .headers import HeaderChoice
     from .selecting import Chosen
@@ -54,6 +56,16 @@ _what: Callable[[F], F] = apply(
         "--follow-symlinks/--no-follow-symlinks", default=True, help="Upload what links point to (default)."
     ),
     click.option("--one-file-system", is_flag=True, help="Do not go into directories on other filesystems."),
+    click.option(
+        "--preserve-symlinks",
+        is_flag=True,
+        help="Upload links as links, and make links of those on download.",
+    ),
+    click.option(
+        "--preserve",
+        is_flag=True,
+        help="Keep mode, owner and time of files as metadata, and restore them on download.",
+    ),
     click.option("--keep-dirs", is_flag=True, help="Upload empty directories as objects that end in /."),
     click.option("--force-archive-transfer", is_flag=True, help="Try archived objects, too."),
     click.option(
@@ -72,6 +84,24 @@ _copies: Callable[[F], F] = apply(
         type=click.Choice(["none", "metadata-directive", "default", "all"]),
         help="Between buckets, what a copy keeps: nothing, metadata, also tags (default), also access.",
     ),
+    click.option(
+        "--sse-c",
+        is_flag=False,
+        flag_value="AES256",
+        type=click.Choice(["AES256"]),
+        metavar="AES256",
+        help="Encrypt with a key of your own.",
+    ),
+    click.option("--sse-c-key", metavar="KEY", help="The key, 32 bytes: fileb://FILE or base64."),
+    click.option(
+        "--sse-c-copy-source",
+        is_flag=False,
+        flag_value="AES256",
+        type=click.Choice(["AES256"]),
+        metavar="AES256",
+        help="The source of a copy is encrypted with a key of your own.",
+    ),
+    click.option("--sse-c-copy-source-key", metavar="KEY", help="The key of the source."),
     click.option("--source-region", metavar="REGION", help="Region of the source bucket."),
 )
 
@@ -81,6 +111,22 @@ _how: Callable[[F], F] = apply(
     ),
     click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files; raised where needed."),
     click.option("--max-bandwidth", type=RATE, metavar="RATE", help="Bytes a second of the whole command."),
+    click.option(
+        "--traffic-limit", type=RATE, metavar="RATE", help="Have COS limit each request: 100KB/s to 100MB/s."
+    ),
+    click.option(
+        "--resume/--no-resume",
+        default=None,
+        help="Go on with what an interrupted transfer of a large file has done (default).",
+    ),
+    click.option(
+        "--verify",
+        type=click.Choice(["auto", "full", "none"]),
+        default="auto",
+        help="Compare checksums in passing (auto), ask or read once more (full), or sizes only (none).",
+    ),
+    click.option("--fsync", is_flag=True, help="Have each downloaded file on disk before it gets its name."),
+    click.option("--sparse", is_flag=True, help="Leave holes for zeros in downloaded files."),
     page_size_option,
     click.option("--fail-fast", is_flag=True, help="Stop at the first failure."),
     click.option("--error-on-no-transfer", is_flag=True, help="Exit with 9 if nothing had to be sent."),
@@ -114,6 +160,7 @@ class Common:
     key_policy: str
     case_conflict: str | None
     follow_symlinks: bool
+    preserve_symlinks: bool
     one_file_system: bool
     keep_dirs: bool
     force_archive_transfer: bool
@@ -121,14 +168,23 @@ class Common:
     metadata_directive: str | None
     copy_props: str
     source_region: str | None
-    part_size: int | None
     page_size: int
     move: bool
+    transfer: TransferOptions
 
     @property
     def symlinks(self) -> str:
         """How a walk shall take symbolic links."""
+        if self.preserve_symlinks:
+            return "keep"
         return "follow" if self.follow_symlinks else "skip"
+
+    @property
+    def rules(self) -> Rules:
+        """What at the destination makes a transfer needless."""
+        from cosfs.transfer.compare import Rules
+
+        return Rules(checksum=self.checksum, update=self.update, no_overwrite=self.no_overwrite)
 
     @property
     def skips_existing(self) -> bool:
@@ -153,6 +209,7 @@ class CommonValues(TypedDict):
     chosen: Chosen
     choice: HeaderChoice
     copy_props: str
+    transfer: TransferOptions
 
 
 def pop_common(ctx: click.Context, values: dict[str, Any]) -> CommonValues:
@@ -166,7 +223,29 @@ def pop_common(ctx: click.Context, values: dict[str, Any]) -> CommonValues:
         "chosen": pop_selection(ctx, values),
         "choice": pop_headers(values),
         "copy_props": props or "default",
+        "transfer": _pop_transfer(values),
     }
+
+
+def _pop_transfer(values: dict[str, Any]) -> TransferOptions:
+    from cosfs.transfer.options import TransferOptions
+
+    from .encryption import read_key
+
+    keys = {name: values.pop(name) for name in ("sse_c", "sse_c_key")}
+    sources = {name: values.pop(name) for name in ("sse_c_copy_source", "sse_c_copy_source_key")}
+    return TransferOptions(
+        part_size=values.pop("part_size") or 0,
+        traffic_limit=values.pop("traffic_limit") or 0,
+        resume=values.pop("resume"),
+        verify=values.pop("verify"),
+        preserve=values.pop("preserve"),
+        preserve_symlinks=values["preserve_symlinks"],
+        fsync=values.pop("fsync"),
+        sparse=values.pop("sparse"),
+        customer_key=read_key("--sse-c", *keys.values()),
+        source_customer_key=read_key("--sse-c-copy-source", *sources.values()),
+    )
 
 
 def pop_setup(state: State, values: dict[str, Any]) -> Setup:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,24 @@ from cosfs.errors import TransferError, UsageError
 
 from .copying import exists
 from .jobs import JobMaker, Remover
-from .objects import selected, with_headers
+from .objects import selected
+from .output import printable
 from .places import Glob, Local, Place, as_prefix, name_of
 
 if TYPE_CHECKING:
     from cosfs.client.model import ObjectInfo
     from cosfs.transfer.bulk import CopyJob, DownloadJob, UploadJob
-    from cosfs.transfer.paths import DestinationRoot
+    from cosfs.transfer.paths import Collisions, DestinationRoot, LocalTarget
+    from cosfs.transfer.scan import LocalEntry
 
+    from .case import CaseNames
     from .filters import Selection
 
 
 class TreeCopy(JobMaker):
     """Copies what lies below one place to below another."""
+
+    _case_policy: str | None = None
 
     def _tree_remover(self, bucket: str | None) -> Remover | None:
         if not self.options.move or self.options.dryrun:
@@ -36,8 +41,17 @@ class TreeCopy(JobMaker):
         jobs = self._upload_jobs(source, destination.bucket, as_prefix(destination.key))
         self._warn_if_none(await self.transfer(jobs, self._tree_remover(None)), source)
 
-    async def _upload_jobs(self, source: Local, bucket: str, prefix: str) -> AsyncIterator[UploadJob]:
-        from cosfs.transfer.scan import LocalEntry, walk
+    async def _upload_jobs(self, source: Local, bucket: str, prefix: str) -> AsyncGenerator[UploadJob, None]:
+        entries = self._files(source, bucket, prefix)
+        if self.options.skips_existing:
+            entries = self._changed_files(entries, bucket, prefix)
+        async with aclosing(entries):
+            async for entry in entries:
+                yield self.upload_job(entry, bucket, prefix + entry.relative)
+
+    async def _files(self, source: Local, bucket: str, prefix: str) -> AsyncGenerator[LocalEntry, None]:
+        """Find the files to upload; the markers of empty directories are made on the way."""
+        from cosfs.transfer.scan import walk
 
         selection = self.options.chosen.below(source)
         self._report_missing(source, selection)
@@ -45,8 +59,9 @@ class TreeCopy(JobMaker):
             source.path,
             on_warning=lambda path, reason: self.report.skip(self.label, path, "unreadable", reason),
             keep=selection.keeps,
-            symlinks="follow" if self.options.follow_symlinks else "skip",
+            symlinks=self.options.symlinks,
             directories=self.options.keep_dirs,
+            one_filesystem=self.options.one_file_system,
             encoded_names=self.options.key_policy == "encode",
         )
         empty: LocalEntry | None = None
@@ -54,12 +69,33 @@ class TreeCopy(JobMaker):
             if empty is not None and not entry.relative.startswith(empty.relative):
                 await self.make_marker(empty, bucket, prefix)
             empty = entry if entry.is_directory else None
-            if entry.is_directory or not selection.takes_state(entry.size, entry.mtime_ns / 1e9):
-                continue
-            key = prefix + entry.relative
-            yield self.upload_job(entry, bucket, key)
+            if not entry.is_directory and selection.takes_state(entry.size, entry.mtime_ns / 1e9):
+                yield entry
         if empty is not None:
             await self.make_marker(empty, bucket, prefix)
+
+    async def _changed_files(
+        self, entries: AsyncGenerator[LocalEntry, None], bucket: str, prefix: str
+    ) -> AsyncGenerator[LocalEntry, None]:
+        """Leave out the files that the destination has already, as the options see it."""
+        from cosfs.transfer.compare import Side
+        from cosfs.transfer.contents import FileContent
+
+        from .existing import Candidate, Existing, needed, object_sides
+
+        existing = Existing(self.engine, bucket, prefix)
+
+        async def candidates() -> AsyncGenerator[Candidate, None]:
+            async with aclosing(entries):
+                async for entry in entries:
+                    key = prefix + entry.relative
+                    facts, content = Side(entry.size, entry.mtime_ns), FileContent(entry.path)
+                    found = object_sides(bucket, await existing.find(key))
+                    yield Candidate(entry, entry.path, str(CosUrl(bucket, key)), facts, content, *found)
+
+        async with aclosing(needed(self, self.options.rules, candidates())) as left:
+            async for candidate in left:
+                yield candidate.item
 
     def _report_missing(self, source: Local, selection: Selection) -> None:
         """Report the files that a list names and that are not there; the walk would pass over them."""
@@ -73,7 +109,16 @@ class TreeCopy(JobMaker):
         """Download or copy what lies below a prefix."""
         prefix = as_prefix(source.key)
         selection = self.options.chosen.below(source)
-        infos = selected(self.engine, source.bucket, prefix, selection, self.unseen(source.bucket))
+        transfer = self.options.transfer
+        infos = selected(
+            self.engine,
+            source.bucket,
+            prefix,
+            selection,
+            self.unseen(source.bucket),
+            page_size=self.options.page_size,
+            headers=transfer.source_key_headers if isinstance(destination, CosUrl) else transfer.key_headers,
+        )
         self._warn_if_none(await self._fetch_all(source.bucket, prefix, infos, destination), source)
 
     async def fetch_glob(self, source: CosUrl, glob: Glob, destination: Place) -> None:
@@ -84,9 +129,10 @@ class TreeCopy(JobMaker):
             self.report.failure(self.label, str(source), str(destination), error)
 
     async def _fetch_all(
-        self, bucket: str, base: str, infos: AsyncIterator[ObjectInfo], destination: Place
+        self, bucket: str, base: str, infos: AsyncGenerator[ObjectInfo, None], destination: Place
     ) -> int:
         remover = self._tree_remover(bucket)
+        infos = self.readable(bucket, infos)
         if isinstance(destination, CosUrl):
             copies = self._copy_jobs(bucket, base, infos, destination.bucket, as_prefix(destination.key))
             return await self.transfer(copies, remover)
@@ -103,7 +149,7 @@ class TreeCopy(JobMaker):
             jobs = self._download_jobs(bucket, base, infos, destination, open_root)
             return await self.transfer(jobs, remover)
 
-    async def _matching(self, bucket: str, glob: Glob) -> AsyncIterator[ObjectInfo]:
+    async def _matching(self, bucket: str, glob: Glob) -> AsyncGenerator[ObjectInfo, None]:
         """List the objects whose keys match a pattern."""
         from cosfs.client.model import ObjectInfo
         from cosfs.transfer.scan import list_objects
@@ -115,51 +161,130 @@ class TreeCopy(JobMaker):
                     yield info
 
     async def _copy_jobs(
-        self, bucket: str, base: str, infos: AsyncIterator[ObjectInfo], to_bucket: str, prefix: str
-    ) -> AsyncIterator[CopyJob]:
-        if self.copies_need_headers:
-            infos = with_headers(self.engine, bucket, infos, self.unseen(bucket))
-        async for info in infos:
-            key = prefix + info.key[len(base) :]
-            yield self.copy_job(bucket, info, to_bucket, key)
+        self, bucket: str, base: str, infos: AsyncGenerator[ObjectInfo, None], to_bucket: str, prefix: str
+    ) -> AsyncGenerator[CopyJob, None]:
+        if self.options.skips_existing:
+            infos = self._changed_objects(bucket, base, infos, to_bucket, prefix)
+        async with aclosing(self.prepared(bucket, infos)) as ready:
+            async for info in ready:
+                yield self.copy_job(bucket, info, to_bucket, prefix + info.key[len(base) :])
+
+    async def _changed_objects(
+        self, bucket: str, base: str, infos: AsyncGenerator[ObjectInfo, None], to_bucket: str, prefix: str
+    ) -> AsyncGenerator[ObjectInfo, None]:
+        """Leave out the objects that the destination has already, as the options see it."""
+        from cosfs.transfer.compare import object_side
+        from cosfs.transfer.contents import ObjectContent
+
+        from .existing import Candidate, Existing, needed, object_sides
+
+        existing = Existing(self.engine, to_bucket, prefix)
+
+        async def candidates() -> AsyncGenerator[Candidate, None]:
+            async with aclosing(infos):
+                async for info in infos:
+                    key = prefix + info.key[len(base) :]
+                    source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
+                    facts, content = object_side(info), ObjectContent(bucket, info)
+                    found = object_sides(to_bucket, await existing.find(key))
+                    yield Candidate(info, source, target, facts, content, *found)
+
+        async with aclosing(needed(self, self.options.rules, candidates())) as left:
+            async for candidate in left:
+                yield candidate.item
 
     async def _download_jobs(
         self,
         bucket: str,
         base: str,
-        infos: AsyncIterator[ObjectInfo],
+        infos: AsyncGenerator[ObjectInfo, None],
         destination: Local,
         open_root: Callable[[], DestinationRoot],
-    ) -> AsyncIterator[DownloadJob]:
-        """Plan downloads; a dry run opens no root."""
+    ) -> AsyncGenerator[DownloadJob, None]:
+        found = self._targets(bucket, base, infos, destination, open_root)
+        if self.options.skips_existing:
+            found = self._changed_targets(bucket, found)
+        async with aclosing(found):
+            async for info, target in found:
+                yield self.download_job(bucket, info, target)
+
+    async def _targets(
+        self,
+        bucket: str,
+        base: str,
+        infos: AsyncGenerator[ObjectInfo, None],
+        destination: Local,
+        open_root: Callable[[], DestinationRoot],
+    ) -> AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]:
+        """Find the file each object goes to; directories are made on the way. A dry run opens no root."""
         from cosfs.transfer.paths import Collisions, LocalTarget
 
         collisions = Collisions()
+        names: CaseNames | None = None
         root: DestinationRoot | None = None
-        async for info in infos:
-            source = str(CosUrl(bucket, info.key))
-            relative = self.path_for(source, info, base)
-            if relative is None:
-                continue
-            in_the_way = collisions.add(relative)
-            if in_the_way:
-                error = TransferError(f"{in_the_way!r} is a file here, so nothing can be below it")
-                self.report.failure(self.label, source, f"{destination.path.rstrip('/')}/{relative}", error)
-                continue
-            if root is None and not self.options.dryrun:
-                root = open_root()
-            if relative.endswith("/"):
-                await self.make_directory(source, relative, root, bucket, info)
-                continue
-            target = (
-                LocalTarget(f"{destination.path.rstrip('/')}/{relative}")
-                if root is None
-                else root.target(relative)
+        top = destination.path.rstrip("/")
+        async with aclosing(infos):
+            async for info in infos:
+                source = str(CosUrl(bucket, info.key))
+                relative = self.path_for(source, info, base)
+                if relative is None or self._collides(collisions, source, relative, top):
+                    continue
+                if root is None and not self.options.dryrun:
+                    root = open_root()
+                if relative.endswith("/"):
+                    await self.make_directory(source, relative, root, bucket, info)
+                    continue
+                if names is None:
+                    names = self._case_names(destination.path)
+                if names is not None and names.add(relative) and not self._takes_twin(source, relative):
+                    continue
+                yield info, LocalTarget(f"{top}/{relative}") if root is None else root.target(relative)
+
+    def _collides(self, collisions: Collisions, source: str, relative: str, top: str) -> bool:
+        in_the_way = collisions.add(relative)
+        if in_the_way:
+            error = TransferError(f"{in_the_way!r} is a file here, so nothing can be below it")
+            self.report.failure(self.label, source, f"{top}/{relative}", error)
+        return bool(in_the_way)
+
+    async def _changed_targets(
+        self, bucket: str, found: AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]
+    ) -> AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]:
+        """Leave out what the destination has already, as the options see it."""
+        from cosfs.transfer.compare import object_side
+        from cosfs.transfer.contents import ObjectContent
+
+        from .existing import Candidate, file_sides, needed
+
+        async def candidates() -> AsyncGenerator[Candidate, None]:
+            async for info, target in found:
+                source = str(CosUrl(bucket, info.key))
+                facts, content = object_side(info), ObjectContent(bucket, info)
+                yield Candidate((info, target), source, target.path, facts, content, *file_sides(target.path))
+
+        async for candidate in needed(self, self.options.rules, candidates()):
+            yield candidate.item
+
+    def _case_names(self, directory: str) -> CaseNames | None:
+        """Return what finds names that differ in case alone; None where that is no matter."""
+        from .case import CaseNames, ignores_case
+
+        if self._case_policy is None:
+            self._case_policy = self.options.case_conflict or (
+                "error" if ignores_case(directory) else "ignore"
             )
-            if self.options.no_overwrite and exists(target.path):
-                self.report.left_out(self.label, source, target.path, "exists")
-                continue
-            yield self.download_job(bucket, info, target)
+        return None if self._case_policy == "ignore" else CaseNames()
+
+    def _takes_twin(self, source: str, relative: str) -> bool:
+        """Tell of a name that differs from an earlier one in case alone; whether to download it."""
+        text = "its name differs from another one in case alone"
+        if self._case_policy == "warn":
+            self.run.state.out.warn(f"{printable(source)}: {text}")
+        elif self._case_policy == "skip":
+            self.report.skip(self.label, source, "case-conflict", text)
+        else:
+            self.report.failure(self.label, source, relative, TransferError(text))
+        return self._case_policy == "warn"
 
     def _warn_if_none(self, count: int, source: Place) -> None:
         if count or self.report.failed or self.report.skipped or self.run.stopping:

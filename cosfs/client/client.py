@@ -146,6 +146,10 @@ class CosClient:
         matches = [full for full in known if full.rpartition("-")[0] == name]
         return matches[0] if name not in known and len(matches) == 1 else name
 
+    def know_region(self, bucket: str, region: str) -> None:
+        """Take the region of a bucket as given; COS corrects one that is wrong."""
+        self._session.regions[bucket] = region
+
     def region_of(self, bucket: str) -> str:
         """Return the region of a bucket, empty if there is no way to learn it."""
         region = self._session.region(bucket)

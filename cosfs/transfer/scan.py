@@ -45,12 +45,20 @@ class ObjectListing:
     """
 
     def __init__(
-        self, engine: Engine, bucket: str, prefix: str, *, delimiter: str = "", start_after: str = ""
+        self,
+        engine: Engine,
+        bucket: str,
+        prefix: str,
+        *,
+        delimiter: str = "",
+        start_after: str = "",
+        page_size: int = 1000,
     ) -> None:
         self._engine = engine
         self._bucket = bucket
         self._prefix = prefix
         self._delimiter = delimiter
+        self._page_size = page_size
         self._items: deque[ObjectInfo | Prefix] = deque()
         self._pending: Pending[ListPage] | None = self._fetch(start_after)
 
@@ -61,6 +69,7 @@ class ObjectListing:
             prefix=self._prefix,
             delimiter=self._delimiter,
             marker=marker,
+            max_keys=self._page_size,
         )
         return self._engine.start(request)
 
@@ -112,13 +121,21 @@ class ObjectListing:
 
 
 def list_objects(
-    engine: Engine, bucket: str, prefix: str = "", *, delimiter: str = "", start_after: str = ""
+    engine: Engine,
+    bucket: str,
+    prefix: str = "",
+    *,
+    delimiter: str = "",
+    start_after: str = "",
+    page_size: int = 1000,
 ) -> ObjectListing:
     """Iterate over all objects whose keys begin with prefix, in UTF-8 byte order of their keys.
 
     With a delimiter, what lies behind it comes as one Prefix. The first page is asked for at once.
     """
-    return ObjectListing(engine, bucket, prefix, delimiter=delimiter, start_after=start_after)
+    return ObjectListing(
+        engine, bucket, prefix, delimiter=delimiter, start_after=start_after, page_size=page_size
+    )
 
 
 # --- local ---
