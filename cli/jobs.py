@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
 
 from .copying import Copying, Progress, nothing
+from .objects import closing
 from .places import Operation
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from cosfs.transfer.paths import DestinationRoot, LocalTarget
     from cosfs.transfer.scan import LocalEntry
 
-    from .copy_options import Options
     from .progress import Item
     from .running import Run
+    from .transfer_options import Common
 
 
 @dataclass(slots=True, eq=False)
@@ -50,11 +51,11 @@ class Task:
 class JobMaker(Copying):
     """Makes and runs the jobs of one source and one destination."""
 
-    def __init__(self, run: Run, options: Options, operation: Operation) -> None:
+    def __init__(self, run: Run, options: Common, operation: Operation) -> None:
         super().__init__(run, options, operation)
         self._access: dict[str, Mapping[str, str]] = {}  # by key: who may do what with a copy
 
-    async def transfer(self, jobs: AsyncGenerator[Job, None], remover: Remover | None = None) -> int:
+    async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
         """Run the jobs of a tree; return how many there were."""
         from cosfs.transfer.bulk import transfer_many
         from cosfs.transfer.engine import open_nursery
@@ -63,7 +64,7 @@ class JobMaker(Copying):
 
         async def counted() -> AsyncGenerator[Job, None]:
             nonlocal count
-            async with aclosing(jobs):
+            async with closing(jobs):
                 async for job in jobs:
                     if self.run.stopping:
                         return
@@ -192,7 +193,7 @@ class JobMaker(Copying):
         await self.single(entry.path, str(CosUrl(bucket, key)), 0, put, nothing)
 
     async def prepared(
-        self, bucket: str, infos: AsyncGenerator[ObjectInfo, None]
+        self, bucket: str, infos: AsyncIterator[ObjectInfo]
     ) -> AsyncGenerator[ObjectInfo, None]:
         """Ask for what copies must say and a listing does not show: metadata, access."""
         from .access import access_headers
@@ -202,7 +203,7 @@ class JobMaker(Copying):
             keys = self.options.transfer.source_key_headers
             infos = with_headers(self.engine, bucket, infos, self.unseen(bucket), keys)
         if self.options.copy_props != "all":
-            async with aclosing(infos):
+            async with closing(infos):
                 async for info in infos:
                     yield info
             return
@@ -219,7 +220,7 @@ class JobMaker(Copying):
                     self.unseen(bucket)(info.key, error)
 
     async def readable(
-        self, bucket: str, infos: AsyncGenerator[ObjectInfo, None]
+        self, bucket: str, infos: AsyncIterator[ObjectInfo]
     ) -> AsyncGenerator[ObjectInfo, None]:
         """Leave out what is archived and not restored."""
         from .objects import mapped

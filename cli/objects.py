@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -66,13 +66,23 @@ async def _listed(
                     listing.skip(prefix + directory)
 
 
+@asynccontextmanager
+async def closing(stream: AsyncIterator[T]) -> AsyncIterator[None]:
+    """Close a stream that is left early, and with it those it is made of."""
+    try:
+        yield
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
 def _always(_: object) -> bool:
     return True
 
 
 async def mapped(
     engine: Engine,
-    items: AsyncGenerator[I, None] | Iterable[I],
+    items: AsyncIterator[I] | Iterable[I],
     fn: Callable[[I], T],
     *,
     needs: Callable[[I], bool] = _always,
@@ -96,13 +106,12 @@ async def mapped(
         yield done
 
 
-async def _async(items: AsyncGenerator[I, None] | Iterable[I]) -> AsyncGenerator[I, None]:
-    if isinstance(items, AsyncGenerator):
-        async with aclosing(items):
+async def _async(items: AsyncIterator[I] | Iterable[I]) -> AsyncGenerator[I, None]:
+    if isinstance(items, AsyncIterator):
+        async with closing(items):
             async for item in items:
                 yield item
         return
-    assert isinstance(items, Iterable)
     for item in items:
         yield item
 
@@ -147,7 +156,7 @@ async def named(
 async def with_headers(
     engine: Engine,
     bucket: str,
-    infos: AsyncGenerator[ObjectInfo, None],
+    infos: AsyncIterator[ObjectInfo],
     on_failure: OnFailure,
     headers: Mapping[str, str] = NO_HEADERS,
 ) -> AsyncGenerator[ObjectInfo, None]:
