@@ -6,14 +6,19 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
+from cosfs.emulator.admin import PREFIX, SANDBOX, Admin, answer, asked_for, is_own_name
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.protocol import ClientGoneError
 from cosfs.emulator.requestlog import Entry
 from cosfs.emulator.service import Exchange, Service
 from cosfs.emulator.turn import Receive, Scope, Send, Turn
 from cosfs.emulator.values import LOCAL, Peer, Request
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +30,7 @@ class Application:
         self._service = service
         self._log_requests = log_requests
         self.https_address: tuple[str, int] | None = None  # where CONNECT leads to
+        self.admin: Admin | None = None
         self._ending: asyncio.Event | None = None
         self._workers = ThreadPoolExecutor(4, thread_name_prefix="cos-emulator")
 
@@ -37,16 +43,30 @@ class Application:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
-        request = Request(scope["method"], scope["target"], headers, peer=peer_of(scope))
-        await self.handle(request, scope, receive, send)
+        target = asked_for(scope["target"], headers)
+        if target is not None and self.admin is not None:
+            await self.admin.serve(scope, target, headers, receive, send)
+        elif target is not None and target.path.rstrip(b"/") == PREFIX:
+            await answer(send, 404, "The page is off; it is on with: cos emulator --admin")
+        else:
+            extra = SANDBOX if self.admin is not None and is_own_name(headers.get("host", "")) else {}
+            request = Request(scope["method"], scope["target"], headers, peer=peer_of(scope))
+            await self.handle(request, scope, receive, send, extra=extra)
 
     async def handle(
-        self, request: Request, scope: Scope, receive: Receive, send: Send, *, owner: bool = False
+        self,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        owner: bool = False,
+        extra: Mapping[str, str] = _NOTHING,
     ) -> None:
         """Serve a request; one of the owner needs no signature and leaves no trace in counters and log."""
         began, start = time.time(), time.perf_counter()
         exchange = self._service.begin(request, owner=owner)
-        turn = Turn(self._service, exchange, scope, receive, send, self._workers, self.pause)
+        turn = Turn(self._service, exchange, scope, receive, send, self._workers, self.pause, extra)
         try:
             await turn.serve()
         finally:

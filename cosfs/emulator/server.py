@@ -12,19 +12,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
 
+from cosfs.emulator.addressing import check_bucket_name
+from cosfs.emulator.admin import PREFIX, Admin, is_own_name
+from cosfs.emulator.admin_api import Api
 from cosfs.emulator.app import Application
 from cosfs.emulator.auth import Credential
 from cosfs.emulator.clock import Clock
 from cosfs.emulator.context import Emulation, Limits, full_name
 from cosfs.emulator.datadir import lock, open_account
-from cosfs.emulator.errors import EmulatorError
+from cosfs.emulator.errors import CosError, EmulatorError
 from cosfs.emulator.faults import Faults
 from cosfs.emulator.jobs import Jobs
 from cosfs.emulator.listener import Server, bracketed, event_loop, listen
@@ -141,16 +144,22 @@ class Emulator(MembersApi):
             self._tls = (secure, authority.context())
             https_url, ca_file = self._url("https", self._https_port), authority.file
             self._app.https_address = secure[0].getsockname()[:2]
-        for name in self._buckets:
-            self.create_bucket(name)
+        try:
+            for name in self._buckets:
+                self.create_bucket(name)
+            if self._default_bucket:
+                self._default_bucket = emulation.default_bucket = self.create_bucket(self._default_bucket)
+        except CosError as error:
+            raise EmulatorError(f"a bucket cannot be made: {error.message}") from error
         if self._instance_role:
             self.set_instance_role(self._instance_role)
-        if self._default_bucket:
-            self._default_bucket = emulation.default_bucket = self.create_bucket(self._default_bucket)
         self._info = EmulatorInfo(
             self._url("http", self._port), account.secret_id, account.secret_key, account.region,
-            account.appid, self.data, https_url, ca_file, self._admin_url(), self._default_bucket,
+            account.appid, self.data, https_url, ca_file, self._admin_url(),
+            self._default_bucket,
         )  # fmt: skip
+        if self._admin:
+            self._app.admin = self._make_admin(self._info)
 
     def _listen(self, stack: contextlib.ExitStack, port: int) -> list[socket.socket]:
         listeners = listen(self._host, port)
@@ -165,7 +174,18 @@ class Emulator(MembersApi):
         return f"{scheme}://{bracketed(host)}:{port}"
 
     def _admin_url(self) -> str:
-        return ""
+        if not self._admin:
+            return ""
+        url = self._url("http", self._port)
+        if not is_own_name(url.partition("://")[2]):
+            raise EmulatorError(
+                f"the admin path needs 127.0.0.1, localhost or ::1 to listen on, not {self._host}"
+            )
+        return url + PREFIX.decode()
+
+    def _make_admin(self, info: EmulatorInfo) -> Admin:
+        status = {name: str(value or "") for name, value in asdict(info).items() if "secret" not in name}
+        return Admin(Api(self.service, self.clock, status, self.create_bucket), self._app.handle)
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve what was prepared until told to stop, then close everything."""
@@ -284,6 +304,7 @@ class Emulator(MembersApi):
         """Create a bucket unless it is there; return its full name."""
         emulation = self.service.emulation
         full = full_name(name, emulation.appid)
+        check_bucket_name(full)
         with self.service.lock:
             if not emulation.store.resolve(full):
                 emulation.store.create_bucket(full, region or emulation.region, **columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -33,12 +33,13 @@ class Turn:
 
     def __init__(
         self, service: Service, exchange: Exchange, scope: Scope, receive: Receive, send: Send,
-        workers: Executor, pause: Pause,
+        workers: Executor, pause: Pause, extra: Mapping[str, str],
     ) -> None:  # fmt: skip
         self._service = service
         self._exchange = exchange
         self._scope, self._receive, self._send = scope, receive, send
         self._workers, self._pause = workers, pause
+        self._extra = extra  # headers of the answer that are not COS's
         self._pacers: list[Pacer] = []
         self._limited = False
         self._unread = exchange.incoming is not None  # whether a body may still be on its way
@@ -131,6 +132,8 @@ class Turn:
             headers = {**headers, "Connection": "close"}  # the client will not send the body it announced
         if response.content is not None:
             headers.setdefault("Content-Length", str(response.content.length))
+        if self._extra:
+            headers = {**headers, **self._extra}
         self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         whole = response.content is None and response.stream is None
