@@ -1,7 +1,7 @@
 """Compare the packages that pyproject.toml names with the directories that hold code.
 
 A package that is missing there works from the checkout and is absent from the wheel. With the name of a
-Python, its installed modules are compared with the tree too.
+Python, its installed modules and their data are compared with the tree too.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent
 # cli/ is installed as cosfs.cli.
 FOLDERS = {"cosfs": "cosfs", "cli": "cosfs.cli"}
-LIST_MODULES = """
+# Files that are no modules and belong to a package: those of the emulator's page.
+DATA = ("*.html", "*.css", "*.js")
+LIST_INSTALLED = f"""
 import pathlib, cosfs
 root = pathlib.Path(cosfs.__file__).parent
 for path in root.rglob("*.py"):
     print(".".join(path.relative_to(root.parent).with_suffix("").parts))
+for pattern in {DATA}:
+    for path in root.rglob(pattern):
+        print(path.relative_to(root.parent))
 """
 
 
@@ -29,6 +34,12 @@ def tree_modules() -> set[str]:
         for path in (TREE / folder).rglob("*.py"):
             modules.add(".".join((package, *path.relative_to(TREE / folder).with_suffix("").parts)))
     return modules
+
+
+def tree_data() -> set[str]:
+    """Return the files of the tree that are data of packages, as they are once installed."""
+    found = [path for folder in FOLDERS for pattern in DATA for path in (TREE / folder).rglob(pattern)]
+    return {str(path.relative_to(TREE)) for path in found}
 
 
 def told(found: set[str], wanted: set[str], place: str) -> int:
@@ -48,9 +59,13 @@ def main() -> int:
     for python in sys.argv[1:]:
         # Outside the tree, or its own cosfs would be found first.
         output = subprocess.run(
-            [Path(python).absolute(), "-c", LIST_MODULES], check=True, capture_output=True, text=True, cwd="/"
+            [Path(python).absolute(), "-c", LIST_INSTALLED],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd="/",
         )
-        failed |= told(set(output.stdout.split()), tree_modules(), python)
+        failed |= told(set(output.stdout.split()), tree_modules() | tree_data(), python)
     return failed
 
 

@@ -32,7 +32,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         program = next(filter(None, map(shutil.which, _NAMES)), None)
         if program is None:
-            pytest.fail("there is no Chromium; install it with: scripts/setup --test")
+            pytest.fail("there is no Chromium; install it with: scripts/setup --tests")
         to_browser, self._write_end = os.pipe()
         self._read_end, from_browser = os.pipe()
         # The browser reads commands from descriptor 3 and writes to 4.
@@ -110,10 +110,11 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, condition: str) -> Any:
-        """Wait until JavaScript is true; return what it is."""
+        """Wait until an expression of JavaScript is true; return what it is."""
+        tried = f"(() => {{ try {{ return {condition} }} catch {{ return false }} }})()"
         end = time.monotonic() + 20
         while time.monotonic() < end:
-            value = self.run(condition)
+            value = self.run(tried)
             if value:
                 return value
             time.sleep(0.05)
@@ -147,5 +148,6 @@ class Browser:
             if event.get("method") == "Runtime.exceptionThrown":
                 found.append(str(event["params"]["exceptionDetails"]))
             elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
-                found.append(event["params"]["entry"]["text"])
+                entry = event["params"]["entry"]
+                found.append(f"{entry['text']} {entry.get('url', '')}")
         return found
