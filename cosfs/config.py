@@ -70,6 +70,7 @@ class TransferSettings:
     max_buffer_memory: int = 64 * MIB  # bytes held in memory by transfers, all together
     max_bandwidth: int = 0  # bytes a second of the whole process; 0 = no limit
     resume: bool = True  # keep what is needed to resume an interrupted transfer
+    resume_threshold: int = 64 * MIB  # of objects from this size on
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Settings:
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     config_path: Path = Path()
     credentials_path: Path = Path()
+    resume_path: Path = Path()  # where interrupted transfers are remembered
 
 
 # --- the table of settings -------------------------------------------------------------------
@@ -219,6 +221,7 @@ _SETTINGS = (
     _Setting("transfer", "max_buffer_memory", "cos.max_buffer_memory", _size(MIB)),
     _Setting("transfer", "max_bandwidth", "cos.max_bandwidth", parse_rate),
     _Setting("transfer", "resume", "cos.resume", _flag),
+    _Setting("transfer", "resume_threshold", "cos.resume_threshold", _size(1)),
 )
 
 
@@ -268,7 +271,12 @@ def load_settings(
         sources=MappingProxyType(sources),
         config_path=files.config_path,
         credentials_path=files.credentials_path,
+        resume_path=_home(environ) / ".cos" / "resume",
     )
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or Path("~").expanduser())
 
 
 def _profile(options: Mapping[str, object], environ: Mapping[str, str]) -> tuple[str, str]:
@@ -330,7 +338,7 @@ class ConfigFile:
     def locate(cls, environ: Mapping[str, str] | None = None, config_file: str = "") -> ConfigFile:
         """Find the files: an explicit path, the environment's, those in the home directory."""
         environ = os.environ if environ is None else environ
-        home = Path(environ.get("HOME") or Path("~").expanduser())
+        home = _home(environ)
         config = config_file or environ.get("COS_CONFIG_FILE", "")
         credentials = environ.get("COS_SHARED_CREDENTIALS_FILE", "")
         return cls(

@@ -160,6 +160,14 @@ class CosClient:
                 return ""
         return region
 
+    def known_region(self, bucket: str) -> str:
+        """Return the region of a bucket if that is known without a request."""
+        return self._session.regions.get(bucket) or self.settings.region
+
+    def set_region(self, bucket: str, region: str) -> None:
+        """Send requests for a bucket to a region, whatever the setting is."""
+        self._session.regions[bucket] = region
+
     def create_bucket(
         self, bucket: str, *, region: str = "", acl: str = "", headers: Mapping[str, str] = NOTHING
     ) -> None:
@@ -607,7 +615,7 @@ class CosClient:
             self._session.document(call, response)
             result = put_result(response.headers)
             check_crc(result.crc64, crc64, call.target)
-            return Part(number, result.etag, body_length(body), crc64)
+            return Part(number, result.etag, body_length(body), crc64, content_md5.hex())
 
         return self._session.run(call, finish)
 

@@ -149,12 +149,13 @@ class UploadPage:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part that COS holds. crc64 is None when it came from a listing or a part copy."""
+    """One part that COS holds. crc64 and md5 are not known of one from a listing or a part copy."""
 
     number: int
     etag: str
     size: int
     crc64: int | None = None
+    md5: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.client.url import CosUrl
 from cosfs.errors import IntegrityError, PermissionDeniedError, PreconditionFailedError
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult
-from cosfs.transfer.multipart import MultipartUpload
 from cosfs.transfer.options import DEFAULTS, PART_COPY_THRESHOLD, TransferOptions
 from cosfs.transfer.parts import part_ranges, part_size
+from cosfs.transfer.reopen import as_state, claim, held, open_upload, send_missing
+from cosfs.transfer.resume import State
 from cosfs.transfer.work import Meter, Progress
 from cosfs.units import MIB
 
@@ -212,16 +214,30 @@ async def _copy_parts(
         if progress is not None:
             progress(part.size)
 
-    upload = await MultipartUpload.create(
-        engine, request.bucket, request.key, headers, request.forbid_overwrite, request.options
-    )
+    length = part_size(info.size, request.options.part_size or _COPY_PART_SIZE)
+    source = CosUrl(request.source_bucket, request.source_key)
+    target = CosUrl(request.bucket, request.key)
+    record = await claim(engine, "copy", str(source), str(target), info.size, request.options)
+    wanted = State("copy", "", "", info.size, length, request.bucket, request.key)
+    wanted.etag, wanted.version_id = info.etag, request.source_version_id
+    wanted.source_bucket, wanted.source_key = request.source_bucket, request.source_key
+    wanted.headers = as_state(headers, forbid_overwrite=request.forbid_overwrite)
+    try:
+        upload = await open_upload(
+            engine, record, wanted, headers, request.options, forbid_overwrite=request.forbid_overwrite
+        )
+    except BaseException:
+        if record is not None:
+            record.release()
+        raise
+    for part in upload.parts.values():
+        copied(part)
     copy = upload.copier(
         request.source_bucket, request.source_key, if_match=info.etag, version_id=request.source_version_id
     )
     try:
-        async with upload:
-            length = part_size(info.size, request.options.part_size or _COPY_PART_SIZE)
-            await upload.send_all(copy, part_ranges(info.size, length), copied)
+        async with upload, held(engine, record, upload):
+            await send_missing(upload, record, copy, part_ranges(info.size, length), copied)
             stored = await upload.complete()
         crc, verified = stored.crc64, "none"
         if request.options.verify != "none":

@@ -28,6 +28,7 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.lanes import Lanes, Window
+from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
 from cosfs.transfer.work import Abandoned, current
 
@@ -129,11 +130,17 @@ class Pending(Generic[T]):
 
 
 class Engine:
-    """Runs calls for tasks; use it as an async context manager around everything that transfers."""
+    """Runs calls for tasks; use it as an async context manager around everything that transfers.
 
-    def __init__(self, client: CosClient, settings: TransferSettings) -> None:
+    records is where large transfers are remembered while they run; without it none can be resumed.
+    """
+
+    def __init__(
+        self, client: CosClient, settings: TransferSettings, *, records: Records | None = None
+    ) -> None:
         self.client = client
         self.settings = settings
+        self.records = records
         self.limit = max(1, settings.max_concurrent_requests)
         self.buffers = ByteBudget(settings.max_buffer_memory)
         self.bandwidth = Bandwidth(settings.max_bandwidth)

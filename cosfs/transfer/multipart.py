@@ -50,7 +50,7 @@ def as_damage(error: COSError) -> IntegrityError:
 class MultipartUpload:
     """Parts sent so far and the upload they belong to.
 
-    As an async context manager it is aborted unless it was completed. Each upload is one share
+    As an async context manager it is aborted unless it was completed or is kept. Each upload is one share
     of the engine's slots, whoever calls `send`.
     """
 
@@ -67,6 +67,7 @@ class MultipartUpload:
         self.parts: dict[int, Part] = {}
         self.forbid_overwrite = forbid_overwrite
         self.completed = False
+        self.kept = False  # to be resumed: left open when it is not completed
         self._engine = engine
         self._queue: Queue[Any] = Queue(LARGE)
         # Calls in worker threads, abandoned ones too; only touched by atomic operations.
@@ -100,7 +101,7 @@ class MultipartUpload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.completed:
+        if not self.completed and not self.kept:
             await self.abort()
 
     async def send(self, number: int, body: Body, progress: Progress | None = None) -> Part:
@@ -302,5 +303,5 @@ def _send_part(
             log.warning("part %d of %r is sent again: %s", number, upload.upload.key, error)
         else:
             meter.settle(sums.length)
-            return Part(number, part.etag, sums.length, sums.crc64)
+            return Part(number, part.etag, sums.length, sums.crc64, part.md5)
     raise AssertionError("unreachable")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from cosfs.transfer.work import Abandoned, SharedFile
 
 __all__ = ["TemporaryFile"]
 
+_NAME = re.compile(r"\.cos-[0-9a-f]{8}\.tmp")
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -28,12 +31,45 @@ class TemporaryFile:
     when the last writer is done, and a rename that comes later fails with Abandoned.
     """
 
-    def __init__(self, target: LocalTarget) -> None:
+    def __init__(self, target: LocalTarget, opened: tuple[SharedFile, str, int] | None = None) -> None:
         self._target = target
         self._lock = threading.Lock()
-        self._directory, self.name, fd = self._create()
+        self._directory, self.name, fd = opened or self._create()
         self.file = SharedFile(fd)
         self._live = True
+
+    @classmethod
+    def reopen(cls, target: LocalTarget, name: str, identity: Sequence[int]) -> TemporaryFile | None:
+        """Return the file that was kept under a name; None if it is gone or another one."""
+        if not _NAME.fullmatch(name):
+            return None
+        try:
+            directory = target.hold_parent()
+        except OSError:
+            return None
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fileno())
+        except OSError:
+            directory.__exit__()
+            return None
+        found = cls(target, (directory, name, fd))
+        if found.identity != list(identity):
+            found.keep()
+            return None
+        return found
+
+    @property
+    def identity(self) -> list[int]:
+        """Device and inode."""
+        with self.file as fd:
+            status = os.fstat(fd)
+        return [status.st_dev, status.st_ino]
+
+    def keep(self) -> None:
+        """Leave the file where it is, to be reopened by another process."""
+        with self._lock:
+            if self._live:
+                self._end()
 
     def _create(self) -> tuple[SharedFile, str, int]:
         target = self._target
@@ -50,10 +86,12 @@ class TemporaryFile:
                 raise OSError(error.errno, error.strerror, str(Path(target.path).parent)) from None
         raise AssertionError("unreachable")
 
-    def allocate(self, size: int) -> None:
+    def allocate(self, size: int, *, sparse: bool = False) -> None:
         """Take size bytes on disk now, so that a full disk is noticed before the download."""
         with self.file as fd:
-            _allocate(fd, size)
+            if not sparse:
+                _allocate(fd, size)
+            os.ftruncate(fd, size)
 
     def commit(self, info: ObjectInfo, options: TransferOptions) -> None:
         """Make it the target, with what options say a file takes from its object."""
@@ -136,4 +174,3 @@ def _allocate(fd: int, size: int) -> None:
         error = ctypes.get_errno()
         if error in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise OSError(error, os.strerror(error))
-    os.ftruncate(fd, size)

@@ -19,6 +19,8 @@ from cosfs.transfer.model import TransferResult, upload_result
 from cosfs.transfer.multipart import MultipartUpload, as_damage, damaged_on_the_way
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.preserve import with_attributes
+from cosfs.transfer.reopen import as_state, claim, held, open_upload, send_missing
+from cosfs.transfer.resume import Record, State
 from cosfs.transfer.stream import upload_stream
 from cosfs.transfer.work import Meter, Progress, SharedFile, metered
 
@@ -241,24 +243,35 @@ async def _send_parts(
 ) -> TransferResult:
     fd = await trio.to_thread.run_sync(_open, file.path)
     shared = SharedFile(fd)
+    source = os.path.abspath(file.path)  # noqa: PTH100, ASYNC240 - a name; nothing is looked at
+    record: Record | None = None
     sent = 0
 
     def count(moved: int) -> None:
         nonlocal sent
         sent += moved
-        if progress is not None:
+        if progress is not None and moved:
             progress(moved)
 
     try:
         before = os.fstat(fd)
         configured = file.options.part_size or engine.settings.multipart_chunksize
         length = parts.part_size(before.st_size, configured)
-        upload = await MultipartUpload.create(
-            engine, file.bucket, file.key, _headers(file, before), file.forbid_overwrite, file.options
+        record = await claim(
+            engine, "upload", source, f"cos://{file.bucket}/{file.key}", before.st_size, file.options
         )
-        async with upload:
+        headers = _headers(file, before)
+        wanted = State("upload", source, "", before.st_size, length, file.bucket, file.key)
+        wanted.file = [before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns]
+        wanted.headers = as_state(headers, forbid_overwrite=file.forbid_overwrite)
+        upload = await open_upload(
+            engine, record, wanted, headers, file.options, forbid_overwrite=file.forbid_overwrite
+        )
+        count(sum(part.size for part in upload.parts.values()))
+        async with upload, held(engine, record, upload):
+            pieces = parts.part_ranges(before.st_size, length)
             try:
-                await upload.send_all(upload.sender(shared, count), parts.part_ranges(before.st_size, length))
+                await send_missing(upload, record, upload.sender(shared, count), pieces)
             except IntegrityError:
                 _check_unchanged(file, fd, before)
                 raise
@@ -276,3 +289,5 @@ async def _send_parts(
         raise
     finally:
         shared.close()
+        if record is not None:
+            record.release()
