@@ -26,9 +26,12 @@ if TYPE_CHECKING:
         doctor,
         du,
         emulator,
+        hash,
+        interrupted,
         ls,
         mb,
         mount,
+        multipart,
         mv,
         presign,
         rb,
@@ -46,12 +49,13 @@ STDOUT_CLOSED = 141
 
 
 class Entry(NamedTuple):
-    """A command as `cos --help` shows it; the module and the command in it have one name."""
+    """A command as `cos --help` shows it."""
 
     section: str
     module: str
     help: str
     hidden: bool = False
+    command: str = ""  # in the module, if it is not called like it
 
 
 COMMANDS: dict[str, Entry] = {
@@ -65,6 +69,11 @@ COMMANDS: dict[str, Entry] = {
     "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),
     "du": Entry("Objects", "du", "Add up sizes below a prefix."),
     "presign": Entry("Objects", "presign", "Make a URL that works without credentials for a while."),
+    "hash": Entry("Objects", "hash", "Print checksums of files and objects."),
+    "multipart": Entry("Objects", "multipart", "List and abort unfinished multipart uploads."),
+    "jobs": Entry(
+        "Objects", "interrupted", "Show, resume and clean up interrupted transfers.", command="jobs"
+    ),
     "mb": Entry("Buckets", "mb", "Make a bucket."),
     "rb": Entry("Buckets", "rb", "Remove a bucket."),
     "mount": Entry("Filesystem", "mount", "Mount buckets as a directory."),
@@ -75,6 +84,8 @@ COMMANDS: dict[str, Entry] = {
     "completion": Entry("Setup", "completion", "Print the completion script of a shell."),
     "emulator": Entry("Setup", "emulator", "Serve COS from a directory on this machine."),
     "config": Entry("Setup", "configure", "Same as configure.", hidden=True),
+    "lsparts": Entry("Objects", "multipart", "Same as multipart ls.", hidden=True, command="uploads"),
+    "abort": Entry("Objects", "multipart", "Same as multipart abort.", hidden=True, command="abort"),
     "signurl": Entry("Objects", "presign", "Same as presign.", hidden=True),
 }
 
@@ -90,7 +101,7 @@ class Program(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f".{entry.module}", __package__)
-        found = getattr(module, entry.module)
+        found = getattr(module, entry.command or entry.module)
         assert isinstance(found, click.Command)
         return found
 

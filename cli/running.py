@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NOTHING_TRANSFERRED = 9
 
 # How long requests that are under way may take to end after the first Ctrl-C.
+_KEPT_SHOWN = 5
 _GRACE = 2.0
 
 
@@ -96,8 +97,10 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
     import trio
 
     from cosfs.transfer.engine import Engine
+    from cosfs.transfer.resume import Records
 
     interrupted = 0
+    records = Records(state.settings.resume_path)
     settings = setup.settings if setup else state.settings.transfer
     with trio.open_signal_receiver(*_signals()) as signals:
         async with trio.open_nursery() as nursery:
@@ -119,13 +122,22 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
 
             nursery.start_soon(display.run)
             with scope:
-                async with Engine(state.client, settings) as engine:
+                async with Engine(state.client, settings, records=records) as engine:
                     run = Run(state, engine, display, report, scope)
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)
                     await _guarded(job, run)
             nursery.cancel_scope.cancel()
+    _tell_kept(state, records.kept)
     return interrupted
+
+
+def _tell_kept(state: State, kept: list[str]) -> None:
+    """Say how to go on with what was interrupted."""
+    for job_id in kept[:_KEPT_SHOWN]:
+        state.out.failure(f"resume with: cos jobs resume {job_id[:12]}")
+    if len(kept) > _KEPT_SHOWN:
+        state.out.failure(f"and {len(kept) - _KEPT_SHOWN} more; 'cos jobs list' shows them")
 
 
 def _signals() -> list[signal.Signals]:

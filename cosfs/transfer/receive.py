@@ -25,6 +25,7 @@ __all__ = [
     "crc_of",
     "md5_of",
     "receive",
+    "tells_md5",
     "verify",
     "write_sparse_to",
     "write_to",
@@ -186,7 +187,7 @@ def verify(source: Source, info: ObjectInfo, size: int, crc: int, md5: Callable[
         if crc != info.crc64:
             raise IntegrityError(f"{source}: the checksum of what arrived is {crc}, COS has {info.crc64}")
         return "crc64"
-    if _tells_md5(source, info):
+    if tells_md5(source, info):
         if md5() != info.etag.lower():
             raise IntegrityError(f"{source}: the MD5 of what arrived differs from the ETag")
         return "md5"
@@ -205,7 +206,7 @@ def md5_of(fd: int) -> str:
     return md5.hexdigest()
 
 
-def _tells_md5(source: Source, info: ObjectInfo) -> bool:
+def tells_md5(source: Source, info: ObjectInfo) -> bool:
     """Whether the ETag is the MD5: the object was not made of parts, and not encrypted with a key."""
     encryption = info.headers.extra.get("x-cos-server-side-encryption", "") if info.headers else ""
     plain = source.options.customer_key is None and encryption != "cos/kms"

@@ -29,6 +29,7 @@ __all__ = [
     "LocalFile",
     "MultipartUpload",
     "is_small",
+    "open_regular",
     "send_file",
     "upload_file",
     "upload_stream",
@@ -106,7 +107,7 @@ def _again(file: LocalFile, error: _AgainError, attempt: int) -> None:
     log.info("%r is uploaded again: %s", file.path, error.final)
 
 
-def _open(path: str) -> int:
+def open_regular(path: str) -> int:
     """Open a regular file for reading; never wait for the other end of a pipe."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     mode = os.fstat(fd).st_mode
@@ -144,7 +145,7 @@ def send_file(engine: Engine, file: LocalFile, progress: Progress | None = None)
     if file.options.preserve_symlinks and (status := os.lstat(file.path)) and stat.S_ISLNK(status.st_mode):
         return _put_link(engine, file, status, meter)
     for attempt in (1, 2):
-        fd = _open(file.path)
+        fd = open_regular(file.path)
         try:
             return _put(engine, file, fd, meter, attempt)
         except _AgainError as error:
@@ -241,7 +242,7 @@ def _read(file: LocalFile, fd: int, size: int) -> Body:
 async def _send_parts(
     engine: Engine, file: LocalFile, progress: Progress | None, attempt: int
 ) -> TransferResult:
-    fd = await trio.to_thread.run_sync(_open, file.path)
+    fd = await trio.to_thread.run_sync(open_regular, file.path)
     shared = SharedFile(fd)
     source = os.path.abspath(file.path)  # noqa: PTH100, ASYNC240 - a name; nothing is looked at
     record: Record | None = None

@@ -1,0 +1,223 @@
+"""`cos jobs`: large transfers that were interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import DURATION, dryrun_option, group
+from .output import Column, fields, printable, table, utc_time
+
+if TYPE_CHECKING:
+    from cosfs.transfer.resume import Records
+    from cosfs.transfer.resume import State as Job
+
+    from .running import Run
+    from .state import State
+
+_WEEK = 7 * 86400.0
+
+
+@group("jobs")
+def jobs() -> None:
+    """Show, resume and clean up large transfers that were interrupted.
+
+    Uploads, downloads and server copies of objects from 64 MB on are remembered in ~/.cos/resume
+    while they run. The same command, or 'cos jobs resume', goes on where they stopped.
+    """
+
+
+@jobs.command("list")
+@click.pass_obj
+def list_jobs(state: State) -> int:
+    """List the jobs: id, kind, how much is done, from where to where.
+
+    \b
+    Examples:
+      cos jobs list
+      cos jobs list --output json
+    """
+    records = _records(state)
+    found = [_describe(records, job_id, job) for job_id, job in records.all()]
+    if state.format == "json":
+        state.out.json({"Jobs": found})
+    elif state.format == "jsonl":
+        for each in found:
+            state.out.json_line(each)
+    elif state.format == "table":
+        columns = [Column("ID"), Column("Kind"), Column("State"), Column("Done", right=True)]
+        columns += [Column("Changed"), Column("Source"), Column("Destination")]
+        table(state.out, columns, (_row(each) for each in found))
+    else:
+        state.out.lines("\t".join(printable(cell) for cell in _row(each)) for each in found)
+    return 0
+
+
+@jobs.command("show")
+@click.argument("job_id", metavar="ID")
+@click.pass_obj
+def show(state: State, job_id: str) -> int:
+    """Show one job. The beginning of its id is enough."""
+    records = _records(state)
+    job_id = records.match(job_id)
+    record = _describe(records, job_id, _get(records, job_id))
+    if state.format in ("json", "jsonl"):
+        state.out.json(record) if state.format == "json" else state.out.json_line(record)
+        return 0
+    pairs = [(name, str(value)) for name, value in record.items() if value not in ("", None)]
+    if state.format == "table":
+        table(state.out, [Column("Name"), Column("Value")], pairs)
+    else:
+        fields(state.out, pairs)
+    return 0
+
+
+@jobs.command("resume")
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.pass_obj
+def resume(state: State, job_ids: tuple[str, ...]) -> int:
+    """Do the rest of jobs, as the command that began them would. The beginning of an id is enough.
+
+    A source that has changed since is transferred from its start. What `cos mv` began is copied, and
+    its source is left alone.
+
+    \b
+    Examples:
+      cos jobs resume 3f2a9c1e
+    """
+    from .report import Report
+    from .running import run_job
+
+    records = _records(state)
+    wanted = [_get(records, records.match(job_id)) for job_id in job_ids]
+
+    async def job(run: Run) -> None:
+        for each in wanted:
+            if not run.stopping:
+                await _resume(run, each)
+
+    return run_job(state, job, Report(state), verb="resuming")
+
+
+async def _resume(run: Run, job: Job) -> None:
+    from cosfs.errors import ConfigError, COSError
+    from cosfs.transfer.jobs import resume as go_on
+
+    run.display.expect(job.size, job.source)
+    started = time.monotonic()
+    try:
+        result = await go_on(run.engine, job, run.display.advance)
+    except ConfigError:
+        raise
+    except (COSError, OSError) as error:
+        run.report.failure(job.op, job.source, job.destination, error)
+    else:
+        run.report.done(job.op, job.source, job.destination, result, time.monotonic() - started)
+    run.display.finish()
+
+
+@jobs.command("clean")
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@click.option(
+    "--older-than", type=DURATION, metavar="AGE", help="Jobs that nothing was done for since (default 7d)."
+)
+@dryrun_option
+@click.pass_obj
+def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryrun: bool) -> int:
+    """Give jobs up: abort their uploads, remove their temporary files and forget them.
+
+    Without an id, all that are older than 7 days; --older-than 0s takes all. Jobs that a process works
+    on now are left alone.
+
+    \b
+    Examples:
+      cos jobs clean
+      cos jobs clean --older-than 0s
+      cos jobs clean 3f2a9c1e
+    """
+    from .report import Report
+    from .running import run_job
+
+    if job_ids and older_than is not None:
+        raise click.UsageError("give ids or --older-than, not both")
+    records = _records(state)
+    if job_ids:
+        wanted = {each: _get(records, each) for each in map(records.match, job_ids)}
+    else:
+        limit = time.time() - (_WEEK if older_than is None else older_than)
+        wanted = {
+            each: job for each, job in records.all() if job.updated <= limit and not records.is_running(each)
+        }
+    report = Report(state)
+    if dryrun:
+        for each in wanted:
+            report.would_delete(each)
+        return report.finish()
+
+    async def job(run: Run) -> None:
+        for each in wanted:
+            if not run.stopping:
+                await _discard(run, each)
+
+    return run_job(state, job, report, verb="cleaning") if wanted else report.finish()
+
+
+async def _discard(run: Run, job_id: str) -> None:
+    from cosfs.errors import ConfigError, COSError
+    from cosfs.transfer.jobs import discard
+
+    run.display.expect(0)
+    try:
+        await discard(run.engine, job_id)
+    except ConfigError:
+        raise
+    except (COSError, OSError) as error:
+        run.report.failure("delete", "", job_id, error)
+    else:
+        run.report.deleted(job_id)
+    run.display.finish()
+
+
+def _records(state: State) -> Records:
+    from cosfs.transfer.resume import Records
+
+    return Records(state.settings.resume_path)
+
+
+def _get(records: Records, job_id: str) -> Job:
+    from cosfs.errors import UsageError
+
+    job = records.get(job_id)
+    if job is None:
+        raise UsageError(
+            f"the record of job {job_id} cannot be read", hint=f"Remove {records.directory}/{job_id}.json"
+        )
+    return job
+
+
+def _describe(records: Records, job_id: str, job: Job) -> dict[str, Any]:
+    return {
+        "Id": job_id,
+        "Kind": job.op,
+        "State": "running" if records.is_running(job_id) else "interrupted",
+        "Source": job.source,
+        "Destination": job.destination,
+        "Size": job.size,
+        "Done": job.done_bytes,
+        "Created": utc_time(job.created),
+        "Changed": utc_time(job.updated),
+        "UploadId": job.upload_id,
+        "TemporaryFile": job.temporary,
+    }
+
+
+def _row(described: dict[str, Any]) -> Sequence[str]:
+    from cosfs.units import format_size
+
+    size = described["Size"]
+    share = f"{100 * described['Done'] // size if size else 100}% of {format_size(size)}"
+    ends = (described["Source"], described["Destination"])
+    return (described["Id"][:12], described["Kind"], described["State"], share, described["Changed"], *ends)

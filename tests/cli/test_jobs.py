@@ -1,0 +1,176 @@
+"""`cos jobs`: interrupted transfers are listed, gone on with, cleaned up; kill -9 included."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+from cosfs.units import MIB
+from tests.cli.conftest import Run, Terminal
+from tests.conftest import Cos
+
+SIZE = 12 * MIB + 3
+
+
+@pytest.fixture(autouse=True)
+def small_limits(cos_environment: dict[str, str], emulator: Emulator) -> Iterator[None]:
+    """Let 4 MiB be large, in parts of 1 MiB; no fault of one test strikes another."""
+    folder = Path(cos_environment["HOME"]) / ".cos"
+    folder.mkdir(mode=0o700)
+    settings = "resume_threshold = 4MB\n  multipart_threshold = 2MB\n  multipart_chunksize = 1MB"
+    (folder / "config").write_text(f"[default]\ncos =\n  {settings}\n  max_concurrent_requests = 2\n")
+    yield
+    emulator.faults.clear()
+
+
+def make(path: Path) -> bytes:
+    data = Random(1).randbytes(SIZE)
+    path.write_bytes(data)
+    return data
+
+
+def stored(client: CosClient, bucket: str, key: str) -> bytes:
+    with client.get_object(bucket, key) as stream:
+        return b"".join(stream.chunks())
+
+
+def killed(cos: Cos, emulator: Emulator, operation: str, *args: object) -> None:
+    """Run a command that needs many requests of an operation; kill it when its record tells of some."""
+    emulator.requests.reset()
+    emulator.faults.latency(0.3, operation)
+    records = Path(cos.environment["HOME"]) / ".cos/resume"
+    process = subprocess.Popen(["cos", *map(str, args)], env=cos.environment, cwd=cos.directory)
+    end = time.monotonic() + 30
+    while not any(json.loads(path.read_text())["done"] for path in records.glob("*.json")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    emulator.faults.clear()
+    emulator.requests.reset()
+
+
+def test_upload_survives_kill_9(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    data = make(tmp_path / "f")
+    killed(cos, emulator, "UploadPart", "cp", "f", f"cos://{bucket}/k")
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    assert (job["Kind"], job["State"], job["Size"]) == ("upload", "interrupted", SIZE)
+    assert 0 < job["Done"] < SIZE
+    emulator.requests.reset()
+    run("jobs", "resume", job["Id"][:8])
+    assert emulator.requests["CreateMultipartUpload"] == 0
+    assert emulator.requests["UploadPart"] == 13 - job["Done"] // MIB
+    assert stored(client, bucket, "k") == data
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+    assert client.list_uploads(bucket).uploads == []
+
+
+def test_download_survives_kill_9(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    data = make(tmp_path / "f")
+    (tmp_path / "d").mkdir()
+    client.put_object(bucket, "p/k", data)
+    killed(cos, emulator, "GetObject", "cp", "-r", f"cos://{bucket}/p/", "d")
+    assert [path.name[:5] for path in (tmp_path / "d").iterdir()] == [".cos-"]
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    emulator.requests.reset()
+    run("cp", "-r", f"cos://{bucket}/p/", "d")
+    assert emulator.requests["GetObject"] == 13 - job["Done"] // MIB < 13
+    assert (tmp_path / "d/k").read_bytes() == data
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["k"]
+
+
+@pytest.mark.parametrize("way", ["upload", "download"])
+def test_failure_says_how_to_go_on(
+    run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path, way: str
+) -> None:
+    data = make(tmp_path / "f")
+    client.put_object(bucket, "d", data)
+    operation = "UploadPart" if way == "upload" else "GetObject"
+    fault = emulator.faults.error(operation, "AccessDenied", 403, count=0)
+    fault.skip = 5
+    ends = ("f", f"cos://{bucket}/k") if way == "upload" else (f"cos://{bucket}/d", "g")
+    failed = run("cp", *ends, code=1)
+    hint = failed.err.splitlines()[-1]
+    assert hint.startswith("resume with: cos jobs resume ")
+    emulator.faults.clear()
+    run("jobs", "show", hint.split()[-1])
+    done = run("jobs", "resume", hint.split()[-1])
+    assert done.out.startswith(f"{way}: ")
+    assert (stored(client, bucket, "k") if way == "upload" else (tmp_path / "g").read_bytes()) == data
+
+
+def test_clean_leaves_nothing(
+    run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    client.put_object(bucket, "d", make(tmp_path / "f"))
+    for operation, *ends in (
+        ("UploadPart", "f", f"cos://{bucket}/k"),
+        ("GetObject", f"cos://{bucket}/d", "g/h"),
+    ):
+        fault = emulator.faults.error(operation, "AccessDenied", 403, count=0)
+        fault.skip = 5
+        run("cp", *ends, code=1)
+        emulator.faults.clear()
+    assert len(run("jobs", "list", "--output", "jsonl").lines) == 2
+    run("jobs", "clean")
+    assert len(run("jobs", "list").lines) == 2
+    assert run("jobs", "clean", "--older-than", "0s", "--dryrun").out.count("(dryrun) delete: ") == 2
+    assert len(client.list_uploads(bucket).uploads) == 1
+    run("jobs", "clean", "--older-than", "0s")
+    assert run("jobs", "list").out == ""
+    assert client.list_uploads(bucket).uploads == []
+    assert list((tmp_path / "g").iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_is_done(
+    terminal: Callable[..., Terminal], run: Run, client: CosClient, emulator: Emulator, bucket: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    data = make(tmp_path / "f")
+    emulator.requests.reset()
+    emulator.faults.latency(0.3, "UploadPart")
+    shown = terminal("cp", "f", f"cos://{bucket}/k")
+    while emulator.requests["UploadPart"] < 5:
+        shown._read_some()
+    shown.interrupt()
+    assert shown.finish() == 130
+    assert "resume with: cos jobs resume " in shown.text
+    emulator.faults.clear()
+    emulator.requests.reset()
+    run("cp", "f", f"cos://{bucket}/k")
+    assert emulator.requests["UploadPart"] < 13
+    assert stored(client, bucket, "k") == data
+
+
+def test_jobs_that_do_not_exist(run: Run) -> None:
+    assert "there is no job" in run("jobs", "show", "abc", code=252).err
+    assert "there is no job" in run("jobs", "resume", "../x", code=252).err
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+    assert "ID" in run("jobs", "list", "--output", "table").out
+    run("jobs", "clean", "x", "--older-than", "1d", code=252)
+
+
+def test_records_are_for_their_owner_only(
+    run: Run, emulator: Emulator, bucket: str, tmp_path: Path, cos_environment: dict[str, str]
+) -> None:
+    make(tmp_path / "f")
+    fault = emulator.faults.error("UploadPart", "AccessDenied", 403, count=0)
+    fault.skip = 5
+    run("cp", "f", f"cos://{bucket}/k", code=1)
+    folder = Path(cos_environment["HOME"]) / ".cos/resume"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {os.stat(path).st_mode & 0o777 for path in folder.iterdir()} == {0o600}  # noqa: PTH116
