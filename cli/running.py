@@ -38,6 +38,7 @@ class Run:
         self.display = display
         self.report = report
         self.stopping = False
+        self.on_stop: Callable[[], None] | None = None  # for who waits for something that may never come
         self._scope = scope
 
     def stop(self, grace: float = _GRACE) -> None:
@@ -47,6 +48,8 @@ class Run:
 
             self.stopping = True
             self._scope.deadline = trio.current_time() + grace
+            if self.on_stop is not None:
+                self.on_stop()
 
 
 Job = Callable[[Run], Awaitable[None]]

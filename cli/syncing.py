@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +14,8 @@ from cosfs.errors import TransferError
 
 from .jobs import JobMaker
 from .objects import with_headers
-from .places import Place, as_prefix, parse_place
+from .places import Local, Place, as_prefix, parse_place
+from .watching import Watching
 
 if TYPE_CHECKING:
     from cosfs.client.model import ObjectInfo
@@ -35,29 +37,36 @@ class SyncCopy(JobMaker):
 
     async def sync(self, source: Place, destination: Place) -> None:
         """Make destination like source."""
-        self._source = source
         self._from, self._to = self.source_side(source), self.destination_side(destination)
         with ExitStack() as stack:
             self._stack = stack
             self._root: DestinationRoot | None = None
-            await self.run_once(self.options.chosen.below(source))
+            selector = self.options.chosen.below(source)
+            if self.options.watch:
+                await Watching(self, cast("Local", source).path, selector).run()
+                return
+            found = await self.run_once(selector)
+            if not found and not self.run.stopping and not self.report.failed:
+                self.run.state.out.warn(f"nothing to sync below {source}")
 
-    async def run_once(self, selector: Selector) -> None:
-        """Sync what the selector takes."""
-        sync = self._sync = self._make_sync(selector)
+    async def run_once(self, selector: Selector, *, part_of: int = 0) -> int:
+        """Sync what the selector takes; return how much there was at both sides.
+
+        part_of: how much the destination holds, if this is only a part of it.
+        """
+        sync = self._sync = self._make_sync(selector, is_part=bool(part_of))
         failed_before = self.report.failed
         try:
             async with sync.transfers() as found:
                 await self.transfer(self._jobs(found))
             if self.run.stopping:
-                return
+                return 0
             if self.options.delete or self.options.delete_excluded:
-                await self._delete(sync, failed_before)
+                await self._delete(sync, failed_before, part_of)
             await self.transfer(self._jobs(self._unblocked(sync)))
         finally:
             sync.close()
-        if not sync.plan.sources and not self.run.stopping and not self.report.failed:
-            self.run.state.out.warn(f"nothing to sync below {self._source}")
+        return max(sync.plan.sources, sync.plan.destinations)
 
     # --- the two sides
 
@@ -89,7 +98,7 @@ class SyncCopy(JobMaker):
             encoded_names=self.options.key_policy == "encode",
         )
 
-    def _make_sync(self, selector: Selector) -> Sync:
+    def _make_sync(self, selector: Selector, *, is_part: bool) -> Sync:
         from cosfs.transfer.backup import Backup
         from cosfs.transfer.snapshot import Snapshot
         from cosfs.transfer.sync import Sync
@@ -103,6 +112,9 @@ class SyncCopy(JobMaker):
             pair = _full_name(self._from), _full_name(self._to)
             snapshot = Snapshot(options.snapshot, pair, read_only=options.dryrun)
         plan = replace(options.plan, selector=selector)
+        if is_part and _has_entries(str(self._from)):
+            # That a part of the source is empty means nothing as long as the whole is not.
+            plan = replace(plan, allow_empty_source=True)
         return Sync(self.engine, self._from, self._to, plan, self, snapshot=snapshot, backup=backup)
 
     # --- transfers
@@ -225,8 +237,8 @@ class SyncCopy(JobMaker):
 
     # --- deletions
 
-    async def _delete(self, sync: Sync, failed_before: int) -> None:
-        refusal = sync.refusal(failed=self.report.failed - failed_before)
+    async def _delete(self, sync: Sync, failed_before: int, total: int) -> None:
+        refusal = sync.refusal(failed=self.report.failed - failed_before, total=total)
         if refusal is not None:
             self.report.fail(refusal)
             return
@@ -292,6 +304,15 @@ class SyncCopy(JobMaker):
         """Report a transfer that was not begun."""
         source, target = self._from.name(transfer.relative), self._to.name(transfer.relative)
         self.report.failure(self.label, source, target, error)
+
+
+def _has_entries(path: str) -> bool:
+    """Whether there is anything in a directory."""
+    try:
+        with os.scandir(path) as found:
+            return any(True for _ in found)
+    except OSError:
+        return False
 
 
 def _is_free(path: str) -> bool:

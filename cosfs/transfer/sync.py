@@ -175,8 +175,11 @@ class Sync:
 
     # --- deletions
 
-    def refusal(self, *, failed: int) -> TransferError | None:
-        """Say why nothing may be deleted, if there is something to delete; failed counts what went wrong."""
+    def refusal(self, *, failed: int, total: int = 0) -> TransferError | None:
+        """Say why nothing may be deleted, if there is something to delete; failed counts what went wrong.
+
+        total is how much the destination holds, if it was not all looked at.
+        """
         plan, options = self.plan, self.options
         count = plan.extras.count
         if not count:
@@ -191,10 +194,10 @@ class Sync:
                 f"{nothing}: there is nothing at {self.source}, and all {count} there would go",
                 hint="Add --allow-empty-source if that is meant",
             )
-        if options.max_delete is not None and not options.max_delete.allows(count, plan.destinations):
+        total = max(total, plan.destinations)
+        if options.max_delete is not None and not options.max_delete.allows(count, total):
             return TransferError(
-                f"{nothing}: {count} of {plan.destinations} would go, --max-delete {options.max_delete} "
-                "allows fewer"
+                f"{nothing}: {count} of {total} would go, --max-delete {options.max_delete} allows fewer"
             )
         return None
 
