@@ -6,11 +6,14 @@ installs them all: one that is missing fails its tests.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,3 +135,30 @@ def coscmd(emulator: Emulator, bucket: str, tmp_path: Path) -> Program:
     (tmp_path / ".cos.conf").write_text(f"[common]\n{text}")
     command = [str(Path(sys.executable).with_name("coscmd"))]
     return Program(command, tmp_path, {"http_proxy": emulator.endpoint_url})
+
+
+@contextlib.contextmanager
+def mounting(process: subprocess.Popen[str], path: Path) -> Iterator[Path]:
+    """Wait until a program that mounts in the foreground has done so; unmount it whatever happens."""
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.extend(process.stdout or ()), daemon=True)
+    reader.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not path.is_mount():
+            assert process.poll() is None, f"{process.args} ended: {''.join(told)}"
+            assert time.monotonic() < deadline, f"{process.args} did not mount: {''.join(told)}"
+            time.sleep(0.02)
+        yield path
+        unmounted = subprocess.run(["fusermount3", "-u", path], capture_output=True, text=True, timeout=30)
+        assert unmounted.returncode == 0, unmounted.stderr
+        process.wait(30)
+        reader.join(5)
+    finally:
+        if process.poll() is None:
+            subprocess.run(["fusermount3", "-uz", path], capture_output=True, timeout=30)
+            process.kill()
+        process.wait(30)
+        reader.join(5)
+        if process.stdout:
+            process.stdout.close()

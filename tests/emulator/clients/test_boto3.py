@@ -23,8 +23,14 @@ FORMS = ["s3v4-path", "s3v4-virtual", "s3-path", "s3-virtual"]
 MIB = 1 << 20
 
 
+@pytest.fixture(scope="module")
+def session() -> Any:
+    """One session, as each reads the descriptions of all services anew."""
+    return boto3.session.Session()
+
+
 @pytest.fixture
-def s3_for(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def s3_for(session: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Make a client: by path it is told the address, with virtual hosts the emulator is its proxy."""
     for name in ("AWS_PROFILE", "AWS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -43,9 +49,7 @@ def s3_for(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             **options,
         )
         url = SERVICE if style == "virtual" else emulator.endpoint_url
-        return boto3.session.Session().client(
-            "s3", endpoint_url=url, region_name=REGION, config=config, **keys
-        )
+        return session.client("s3", endpoint_url=url, region_name=REGION, config=config, **keys)
 
     return make
 
