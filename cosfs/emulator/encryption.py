@@ -53,9 +53,15 @@ def _check_context(text: str) -> None:
         raise CosError("InvalidArgument", f"{ALGORITHM}-context is not valid.") from error
 
 
+def _rule(tree: ElementTree.Element) -> ElementTree.Element | None:
+    """Find the default encryption, by its documented name or the one in the types of the Node SDK."""
+    names = ("ApplyServerSideEncryptionByDefault", "ApplySideEncryptionConfiguration")
+    return next((found for name in names if (found := tree.find(f"Rule/{name}")) is not None), None)
+
+
 def _default(document: bytes) -> dict[str, str]:
     tree = messages.parse(document, "ServerSideEncryptionConfiguration")
-    rule = tree.find("Rule/ApplyServerSideEncryptionByDefault")
+    rule = _rule(tree)
     if rule is None:
         return {}
     algorithm = messages.text(rule, "SSEAlgorithm").strip()
@@ -68,7 +74,8 @@ def _default(document: bytes) -> dict[str, str]:
 
 def check_configuration(call: Call, tree: ElementTree.Element) -> None:
     """Refuse a default encryption that means nothing."""
-    algorithm = tree.findtext("Rule/ApplyServerSideEncryptionByDefault/SSEAlgorithm") or ""
+    rule = _rule(tree)
+    algorithm = messages.text(rule, "SSEAlgorithm") if rule is not None else ""
     if algorithm.strip() not in ("AES256", "KMS", "cos/kms", "aws:kms"):
         raise CosError("MalformedXML")
 

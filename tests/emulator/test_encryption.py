@@ -44,8 +44,8 @@ def test_what_was_asked_for_is_echoed(wire: Signed) -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "shown"), [("AES256", "AES256"), ("KMS", "cos/kms")])
-def test_a_bucket_can_encrypt_by_default(wire: Signed, algorithm: str, shown: str) -> None:
-    node = "ApplyServerSideEncryptionByDefault"
+@pytest.mark.parametrize("node", ["ApplyServerSideEncryptionByDefault", "ApplySideEncryptionConfiguration"])
+def test_a_bucket_can_encrypt_by_default(wire: Signed, algorithm: str, shown: str, node: str) -> None:
     rule = f"<{node}><SSEAlgorithm>{algorithm}</SSEAlgorithm></{node}>"
     root = "ServerSideEncryptionConfiguration"
     assert wire("PUT", "/?encryption", f"<{root}><Rule>{rule}</Rule></{root}>".encode()).status == 200

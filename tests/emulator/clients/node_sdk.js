@@ -253,6 +253,11 @@ const scenarios = {
     await cos.putBucketCors({ ...at, CORSRules: [rule] });
     const [read] = (await cos.getBucketCors(at)).CORSRules;
     assert.deepEqual(read.AllowedMethods ?? read.AllowedMethod, ['GET', 'PUT']);
+    const asked = { ...at, Key: 'k', Origin: 'http://a.example', AccessControlRequestMethod: 'PUT' };
+    const allowed = await cos.optionsObject({ ...asked, AccessControlRequestHeaders: 'x-cos-meta-a' });
+    assert.match(allowed.AccessControlAllowMethods, /PUT/);
+    assert.equal(allowed.AccessControlAllowOrigin, 'http://a.example');
+    assert.ok((await cos.optionsObject({ ...asked, Origin: 'http://b.example' })).OptionsForbidden);
     await cos.deleteBucketCors(at);
     assert.deepEqual((await cos.getBucketCors(at)).CORSRules, []);
   },
@@ -406,7 +411,7 @@ const scenarios = {
 };
 
 // Not called here: requests to other services, and what is answered 501.
-const NOT_SERVED = ['selectObjectContent', 'selectObjectContentStream', 'optionsObject'];
+const NOT_SERVED = ['selectObjectContent', 'selectObjectContentStream'];
 const OUT_OF_SCOPE = ['getV4Auth']; // signs for the data processing of its vendor
 const ALIASES = /(ACL|CORS)$/; // old spellings of getBucketAcl and so on
 

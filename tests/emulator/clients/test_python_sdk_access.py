@@ -151,7 +151,7 @@ ABOUT_ITSELF = (
     "should_switch_domain",
 )  # fmt: skip
 
-NOT_SERVED = ("*_symlink", "select_object_content", "post_bucket_inventory")  # answered 501
+NOT_SERVED = ("select_object_content", "post_bucket_inventory")  # answered 501
 
 
 def called_names() -> set[str]:

@@ -108,7 +108,7 @@ ORIGIN = {
     ]
 }
 DOMAIN = {"DomainRule": [{"Name": "www.example.com", "Type": "REST", "Status": "ENABLED"}]}
-ENCRYPTION = {"Rule": [{"ApplySideEncryptionConfiguration": {"SSEAlgorithm": "AES256"}}]}
+ENCRYPTION = {"Rule": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
 RESPONSES = {"ControlParamList": {"Param": ["response-content-type", "response-expires"]}}
 TAGS = {"TagSet": {"Tag": TAG_LIST}}
 

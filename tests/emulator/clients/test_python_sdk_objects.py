@@ -225,3 +225,13 @@ def test_versions(sdk: CosS3Client, bucket: str) -> None:
     gone = {"Object": [{"Key": "k", "VersionId": version} for version in (first, second)]}
     assert len(sdk.delete_objects(Bucket=bucket, Delete=gone)["Deleted"]) == 2
     assert raised(sdk.get_object, Bucket=bucket, Key="k")[0] == 404
+
+
+def test_symbolic_links(sdk: CosS3Client, bucket: str) -> None:
+    sdk.put_object(Bucket=bucket, Key="dir/target", Body=b"x", Metadata={"x-cos-meta-a": "1"})
+    assert sdk.put_symlink(Bucket=bucket, SymlinkName="link", SymlinkTarget="dir/target")["ETag"]
+    assert sdk.get_symlink(Bucket=bucket, SymlinkName="link")["x-cos-symlink-target"] == "dir/target"
+    assert content(sdk, bucket, "link") == b"x"
+    assert sdk.head_object(Bucket=bucket, Key="link")["x-cos-meta-a"] == "1"
+    sdk.delete_object(Bucket=bucket, Key="link")
+    assert content(sdk, bucket, "dir/target") == b"x"
