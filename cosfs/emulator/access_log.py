@@ -61,8 +61,8 @@ class AccessLog:
 
     def note(self, call: Call, entry: Entry, error: CosError | None) -> None:
         """Keep a record of a request that has ended, if its bucket wants one. Under the lock."""
-        if self._store.resolve(call.name) != call.name:
-            return
+        if not call.name or self._store.resolve(call.name) != call.name:
+            return  # about no bucket, or one that is not there (any more)
         bucket, now = self._store.bucket(call.name), self._store.now()
         if self._store.derived(bucket, "logging", read_logging) is None:
             return

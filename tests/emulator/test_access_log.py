@@ -108,3 +108,12 @@ def test_buckets_without_logging_leave_no_records(timed: Emulator, wire: Signed)
     timed.clock.advance(900)
     timed.run_jobs()
     assert wire.listed() == ["a"]
+
+
+def test_requests_about_no_bucket_are_answered(timed: Emulator, wire: Signed) -> None:
+    target = wire.other()
+    switch_on(wire, target.bucket)
+    assert target("GET", "/", host="service.cos.myqcloud.com").status == 200
+    target.ok("DELETE", "/")
+    assert target("HEAD", "/").status == 404
+    target.close()
