@@ -15,6 +15,7 @@ from cosfs.emulator.errors import CosError
 _BUCKET_LABEL = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+")
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
+WEBSITE_PATH = "/_website/"  # before a bucket's name: for browsers that cannot be given a host name
 _SERVICE_LABELS = ("service", "cos", "cos-internal", "s3")
 
 
@@ -94,7 +95,7 @@ def locate(target: Target, host: str, resolve: Callable[[str], str], default: st
     except UnicodeDecodeError as error:
         raise CosError("InvalidURI", "The path is not UTF-8.") from error
     label, dot, rest = name.partition(".")
-    website = rest.startswith("cos-website.")
+    website = rest.partition(".")[0].partition(":")[0] == "cos-website"
     if dot and not _IPV4.fullmatch(name) and label not in _SERVICE_LABELS:
         if _BUCKET_LABEL.fullmatch(label):
             return Place(label, path[1:], False, website)
@@ -103,8 +104,9 @@ def locate(target: Target, host: str, resolve: Callable[[str], str], default: st
             return Place(full, path[1:], False, website)
     if default and is_address(name):
         return Place(default, path[1:], False)
-    bucket, _, key = path[1:].partition("/")
-    return Place(resolve(bucket) or bucket, key, True) if bucket else Place("", "", True)
+    website = path.startswith(WEBSITE_PATH)
+    bucket, _, key = path[len(WEBSITE_PATH) if website else 1 :].partition("/")
+    return Place(resolve(bucket) or bucket, key, True, website) if bucket else Place("", "", True)
 
 
 def check_bucket_name(name: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 from cosfs.emulator import encryption, grants
+from cosfs.emulator.addressing import without_port
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.handlers_bucket import parse_tags
+from cosfs.emulator.messages import url_encode
 from cosfs.emulator.store import Bucket, Properties, Version
 
 _STORED = (
@@ -86,3 +88,12 @@ def check_overwrite(call: Call, bucket: Bucket) -> None:
 def version_header(bucket: Bucket, row: Version) -> dict[str, str]:
     """Tell the version id of what was written: only where versioning is enabled."""
     return {"x-cos-version-id": row.version} if bucket.versioning == "Enabled" else {}
+
+
+def object_url(call: Call) -> str:
+    """Return the address that COS tells of an object that was just made."""
+    if call.place.path_style:
+        host = f"{call.name}.cos.{call.bucket.region}.myqcloud.com"
+    else:
+        host = without_port(call.host)
+    return f"http://{host}/{url_encode(call.key)}"

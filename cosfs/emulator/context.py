@@ -94,6 +94,11 @@ class Call:
         return self.emulation.accounts.principal(self.store.credential(secret_id), secret_id)
 
     @property
+    def scheme(self) -> str:
+        """Return the scheme of the URL that was called."""
+        return "https" if self.peer.tls else "http"
+
+    @property
     def version(self) -> str:
         """Return the version asked for; empty means the newest."""
         return self.parameters.get("versionid", "")

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from cosfs.emulator import encryption, messages
 from cosfs.emulator.accounts import arn
-from cosfs.emulator.addressing import without_port
-from cosfs.emulator.attributes import check_overwrite, properties
+from cosfs.emulator.attributes import check_overwrite, object_url, properties
 from cosfs.emulator.context import Call
 from cosfs.emulator.digests import Digest
 from cosfs.emulator.errors import CosError
@@ -117,14 +116,9 @@ def complete(call: Call) -> Response:
     chosen = _chosen(call, upload)
     check_overwrite(call, bucket)
     row = call.emulation.uploads.complete(bucket, upload, chosen)
-    host = (
-        without_port(call.host)
-        if not call.place.path_style
-        else f"{bucket.name}.cos.{bucket.region}.myqcloud.com"
-    )
     told = elements(
         {
-            "Location": f"http://{host}/{url_encode(call.key)}",
+            "Location": object_url(call),
             "Bucket": bucket.name,
             "Key": call.key,
             "ETag": f'"{row.etag}"',

@@ -23,7 +23,7 @@ class Incoming:
 
     def __init__(self, call: Call, payload: Payload) -> None:
         headers, limits = call.headers, call.emulation.limits
-        self._md5 = _declared_md5(headers.get("content-md5", ""))
+        self._md5 = declared_md5(headers.get("content-md5", ""))
         self._payload = payload
         self._document = takes_document(call.operation)
         self._limit = limits.document if self._document else limits.object_size
@@ -70,7 +70,8 @@ class Incoming:
         self._receiver.discard()
 
 
-def _declared_md5(text: str) -> bytes:
+def declared_md5(text: str) -> bytes:
+    """Read a Content-MD5 header."""
     if not text:
         return b""
     try:

@@ -105,6 +105,11 @@ def route(method: str, place: Place, parameters: Mapping[str, str], copies: bool
     """
     if not place.bucket:
         return _choose(_PLAIN["service"], method), ""
+    if place.website:
+        return (
+            "OptionsObject" if method == "OPTIONS" else "HeadObject" if method == "HEAD" else "GetObject",
+            "",
+        )
     sub = next((name for name in _SUB_RESOURCES if name in parameters), "")
     if not place.key:
         if sub in SETTINGS:

@@ -23,6 +23,7 @@ from cosfs.emulator import (
     cors,
     handlers_bucket,
     handlers_copy,
+    handlers_form,
     handlers_list,
     handlers_object,
     handlers_upload,
@@ -34,6 +35,7 @@ from cosfs.emulator import (
     symlink,
     tc3,
     throttle,
+    website,
 )
 from cosfs.emulator.addressing import Place, check_key, locate, split_target
 from cosfs.emulator.auth import ADMIN_ID, Identity, Signed
@@ -41,6 +43,7 @@ from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call, Emulation
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.faults import Fault, Faults
+from cosfs.emulator.form import FormIncoming
 from cosfs.emulator.hosts import check_acceleration, place_of_domain
 from cosfs.emulator.incoming import Incoming
 from cosfs.emulator.requestlog import Requests
@@ -58,6 +61,7 @@ HANDLERS: Mapping[str, Handler] = {
     **handlers_object.HANDLERS,
     **handlers_copy.HANDLERS,
     **handlers_upload.HANDLERS,
+    **handlers_form.HANDLERS,
     **archive.HANDLERS,
     **cors.HANDLERS,
     **retention.HANDLERS,
@@ -74,7 +78,7 @@ class Exchange:
     request_id: str
     operation: str = "Invalid"
     call: Call | None = None
-    incoming: Incoming | None = None
+    incoming: Incoming | FormIncoming | None = None
     error: CosError | None = None
     faults: list[Fault] = field(default_factory=list)
     payload: Payload = field(default_factory=Payload)
@@ -142,13 +146,16 @@ class Service:
             check_key(call.key)
         if call.place.bucket and call.operation != "CreateBucket":
             _ = call.bucket
-        access.authorize(call)
+        if not call.place.website:  # which object a visitor gets is found out later
+            access.authorize(call)
         check_acceleration(call)
         exchange.rate = throttle.bytes_per_second(call.headers, call.parameters)
         self._take_body(exchange, call)
 
     def _take_body(self, exchange: Exchange, call: Call) -> None:
-        if takes_data(call.operation) or takes_document(call.operation):
+        if call.operation == "PostObject":
+            exchange.incoming = FormIncoming(call)
+        elif takes_data(call.operation) or takes_document(call.operation):
             exchange.incoming = Incoming(call, exchange.payload)
 
     def _strike(self, exchange: Exchange, call: Call) -> None:
@@ -234,8 +241,9 @@ class Service:
             call.body = exchange.incoming.finish()
             if not exchange.owner:
                 self.requests.bytes_received += call.body.size
+        visit = call.place.website and call.operation != "OptionsObject"
         try:
-            result = HANDLERS[call.operation](call)
+            result = website.serve(call) if visit else HANDLERS[call.operation](call)
         except CosError as error:
             redirected = origin.redirect(call, error)
             if redirected is None:
@@ -271,8 +279,11 @@ class Service:
         exchange.error = error
         if not exchange.owner:
             self.requests.errors[error.code] += 1
-        if exchange.call is not None and exchange.call.operation in sts.HANDLERS:
+        call = exchange.call
+        if call is not None and call.operation in sts.HANDLERS:
             return self._answer(exchange, tc3.failure(error.code, error.message))
+        if call is not None and call.place.website:
+            return self._answer(exchange, website.error_page(error, call, exchange.request_id))
         trace = base64.b64encode(exchange.request_id.encode()).decode().rstrip("=")
         headers = {**error.headers, "Content-Type": "application/xml", "x-cos-trace-id": trace}
         nodes: dict[str, object] = {"Code": error.code, "Message": error.message, **error.nodes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from cosfs.emulator import cors, encryption, locks, messages
+from cosfs.emulator import cors, encryption, locks, messages, website_rules
 from cosfs.emulator.access_log import read_logging
 from cosfs.emulator.bucket_rules import parse_strict
 from cosfs.emulator.context import Call
@@ -126,6 +126,10 @@ def _check_encryption(call: Call, document: bytes) -> None:
     encryption.check_configuration(call, messages.parse(document, "ServerSideEncryptionConfiguration"))
 
 
+def _check_website(_call: Call, document: bytes) -> None:
+    website_rules.check_configuration(messages.parse(document, "WebsiteConfiguration"))
+
+
 # By the name of the setting; what is not here needs its root element only.
 CHECKS: Mapping[str, Callable[[Call, bytes], object]] = MappingProxyType(
     {
@@ -144,5 +148,6 @@ CHECKS: Mapping[str, Callable[[Call, bytes], object]] = MappingProxyType(
         "logging": _check_logging,
         "origin": lambda _call, document: read_origin(document),
         "replication": _check_replication,
+        "website": _check_website,
     }
 )

@@ -103,6 +103,7 @@ VALID = {
     "</ApplyServerSideEncryptionByDefault></Rule>",
     "object-lock": "<ObjectLockEnabled>Enabled</ObjectLockEnabled>",
     "referer": "<Status>Enabled</Status><RefererType>Black-List</RefererType>",
+    "website": "<IndexDocument><Suffix>index.html</Suffix></IndexDocument>",
     "tagging": "<TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet>",
 }
 
