@@ -24,28 +24,25 @@ from cosfs.emulator.auth import (
     check_token,
     encode,
 )
+from cosfs.emulator.aws_chunked import ChunkDecoder
 from cosfs.emulator.errors import CosError
 
 _V4 = "AWS4-HMAC-SHA256"
 _UNSIGNED = "UNSIGNED-PAYLOAD"
-_EMPTY_HASH = hashlib.sha256(b"").hexdigest()
+_STREAMING = (
+    "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+)
+_LONGEST = 7 * 86_400  # seconds that a presigned URL can be valid
 _SPACES = re.compile(" +")
-# The query names that version 2 signs, besides response-*.
+# The query names that version 2 signs, besides response-*: those of botocore.
 _V2_NAMES = frozenset(
     {
-        *(
-            "acl",
-            "cors",
-            "delete",
-            "encryption",
-            "inventory",
-            "lifecycle",
-            "location",
-            "logging",
-            "notification",
-        ),
-        *("partNumber", "policy", "replication", "restore", "tagging", "uploadId", "uploads", "versionId"),
-        *("versioning", "versions", "website"),
+        *("accelerate", "acl", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle"),
+        *("location", "logging", "metrics", "notification", "object-lock", "partNumber", "policy"),
+        *("replication", "requestPayment", "restore", "select", "select-type", "storageClass", "tagging"),
+        *("torrent", "uploadId", "uploads", "versionId", "versioning", "versions", "website"),
     }
 )
 
@@ -106,20 +103,30 @@ def _authenticate_v4(request: Signed, keyring: Keyring, now: float) -> tuple[Ide
     found = _from_query(request) if presigned else _from_header(request)
     credential = _credential(keyring, found.key_id)
     sent = _parse_date(found.date)
+    if presigned and not 0 < found.expires <= _LONGEST:
+        raise CosError("AccessDenied", "X-Amz-Expires must be between a second and a week.")
     if presigned and not sent - MAX_SKEW <= now <= sent + found.expires:
         raise CosError("AccessDenied", "Request has expired")
     if not presigned and abs(now - sent) > MAX_SKEW:
         raise CosError("RequestTimeTooSkewed", nodes={"ServerTime": str(int(now))})
-    key = _signing_key(credential.secret_key, found.scope)
+    key = signing_key(credential.secret_key, found.scope)
     _check_v4(request, found, key)
     check_token(credential, _token(request), now)
     payload = Payload()
     if found.payload.startswith("STREAMING-"):
-        signed = found.payload.startswith("STREAMING-AWS4")
-        payload.decoder = ChunkDecoder(key, found.date, found.scope, found.signature if signed else "")
+        payload.decoder = _decoder(request, found, key)
     elif found.payload != _UNSIGNED:
         payload.sha256 = found.payload
     return Identity(found.key_id, "aws", presigned), payload
+
+
+def _decoder(request: Signed, found: _Scope, key: bytes) -> ChunkDecoder:
+    if found.payload not in _STREAMING:
+        raise CosError("InvalidRequest", "This form of x-amz-content-sha256 is not known.")
+    signed = found.payload != _STREAMING[0]
+    trailer = request.headers.get("x-amz-trailer", "") if found.payload.endswith("-TRAILER") else None
+    signature = found.signature if signed else ""
+    return ChunkDecoder(key, found.date, found.scope, signature, trailer)
 
 
 def _from_header(request: Signed) -> _Scope:
@@ -147,7 +154,8 @@ def _from_query(request: Signed) -> _Scope:
 
 def _scope(credential: str, signed: str, signature: str, date: str, payload: str, expires: int = 0) -> _Scope:
     key_id, _, scope = credential.partition("/")
-    if scope.count("/") != 3:
+    parts = scope.split("/")
+    if len(parts) != 4 or parts[0] != date[:8] or parts[3] != "aws4_request":
         raise CosError("AccessDenied", "The Authorization is malformed.")
     return _Scope(key_id, scope, tuple(signed.split(";")), signature, date, payload or _UNSIGNED, expires)
 
@@ -163,7 +171,8 @@ def _sha256(key: bytes, message: str) -> bytes:
     return hmac.new(key, message.encode(), hashlib.sha256).digest()
 
 
-def _signing_key(secret_key: str, scope: str) -> bytes:
+def signing_key(secret_key: str, scope: str) -> bytes:
+    """Derive the key that signs within a scope."""
     key = b"AWS4" + secret_key.encode()
     for part in scope.split("/"):
         key = _sha256(key, part)
@@ -207,128 +216,41 @@ def _raw_paths(request: Signed) -> Iterator[str]:
         yield encoded
 
 
-class ChunkDecoder:
-    """Unwrap an aws-chunked body piece by piece, checking the signature of each chunk and of the trailer.
-
-    Without a first signature (STREAMING-UNSIGNED-PAYLOAD-TRAILER) only the framing is taken off.
-    """
-
-    def __init__(self, key: bytes, date: str, scope: str, signature: str) -> None:
-        self._key = key
-        self._stamp = f"{date}\n{scope}"
-        self._signature = signature
-        self._buffer = bytearray()
-        self._left = -1  # bytes of the chunk still to come; -1: a chunk header is next
-        self._hash = hashlib.sha256()
-        self._declared = ""
-        self._last = False
-        self.finished = False
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes of the wire, return bytes of the object."""
-        self._buffer += data
-        out: list[bytes] = []
-        while not self.finished and self._step(out):
-            pass
-        return b"".join(out)
-
-    def _step(self, out: list[bytes]) -> bool:
-        if self._last:
-            return self._trailer()
-        if self._left < 0:
-            return self._header()
-        if self._left:
-            piece = bytes(self._buffer[: self._left])
-            del self._buffer[: len(piece)]
-            self._left -= len(piece)
-            if self._signature:
-                self._hash.update(piece)
-            out.append(piece)
-            return bool(piece)
-        if len(self._buffer) < 2:
-            return False
-        del self._buffer[:2]
-        self._end_chunk()
-        return True
-
-    def _line(self) -> str | None:
-        end = self._buffer.find(b"\r\n")
-        if end < 0:
-            if len(self._buffer) > 8192:
-                raise CosError("InvalidRequest", "The aws-chunked body is malformed.")
-            return None
-        line = self._buffer[:end].decode("latin-1")
-        del self._buffer[: end + 2]
-        return line
-
-    def _header(self) -> bool:
-        line = self._line()
-        if line is None:
-            return False
-        size, _, rest = line.partition(";")
-        try:
-            self._left = int(size, 16)
-        except ValueError as error:
-            raise CosError("InvalidRequest", "The aws-chunked body is malformed.") from error
-        self._declared = rest.partition("chunk-signature=")[2]
-        self._hash = hashlib.sha256()
-        if not self._left:
-            self._last = True
-            self._end_chunk()
-        return True
-
-    def _end_chunk(self) -> None:
-        self._left = -1
-        if self._signature:
-            self._advance("PAYLOAD", f"{_EMPTY_HASH}\n{self._hash.hexdigest()}", self._declared)
-
-    def _advance(self, kind: str, hashes: str, declared: str) -> None:
-        text = f"{_V4}-{kind}\n{self._stamp}\n{self._signature}\n{hashes}"
-        self._signature = _sha256(self._key, text).hex()
-        if not hmac.compare_digest(self._signature.encode(), declared.encode()):
-            raise CosError("SignatureDoesNotMatch", "The signature of a chunk is wrong.")
-
-    def _trailer(self) -> bool:
-        """Read the lines after the last chunk; they end with an empty one."""
-        end = 0 if self._buffer.startswith(b"\r\n") else self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return False
-        lines = self._buffer[:end].decode("latin-1").split("\r\n") if end else []
-        signatures = [line for line in lines if line.startswith("x-amz-trailer-signature:")]
-        if signatures and self._signature:
-            text = "".join(f"{line}\n" for line in lines if line not in signatures)
-            digest = hashlib.sha256(text.encode("latin-1")).hexdigest()
-            self._advance("TRAILER", digest, signatures[0].partition(":")[2].strip())
-        self.finished = True
-        return False
-
-
 # Version 2
 
 
 def _authenticate_v2(request: Signed, keyring: Keyring, now: float) -> Identity:
     headers, values = request.headers, request.parameters
-    if headers.get("authorization"):
+    presigned = not headers.get("authorization")
+    if not presigned:
         key_id, _, signature = headers["authorization"][4:].strip().rpartition(":")
         date = "" if "x-amz-date" in headers else headers.get("date", "")
-        check_date({"date": headers.get("x-amz-date") or date}, now)
-        presigned = False
+        told = headers.get("x-amz-date") or date
+        if not told:
+            raise CosError("AccessDenied", "A signature of version 2 needs a date.")
+        check_date({"date": told}, now)
     else:
         key_id, signature = values["awsaccesskeyid"], values.get("signature", "")
         date = values.get("expires", "")
-        if not date.isdigit() or now > int(date):
+        if not (date.isdecimal() and len(date) < 20 and now <= int(date)):
             raise CosError("AccessDenied", "Request has expired")
-        presigned = True
+        headers = {**_signed_in_query(values), **headers}
     credential = _credential(keyring, key_id)
     start = f"{request.method}\n{headers.get('content-md5', '')}\n{headers.get('content-type', '')}\n{date}\n"
     amazon = sorted((name, _trim(value)) for name, value in headers.items() if name.startswith("x-amz-"))
     start += "".join(f"{name}:{value}\n" for name, value in amazon)
     for resource in _resources(request):
-        mac = hmac.new(credential.secret_key.encode(), (start + resource).encode("latin-1"), hashlib.sha1)
-        if hmac.compare_digest(mac.digest(), _base64(signature)):
+        mac = hmac.digest(credential.secret_key.encode(), (start + resource).encode("latin-1"), "sha1")
+        if hmac.compare_digest(mac, _base64(signature)):
             check_token(credential, _token(request), now)
             return Identity(key_id, "aws", presigned)
     raise CosError("SignatureDoesNotMatch", nodes={"StringToSign": start + next(_resources(request))})
+
+
+def _signed_in_query(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what a presigned URL carries in place of headers."""
+    names = ("content-md5", "content-type")
+    return {name: value for name, value in values.items() if name in names or name.startswith("x-amz-")}
 
 
 def _base64(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """The policy of a form upload (POST Object): its signature and its conditions, without any I/O.
 
-A form carries its policy as base64 text, and fields that sign it. The text signed is the SHA-1 of the policy
-before base64. Names of fields are compared in lower case.
+A form carries its policy as base64 text, and fields that sign it. What COS signs is the SHA-1 of the policy
+before base64, what Amazon's versions 4 and 2 sign is the base64 text. Names of fields count in lower case.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cosfs.emulator.auth import Identity, Keyring, check_times, check_token, sign_key
+from cosfs.emulator.auth import Credential, Identity, Keyring, check_times, check_token, sign_key
+from cosfs.emulator.aws import signing_key
 from cosfs.emulator.errors import CosError
 
-_SIGNATURE = ("q-sign-algorithm", "q-ak", "q-key-time", "q-signature")
+# The fields that sign a form, by scheme. The first is what tells the schemes apart.
+_COS = ("q-signature", "q-sign-algorithm", "q-ak", "q-key-time")
+_V4 = ("x-amz-signature", "x-amz-algorithm", "x-amz-credential", "x-amz-date")
+_V2 = ("signature", "awsaccesskeyid")
 _REQUIRED = ("q-sign-algorithm", "q-ak", "q-sign-time")
 # What can be matched by prefix; every other field exactly.
 _BY_PREFIX = frozenset(
@@ -54,13 +58,14 @@ def check_form_policy(fields: Mapping[str, str], bucket: str, keyring: Keyring, 
     A form without any signature field is anonymous. The size of the file is for `FormPolicy.check_size`, and
     whether the one who signed may write there at all is for `access.require`.
     """
-    if "policy" not in fields and not any(name in fields for name in _SIGNATURE):
+    scheme = next((names for names in (_COS, _V4, _V2) if any(name in fields for name in names)), None)
+    if scheme is None and "policy" not in fields:
         return FormPolicy(Identity())
-    missing = next((name for name in ("policy", *_SIGNATURE) if not fields.get(name)), "")
+    missing = next((name for name in ("policy", *(scheme or _COS)) if not fields.get(name)), "")
     if missing:
         raise CosError("AccessDenied", f"The form has no field {missing}.")
     text = _decoded(fields["policy"])
-    identity = _authenticate(fields, text, keyring, now)
+    identity = _CHECKS[scheme or _COS](fields, text, keyring, now)
     policy = _parsed(text)
     if _expiration(policy) <= now:
         raise CosError("AccessDenied", "Invalid according to Policy: Policy expired.")
@@ -74,12 +79,17 @@ def _decoded(text: str) -> bytes:
         raise CosError("InvalidPolicyDocument", "The policy is not base64.") from error
 
 
-def _authenticate(fields: Mapping[str, str], text: bytes, keyring: Keyring, now: float) -> Identity:
-    if fields["q-sign-algorithm"].lower() != "sha1":
-        raise CosError("AccessDenied", "q-sign-algorithm must be sha1.")
-    credential = keyring(fields["q-ak"])
+def _credential(keyring: Keyring, secret_id: str) -> Credential:
+    credential = keyring(secret_id)
     if credential is None:
         raise CosError("InvalidAccessKeyId")
+    return credential
+
+
+def _check_cos(fields: Mapping[str, str], text: bytes, keyring: Keyring, now: float) -> Identity:
+    if fields["q-sign-algorithm"].lower() != "sha1":
+        raise CosError("AccessDenied", "q-sign-algorithm must be sha1.")
+    credential = _credential(keyring, fields["q-ak"])
     check_times(fields["q-key-time"], now)
     to_sign = hashlib.sha1(text).hexdigest()
     key = sign_key(credential.secret_key, fields["q-key-time"])
@@ -88,6 +98,33 @@ def _authenticate(fields: Mapping[str, str], text: bytes, keyring: Keyring, now:
         raise CosError("SignatureDoesNotMatch", nodes={"StringToSign": to_sign})
     check_token(credential, fields.get("x-cos-security-token", ""), now)
     return Identity(credential.secret_id, "cos")
+
+
+def _compare(fields: Mapping[str, str], wanted: str, given: str) -> None:
+    if not hmac.compare_digest(wanted.encode(), given.encode()):
+        raise CosError("SignatureDoesNotMatch", nodes={"StringToSign": fields["policy"]})
+
+
+def _check_v4(fields: Mapping[str, str], text: bytes, keyring: Keyring, now: float) -> Identity:
+    secret_id, _, scope = fields["x-amz-credential"].partition("/")
+    credential = _credential(keyring, secret_id)
+    if fields["x-amz-algorithm"] != "AWS4-HMAC-SHA256" or scope[:8] != fields["x-amz-date"][:8]:
+        raise CosError("AccessDenied", "The fields of the signature are malformed.")
+    wanted = hmac.digest(signing_key(credential.secret_key, scope), fields["policy"].encode(), "sha256")
+    _compare(fields, wanted.hex(), fields["x-amz-signature"])
+    check_token(credential, fields.get("x-amz-security-token", ""), now)
+    return Identity(secret_id, "aws")
+
+
+def _check_v2(fields: Mapping[str, str], text: bytes, keyring: Keyring, now: float) -> Identity:
+    credential = _credential(keyring, fields["awsaccesskeyid"])
+    mac = hmac.digest(credential.secret_key.encode(), fields["policy"].encode(), "sha1")
+    _compare(fields, base64.b64encode(mac).decode(), fields["signature"])
+    check_token(credential, fields.get("x-amz-security-token", ""), now)
+    return Identity(credential.secret_id, "aws")
+
+
+_CHECKS = {_COS: _check_cos, _V4: _check_v4, _V2: _check_v2}
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -109,7 +146,7 @@ def _expiration(policy: Mapping[str, Any]) -> float:
 
 
 def _conditions(conditions: list[Any], fields: Mapping[str, str], bucket: str, who: Identity) -> FormPolicy:
-    given = {**fields, "bucket": bucket, "q-sign-time": fields["q-key-time"]}
+    given = {**fields, "bucket": bucket, "q-sign-time": fields.get("q-key-time", "")}
     seen: set[str] = set()
     low, high = 0, None
     for condition in conditions:
@@ -120,13 +157,15 @@ def _conditions(conditions: list[Any], fields: Mapping[str, str], bucket: str, w
             seen.add(name)
             if name not in given:
                 raise CosError("AccessDenied", f"Invalid according to Policy: the form has no field {name}.")
+            if name == "bucket" and who.scheme == "aws" and value == bucket.rpartition("-")[0]:
+                continue  # S3 tools leave the APPID out
             held = given[name] == value if operator == "eq" else given[name].startswith(value)
             if not held:
                 raise CosError(
                     "AccessDenied",
                     f"Invalid according to Policy: Policy Condition failed: {operator} ${name} {value}",
                 )
-    for name in _REQUIRED:
+    for name in _REQUIRED if who.scheme == "cos" else ():
         if name not in seen:
             raise CosError("AccessDenied", f"Invalid according to Policy: there is no condition for {name}.")
     return FormPolicy(who, low, high)

@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
-from cosfs.emulator.aws import ChunkDecoder, _signing_key
+from cosfs.emulator.auth import Credential
+from cosfs.emulator.aws import signing_key
+from cosfs.emulator.aws_chunked import ChunkDecoder
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.values import Response
 from tests.emulator.asking import BUCKET, HOST, SECRET_ID, SECRET_KEY, Asker, code, texts
@@ -141,7 +143,7 @@ DOCUMENTED = (
 
 def decoder() -> ChunkDecoder:
     scope = "20130524/us-east-1/s3/aws4_request"
-    key = _signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", scope)
+    key = signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", scope)
     seed = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
     return ChunkDecoder(key, "20130524T000000Z", scope, seed)
 
@@ -169,17 +171,114 @@ def test_a_changed_chunk_is_refused() -> None:
         decoder().feed(b"nonsense\r\n")
 
 
+@pytest.mark.parametrize("wire", [b"-1\r\n", b"0x5\r\nhello\r\n", b"5\r\nhelloXY", b"_5\r\n", b"5" * 9000])
+def test_malformed_chunks_are_refused(wire: bytes) -> None:
+    chunks = ChunkDecoder(b"", "", "", "", "")
+    with pytest.raises(CosError, match="InvalidRequest"):
+        chunks.feed(wire)
+
+
 def test_unsigned_chunks_with_a_trailer_are_unwrapped(ask: Asker) -> None:
     wire = b"5\r\nhello\r\n6\r\n world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n"
     headers = {
         "payload": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
         "x_amz_decoded_content_length": "11",
+        "x_amz_trailer": "x-amz-checksum-crc32",
         "content_encoding": "aws-chunked",
     }
     assert aws(ask, "PUT", f"/{BUCKET}/k", wire, **headers).status == 200
     assert ask.get("k") == b"hello world"
     assert "Content-Encoding" not in ask("HEAD", "/k").headers
     assert code(aws(ask, "PUT", f"/{BUCKET}/k", wire[:-20], **headers)) == (400, "IncompleteBody")
+    for damaged in (wire.replace(b"hello", b"hellO"), wire.replace(b"DUo", b"DUp")):
+        assert code(aws(ask, "PUT", f"/{BUCKET}/k", damaged, **headers)) == (400, "BadDigest")
+    for name, value in (("crc32c", "any"), ("sha1", "Kq5sNclPz7QV2+lfQIuc6R7oRu0=")):
+        other = wire.replace(b"crc32:DUoRhQ==", f"{name}:{value}".encode())
+        headers["x_amz_trailer"] = f"x-amz-checksum-{name}"
+        assert aws(ask, "PUT", f"/{BUCKET}/k", other, **headers).status == 200
+    headers["payload"] = "STREAMING-OTHER"
+    assert code(aws(ask, "PUT", f"/{BUCKET}/k", wire, **headers)) == (400, "InvalidRequest")
+
+
+def signed_with_trailer(ask: Asker, seed: str, trailer: bytes) -> bytes:
+    """Frame `hello` as one signed chunk and sign the trailer, step by step as the documentation says."""
+    scope = f"{stamp(ask)[:8]}/ap-guangzhou/s3/aws4_request"
+    key, empty = signing_key(SECRET_KEY, scope), hashlib.sha256(b"").hexdigest()
+    previous, wire = seed, b""
+
+    def next_signature(kind: str, hashes: str) -> str:
+        text = f"AWS4-HMAC-SHA256-{kind}\n{stamp(ask)}\n{scope}\n{previous}\n{hashes}"
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+    for chunk in (b"hello", b""):
+        previous = next_signature("PAYLOAD", f"{empty}\n{hashlib.sha256(chunk).hexdigest()}")
+        wire += (
+            f"{len(chunk):x};chunk-signature={previous}\r\n".encode() + chunk + (b"\r\n" if chunk else b"")
+        )
+    previous = next_signature("TRAILER", hashlib.sha256(trailer + b"\n").hexdigest())
+    return wire + trailer + f"\r\nx-amz-trailer-signature:{previous}\r\n\r\n".encode()
+
+
+def test_signed_chunks_need_a_signed_trailer(ask: Asker) -> None:
+    payload = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    headers = {
+        "host": LOCAL,
+        "x-amz-date": stamp(ask),
+        "x-amz-content-sha256": payload,
+        "x-amz-decoded-content-length": "5",
+        "x-amz-trailer": "x-amz-checksum-crc32",
+    }
+    target = f"/{BUCKET}/k"
+    seed = sign(ask, "PUT", target, headers, payload)
+    scope = f"{SECRET_ID}/{stamp(ask)[:8]}/ap-guangzhou/s3/aws4_request"
+    names = ";".join(sorted(headers))
+    text = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={seed}"
+    given = {**headers, "authorization": text}
+    good = signed_with_trailer(ask, seed, b"x-amz-checksum-crc32:NhCmhg==")
+    assert ask.raw("PUT", target, given, good).status == 200
+    assert ask.get("k") == b"hello"
+    unsigned = good[: good.index(b"x-amz-trailer-signature")] + b"\r\n"
+    for wire in (unsigned, good.replace(b"NhC", b"NhD")):
+        assert code(ask.raw("PUT", target, given, wire)) == (403, "SignatureDoesNotMatch")
+    wrong = signed_with_trailer(ask, seed, b"x-amz-checksum-crc32:AAAAAA==")
+    assert code(ask.raw("PUT", target, given, wrong)) == (400, "BadDigest")
+
+
+def test_presigned_urls_are_limited_to_a_week(ask: Asker) -> None:
+    credential = quote(f"{SECRET_ID}/{stamp(ask)[:8]}/ap-guangzhou/s3/aws4_request", safe="")
+    for expires, status in ((604_800, 200), (604_801, 403), (0, 403)):
+        target = (
+            f"/{BUCKET}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}"
+            f"&X-Amz-Date={stamp(ask)}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host"
+        )
+        target += "&X-Amz-Signature=" + sign(ask, "GET", target, {"host": LOCAL}, UNSIGNED)
+        assert ask.raw("GET", target, {"host": LOCAL}).status == status
+
+
+def test_presigned_urls_of_version_two(ask: Asker) -> None:
+    ask("PUT", "/k", b"hello")
+    ask.store.add_credential(Credential(SECRET_ID, SECRET_KEY, "a/token", ask.now + 1000))
+
+    def url(expires: int, token: str = "a/token") -> str:
+        text = f"GET\n\ntext/plain\n{expires}\nx-amz-security-token:{token}\n/{BUCKET}/k"
+        mac = hmac.new(SECRET_KEY.encode(), text.encode(), hashlib.sha1).digest()
+        signature = quote(base64.b64encode(mac).decode(), safe="")
+        return (
+            f"/{BUCKET}/k?AWSAccessKeyId={SECRET_ID}&Signature={signature}&Expires={expires}"
+            f"&content-type=text%2Fplain&x-amz-security-token={quote(token, safe='')}"
+        )
+
+    now = int(ask.now)
+    assert ask.raw("GET", url(now + 60), {"host": LOCAL}).status == 200
+    assert code(ask.raw("GET", url(now - 1), {"host": LOCAL})) == (403, "AccessDenied")
+    assert code(ask.raw("GET", url(now + 60, "other"), {"host": LOCAL})) == (403, "InvalidAccessKeyId")
+    changed = url(now + 60).replace("plain", "html")
+    assert code(ask.raw("GET", changed, {"host": LOCAL})) == (403, "SignatureDoesNotMatch")
+
+
+def test_version_two_needs_a_date(ask: Asker) -> None:
+    headers = {"host": LOCAL, "authorization": f"AWS {SECRET_ID}:AAAA"}
+    assert code(ask.raw("GET", f"/{BUCKET}", headers)) == (403, "AccessDenied")
 
 
 def test_multi_delete_needs_no_md5_from_s3_tools(ask: Asker) -> None:

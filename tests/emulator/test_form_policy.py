@@ -211,3 +211,55 @@ def test_temporary_keys_need_their_token() -> None:
         check(form(), key)
     with pytest.raises(CosError, match="ExpiredToken"):
         check(form(x_cos_security_token="token"), key, NOW + 101)
+
+
+# Forms of S3 tools
+
+
+def amazon(*conditions: Any, **fields: str) -> dict[str, str]:
+    text = json.dumps({"expiration": "2023-11-15T00:00:00Z", "conditions": list(conditions)}).encode()
+    return {"key": "k", "policy": base64.b64encode(text).decode(), **fields}
+
+
+def v4(*conditions: Any, **more: str) -> dict[str, str]:
+    scope = "20231114/ap-guangzhou/s3/aws4_request"
+    fields = amazon(
+        *conditions,
+        **{
+            "x-amz-algorithm": "AWS4-HMAC-SHA256",
+            "x-amz-credential": f"{SECRET_ID}/{scope}",
+            "x-amz-date": "20231114T221320Z",
+            **more,
+        },
+    )
+    key = b"AWS4" + SECRET_KEY.encode()
+    for part in (*scope.split("/"), fields["policy"]):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return {**fields, "x-amz-signature": key.hex()}
+
+
+def v2(*conditions: Any, **more: str) -> dict[str, str]:
+    fields = amazon(*conditions, awsaccesskeyid=SECRET_ID, **more)
+    mac = hmac.new(SECRET_KEY.encode(), fields["policy"].encode(), hashlib.sha1).digest()
+    return {**fields, "signature": base64.b64encode(mac).decode()}
+
+
+@pytest.mark.parametrize("sign", [v4, v2])
+def test_forms_with_signatures_of_amazon(sign: Any) -> None:
+    policy = check(sign({"bucket": BUCKET}, {"key": "k"}, ["content-length-range", 1, 9]))
+    assert (policy.identity.secret_id, policy.identity.scheme) == (SECRET_ID, "aws")
+    assert (policy.low, policy.high) == (1, 9)
+    check(sign({"bucket": "examplebucket"}))
+    with pytest.raises(CosError, match="AccessDenied"):
+        check(sign({"bucket": "example"}))
+    with pytest.raises(CosError, match="AccessDenied"):
+        check(sign({"key": "other"}))
+    last = "x-amz-signature" if sign is v4 else "signature"
+    with pytest.raises(CosError, match="SignatureDoesNotMatch"):
+        check({**sign({"key": "k"}), last: "0" * 40})
+    with pytest.raises(CosError, match="AccessDenied"):
+        check({name: value for name, value in sign({"key": "k"}).items() if name != last})
+    temporary = Credential(SECRET_ID, SECRET_KEY, "token", NOW + 100)
+    check(sign(**{"x-amz-security-token": "token"}), temporary)
+    with pytest.raises(CosError, match="InvalidAccessKeyId"):
+        check(sign(), temporary)
