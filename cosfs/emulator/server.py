@@ -34,6 +34,7 @@ from cosfs.emulator.listener import Server, bracketed, event_loop, listen
 from cosfs.emulator.members import MembersApi
 from cosfs.emulator.protocol import ExactProtocol
 from cosfs.emulator.requestlog import Requests
+from cosfs.emulator.seeding import Seeded, seed
 from cosfs.emulator.service import Service
 from cosfs.emulator.store import Properties, Store, inline_bytes
 from cosfs.emulator.uploads import Uploads
@@ -210,6 +211,10 @@ class Emulator(MembersApi):
         finally:
             self._open.close()
 
+    def close(self) -> None:
+        """Close what was prepared and will not be run."""
+        self._open.close()
+
     def start(self) -> Self:
         """Serve in a thread of its own; return when requests are answered."""
         if self._thread is not None:
@@ -310,6 +315,21 @@ class Emulator(MembersApi):
                 emulation.store.create_bucket(full, region or emulation.region, **columns)
         return full
 
+    def seed(
+        self,
+        bucket: str,
+        directory: Path,
+        *,
+        mtimes: bool = False,
+        progress: Callable[[Seeded], None] = lambda done: None,
+    ) -> Seeded:
+        """Make the files below a directory objects of a bucket; see seeding.seed."""
+        store = self.service.emulation.store
+        with self.service.lock:
+            return seed(
+                store, store.bucket(store.resolve(bucket)), directory, mtimes=mtimes, progress=progress
+            )
+
     def put_objects(self, bucket: str, objects: Iterable[tuple[str, bytes]]) -> int:
         """Store very many small objects quickly, for tests at scale; return how many."""
         store = self.service.emulation.store
@@ -328,19 +348,26 @@ def serve(
     data: Path,
     *,
     ready: Callable[[EmulatorInfo], None] = lambda info: None,
+    prepared: Callable[[Emulator], object] = lambda emulator: None,
     log_requests: bool = False,
     **options: Any,
 ) -> None:
     """Serve a data directory until SIGINT or SIGTERM; the options are those of Emulator.
 
-    `ready` is called once requests are answered. Keys, region and APPID that are not given come from the data
-    directory, or are chosen when it is new. Raises EmulatorError if the directory is in use or is something
-    else, or if the address cannot be listened on.
+    `prepared` is called when the data directory is open and nobody is served yet, `ready` once requests are
+    answered. Keys, region and APPID that are not given come from the data directory, or are chosen when it is
+    new. Raises EmulatorError if the directory is in use or is something else, or if the address cannot be
+    listened on.
     """
     emulator = Emulator(data, log_requests=log_requests, **options)
     if log_requests:
         log_to_stderr()
     emulator.prepare()
+    try:
+        prepared(emulator)
+    except BaseException:
+        emulator.close()
+        raise
     emulator.run(lambda: ready(emulator.info))
 
 
