@@ -24,9 +24,10 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 @click.argument("url", type=BUCKET_URL, metavar="cos://BUCKET")
 @click.option("--acl", type=click.Choice(ACLS), default=None, help="Who may read and write it.")
 @click.option("--maz", is_flag=True, help="Keep the data in several availability zones.")
+@click.option("--ofs", is_flag=True, help="Make its directories real ones (metadata acceleration).")
 @click.option("--tags", metavar="K=V&…", help="Tags of the bucket.")
 @click.pass_obj
-def mb(state: State, url: CosUrl, acl: str | None, maz: bool, tags: str | None) -> int:
+def mb(state: State, url: CosUrl, acl: str | None, maz: bool, ofs: bool, tags: str | None) -> int:
     """Make a bucket.
 
     The full name ends in your APPID (name-1250000000). A name given without it gets the APPID of
@@ -49,12 +50,14 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, tags: str | None) 
             hint="Use lower-case letters, digits and hyphens, at most 60 with the APPID",
         )
     name = _full_name(state, url.bucket)
-    headers = {}
-    if maz:
-        headers["x-cos-bucket-az-config"] = "MAZ"
-    if tags:
-        headers["x-cos-tagging"] = tags
-    state.client.create_bucket(name, region=state.settings.client.region, acl=acl or "", headers=headers)
+    state.client.create_bucket(
+        name,
+        region=state.settings.client.region,
+        acl=acl or "",
+        maz=maz,
+        ofs=ofs,
+        headers={"x-cos-tagging": tags} if tags else {},
+    )
     report = Report(state)
     report.bucket("make_bucket", state.client.resolve_bucket(name))
     return report.finish()

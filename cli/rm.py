@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import BUCKET_URL, command, dryrun_option, pop_selection, selection_options
+from .options import (
+    BUCKET_URL,
+    command,
+    dryrun_option,
+    page_size_option,
+    pop_selection,
+    selection_options,
+)
 from .output import printable
 from .places import find_glob
 
@@ -27,6 +35,9 @@ class Options:
     dryrun: bool
     version_id: str
     all_versions: bool
+    yes: bool
+    max_delete: int | None
+    page_size: int
     chosen: Chosen
 
 
@@ -37,12 +48,18 @@ class Options:
 @selection_options
 @click.option("--version-id", default="", metavar="ID", help="Remove this version for good.")
 @click.option("--all-versions", is_flag=True, help="Remove all versions and delete markers for good.")
+@click.option("--yes", "-y", "--force", is_flag=True, help="Do not ask before a whole bucket is emptied.")
+@click.option(
+    "--max-delete", type=click.IntRange(0), metavar="N", help="Remove nothing at all if it would be more."
+)
+@page_size_option
 @click.pass_context
 def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     """Remove objects, a thousand with each request.
 
     A filter on a URL that ends in / means everything below it, as if --recursive were given. An
-    object that does not exist counts as removed.
+    object that does not exist counts as removed. On a terminal, a question is asked before all
+    objects of a bucket are removed.
 
     \b
     Examples:
@@ -59,6 +76,7 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     options = Options(chosen=chosen, **values)
     for url in urls:
         _check(url, options)
+    _ask(state, urls, options)
     report = Report(state)
 
     async def job(run: Run) -> None:
@@ -92,6 +110,16 @@ def _check(url: CosUrl, options: Options) -> None:
         )
 
 
+def _ask(state: State, urls: tuple[CosUrl, ...], options: Options) -> None:
+    """Ask before buckets are emptied, if somebody is there: scripts mean what they say, as with aws."""
+    from .prompt import confirm, somebody_is_there
+
+    emptied = [url for url in urls if _is_recursive(url, options) and not url.key and not options.chosen]
+    if emptied and not (options.yes or options.dryrun) and somebody_is_there():
+        versions = ", and all old versions of them" if options.all_versions else ""
+        confirm(state, f"Remove all objects of {printable(', '.join(map(str, emptied)))}{versions}?")
+
+
 async def _remove(run: Run, url: CosUrl, options: Options) -> None:
     from cosfs.transfer.delete import delete_many
 
@@ -99,16 +127,19 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
     recursive = _is_recursive(url, options)
     counted = _Counter()
 
-    async def chosen() -> AsyncIterator[ObjectId]:
-        async for found in _candidates(run, bucket, url.key, options, recursive):
-            if run.stopping:
-                return
-            counted.number += 1
-            if options.dryrun:
-                run.report.would_delete(f"cos://{bucket}/{found.key}", found.version_id)
-            else:
-                run.display.expect(0)
-                yield found
+    async def chosen() -> AsyncGenerator[ObjectId, None]:
+        async with aclosing(
+            _limited(run, _candidates(run, bucket, url.key, options, recursive), options)
+        ) as ids:
+            async for found in ids:
+                if run.stopping:
+                    return
+                counted.number += 1
+                if options.dryrun:
+                    run.report.would_delete(f"cos://{bucket}/{found.key}", found.version_id)
+                else:
+                    run.display.expect(0)
+                    yield found
 
     def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
         target = f"cos://{bucket}/{found.key}"
@@ -118,7 +149,8 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
         else:
             run.report.failure("delete", "", target, _error(failure))
 
-    await delete_many(run.engine, bucket, chosen(), on_result=on_result)
+    async with aclosing(chosen()) as ids:
+        await delete_many(run.engine, bucket, ids, on_result=on_result)
     run.display.complete = True
     _remark(run, url, options, recursive, counted.number)
 
@@ -127,9 +159,35 @@ class _Counter:
     number = 0
 
 
+async def _limited(
+    run: Run, found: AsyncGenerator[ObjectId, None], options: Options
+) -> AsyncGenerator[ObjectId, None]:
+    """Count with --max-delete before the first is removed; too many are none, and a failure."""
+    from cosfs.errors import TransferError
+
+    async with aclosing(found):
+        if options.max_delete is None:
+            async for each in found:
+                yield each
+            return
+        held: list[ObjectId] = []
+        async for each in found:
+            held.append(each)
+            if len(held) > options.max_delete:
+                run.report.fail(
+                    TransferError(
+                        f"more than {options.max_delete} objects would be removed, so none was",
+                        hint="Look at them with --dryrun, or raise --max-delete",
+                    )
+                )
+                return
+    for each in held:
+        yield each
+
+
 async def _candidates(
     run: Run, bucket: str, key: str, options: Options, recursive: bool
-) -> AsyncIterator[ObjectId]:
+) -> AsyncGenerator[ObjectId, None]:
     from cosfs.client.model import ObjectId
     from cosfs.client.url import CosUrl
     from cosfs.errors import ObjectNotFoundError
@@ -143,11 +201,12 @@ async def _candidates(
     base = prefix if recursive else ""
     selection = options.chosen.below(CosUrl(bucket, key)) if recursive else options.chosen.selection
     if options.all_versions:
-        async for version in list_versions(run.engine, bucket, prefix):
-            if not recursive and version.key != key:
-                continue
-            if selection(version.key[len(base) :], version.size, version.last_modified):
-                yield ObjectId(version.key, version.version_id)
+        async with aclosing(list_versions(run.engine, bucket, prefix)) as versions:
+            async for version in versions:
+                if not recursive and version.key != key:
+                    continue
+                if selection(version.key[len(base) :], version.size, version.last_modified):
+                    yield ObjectId(version.key, version.version_id)
         return
     if selection.names is not None and not selection.looks_at_state:
         for name in selection.names:
@@ -159,8 +218,10 @@ async def _candidates(
         if not isinstance(error, ObjectNotFoundError):
             run.report.failure("delete", "", f"cos://{bucket}/{key}", error)
 
-    async for info in selected(run.engine, bucket, prefix, selection, failed):
-        yield ObjectId(info.key)
+    found = selected(run.engine, bucket, prefix, selection, failed, page_size=options.page_size)
+    async with aclosing(found):
+        async for info in found:
+            yield ObjectId(info.key)
 
 
 def _error(failure: DeleteFailure) -> Exception:
@@ -172,6 +233,8 @@ def _error(failure: DeleteFailure) -> Exception:
 def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: int) -> None:
     """Say what the user may not have expected."""
     out = run.state.out
+    if run.report.failed:
+        return
     if not number:
         out.warn(f"nothing to remove at {printable(str(url))}")
     elif not recursive and url.key.endswith("/"):

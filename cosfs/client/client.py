@@ -169,13 +169,27 @@ class CosClient:
         self._session.regions[bucket] = region
 
     def create_bucket(
-        self, bucket: str, *, region: str = "", acl: str = "", headers: Mapping[str, str] = NOTHING
+        self,
+        bucket: str,
+        *,
+        region: str = "",
+        acl: str = "",
+        maz: bool = False,
+        ofs: bool = False,
+        headers: Mapping[str, str] = NOTHING,
     ) -> None:
-        """Make a bucket. Raises AlreadyExistsError if it exists, whoever owns it."""
+        """Make a bucket. Raises AlreadyExistsError if it exists, whoever owns it.
+
+        maz keeps the data in several availability zones, ofs makes directories real ones (metadata
+        acceleration).
+        """
         if region:
             self._session.regions[bucket] = region
         sent = {**headers, "x-cos-acl": acl} if acl else dict(headers)
-        call = Call("CreateBucket", "PUT", bucket, headers=sent)
+        body = xml.build_bucket(maz=maz, ofs=ofs)
+        if body:
+            sent |= {"Content-MD5": b64encode(digest(body).md5).decode(), "Content-Type": "application/xml"}
+        call = Call("CreateBucket", "PUT", bucket, headers=sent, body=body or None)
         try:
             self._drain(call, done_before=lambda error: error.code == "BucketAlreadyOwnedByYou")
         except COSError:

@@ -24,6 +24,7 @@ from cosfs.client.model import (
 
 __all__ = [
     "ErrorBody",
+    "build_bucket",
     "build_complete",
     "build_delete",
     "build_restore",
@@ -356,6 +357,15 @@ def expressible(text: str) -> bool:
 
 def _element(name: str, text: str) -> str:
     return f"<{name}>{text.translate(_ESCAPES)}</{name}>"
+
+
+def build_bucket(*, maz: bool, ofs: bool) -> bytes:
+    """Write what is special about a new bucket; empty if nothing is."""
+    zones = _element("BucketAZConfig", "MAZ") if maz else ""
+    kind = _element("BucketArchConfig", "OFS") if ofs else ""
+    if not (zones or kind):
+        return b""
+    return f"<CreateBucketConfiguration>{zones}{kind}</CreateBucketConfiguration>".encode()
 
 
 def build_delete(objects: Iterable[ObjectId]) -> bytes:

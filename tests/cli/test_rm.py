@@ -86,17 +86,6 @@ def test_prefix_with_nothing_is_a_warning(run: Run, bucket: str) -> None:
     assert result.out == "" and "nothing to remove" in result.err
 
 
-def test_one_request_for_a_thousand_keys(
-    run: Run, client: CosClient, bucket: str, emulator: Emulator
-) -> None:
-    for number in range(1105):
-        client.put_object(bucket, f"{number:05}", b"")
-    emulator.requests.reset()
-    assert len(run("rm", "-r", f"cos://{bucket}").lines) == 1105
-    assert keys(client, bucket) == []
-    assert emulator.requests["DeleteObjects"] == 2 and emulator.requests["DeleteObject"] == 0
-
-
 def test_several_urls(run: Run, client: CosClient, filled: str) -> None:
     run("rm", f"cos://{filled}/q", f"cos://{filled}/p/b.txt")
     assert keys(client, filled) == ["p/a.log", "p/s/c.log", "p2/d.log"]
@@ -214,3 +203,64 @@ def test_output_json_is_json_alone(run: Run, client: CosClient, filled: str) -> 
     assert [event["type"] for event in forced["Results"]] == ["delete"] * len(NAMES) + ["bucket"]
     events = run("rb", "cos://jsonmade-1250000000", "--output", "jsonl").events
     assert [event["type"] for event in events] == ["bucket", "summary"]
+
+
+# --- limits and questions
+
+
+def test_two_thousand_take_two_requests(
+    run: Run, client: CosClient, bucket: str, emulator: Emulator, many: list[str]
+) -> None:
+    emulator.requests.reset()
+    assert len(run("rm", "-r", f"cos://{bucket}").lines) == 2000
+    assert emulator.requests["DeleteObjects"] == 2 and emulator.requests["ListObjects"] <= 3
+    assert emulator.requests["DeleteObject"] == 0
+    assert keys(client, bucket) == []
+
+
+@pytest.fixture
+def many(client: CosClient, bucket: str) -> list[str]:
+    """2,000 empty objects, copies of one made by very many threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = [f"{number:04}" for number in range(2000)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: client.put_object(bucket, name, b""), names))
+    return names
+
+
+@pytest.mark.parametrize(("limit", "code", "left"), [("2", 1, 5), ("3", 0, 2), ("0", 1, 5)])
+def test_max_delete_is_counted_before_the_first_removal(
+    run: Run, client: CosClient, filled: str, emulator: Emulator, limit: str, code: int, left: int
+) -> None:
+    emulator.requests.reset()
+    result = run("rm", "-r", f"cos://{filled}/p/", "--max-delete", limit, code=code)
+    assert emulator.requests["DeleteObjects"] == (0 if code else 1)
+    assert len(keys(client, filled)) == left
+    assert ("so none was" in result.err) is bool(code) and bool(result.out) is not bool(code)
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("\n", 1, 5), ("no\n", 1, 5), ("y\n", 0, 0)])
+def test_emptying_a_bucket_is_asked_on_a_terminal(
+    terminal: Callable[..., Any], client: CosClient, filled: str, answer: str, code: int, left: int
+) -> None:
+    screen = terminal("rm", "-r", f"cos://{filled}")
+    screen.read_until("[y/N]")
+    screen.type(answer)
+    assert screen.finish() == code
+    assert len(keys(client, filled)) == left
+
+
+@pytest.mark.parametrize("args", [["", "-r", "--yes"], ["", "-r", "--force"], ["p/", "-r"], ["", "-r", "-n"]])
+def test_nothing_else_is_asked(terminal: Callable[..., Any], filled: str, args: list[str]) -> None:
+    screen = terminal("rm", f"cos://{filled}/{args[0]}", *args[1:])
+    assert screen.finish() == 0 and "[y/N]" not in screen.text
+
+
+def test_special_buckets(run: Run, client: CosClient, emulator: Emulator) -> None:
+    from cosfs.client.model import Headers
+
+    run("mb", "cos://zones-1250000000", "--maz", "--ofs", "--tags", "team=a")
+    stored = client.put_object("zones-1250000000", "k", b"", headers=Headers(storage_class="MAZ_STANDARD"))
+    assert stored.etag  # which only such a bucket takes
+    run("rb", "cos://zones-1250000000", "--force")
