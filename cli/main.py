@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         sync,
         umount,
     )
+    from . import run as run_command  # noqa: F401
 
 USAGE = 252
 OTHER = 255
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Entry] = {
     "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
     "mv": Entry("Objects", "mv", "Move files and objects."),
     "sync": Entry("Objects", "sync", "Make a tree like another one, sending what differs."),
+    "run": Entry("Objects", "run", "Run many commands out of a file at the same time."),
     "check": Entry("Objects", "check", "Compare two trees, wherever they are."),
     "rm": Entry("Objects", "rm", "Remove objects."),
     "cat": Entry("Objects", "cat", "Write objects to standard output."),
@@ -181,12 +183,12 @@ def run(args: Sequence[str], state: State | None = None) -> int:
         state.out.flush()
         return result if isinstance(result, int) else 0
     except BaseException as error:
-        return _report(state, error)
+        return tell(state, error)
     finally:
         state.close()
 
 
-def _report(state: State, raised: BaseException) -> int:
+def tell(state: State, raised: BaseException) -> int:
     """Tell one error in one sentence; return the exit code."""
     from cosfs.errors import COSError
 

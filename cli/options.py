@@ -162,6 +162,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         state: State = ctx.find_root().obj
+        state.context = ctx
         state.start_logging()
         return super().invoke(ctx)
 

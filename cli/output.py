@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,10 +96,14 @@ class Output:
     with each of a thousand lines a second would not be seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, within: Output | None = None) -> None:
+        """Write to the streams; or, as one of several commands at once, by way of another Output."""
+        self._within = within
+        self._lock = threading.RLock()
         self.quiet = False  # nothing but the exit code
         self.only_errors = False  # no result lines
         self.color = "auto"
+        self.where = ""  # put before errors: "line 3: "
         self.hide: Callable[[], None] | None = None
         self._shown_once: set[str] = set()
         self._waiting: list[bytes] = []
@@ -107,6 +112,13 @@ class Output:
 
     def write(self, data: bytes, *, flush: bool = False) -> None:
         """Write bytes to stdout."""
+        if self._within is not None:
+            self._within.write(data, flush=True)
+            return
+        with self._lock:
+            self._write(data, flush)
+
+    def _write(self, data: bytes, flush: bool) -> None:
         if self.hide is not None and sys.stdout.isatty():
             self._waiting.append(data)
             return
@@ -179,7 +191,7 @@ class Output:
     def error(self, text: str, *, always: bool = False) -> None:
         """Write an error to stderr; always is for what is wrong with the command line itself."""
         if always or not self.quiet:
-            self._stderr(f"{self.paint('cos:', 'red')} {text}")
+            self._stderr(f"{self.paint('cos:', 'red')} {self.where}{text}")
 
     def end_line(self) -> None:
         """Go to a new line of the terminal."""
@@ -196,6 +208,13 @@ class Output:
             self._stderr(text)
 
     def _stderr(self, text: str) -> None:
+        if self._within is not None:
+            self._within._stderr(text)
+            return
+        with self._lock:
+            self._write_stderr(text)
+
+    def _write_stderr(self, text: str) -> None:
         if self.hide is not None:
             self.hide()
             self.release()

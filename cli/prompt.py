@@ -66,7 +66,7 @@ def confirm(state: State, question: str) -> None:
 
     from cosfs.errors import UsageError
 
-    if not somebody_is_there():
+    if not (state.may_ask and somebody_is_there()):
         raise UsageError(f"{question} There is no terminal to ask on", hint="Add --yes")
     state.out.flush()
     if ask(f"{question} [y/N]").lower() not in ("y", "yes"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,20 @@ VERSION = 1
 
 
 class Report:
-    """Collects the results of one command; used from one thread."""
+    """Collects the results of one command; used from one thread.
+
+    That of a line of `cos run` hands everything on to the report of the whole run.
+    """
 
     def __init__(self, state: State, *, report_file: str | None = None) -> None:
         self._out = state.out
         self._format = state.format
         self._file: IO[str] | None = _open(report_file) if report_file else None
+        self._whole = state.batch.report if state.batch is not None else None
+        self._state = state
+        self._lock = threading.Lock()
+        if self._file is not None:
+            self._file.write(_event_text({"type": "command", **state.command_record()}) + "\n")
         self._started = time.monotonic()
         self._open_document = False
         self.ok = 0
@@ -89,16 +98,27 @@ class Report:
         line = f"(dryrun) delete: {printable(target)}{_version(version_id)}"
         self._event(line, type="delete", status="dryrun", dst=target)
 
-    def failure(self, op: str, source: str, target: str, error: BaseException) -> None:
+    def failure(self, op: str, source: str, target: str, error: BaseException, version_id: str = "") -> None:
         """One transfer failed, or one removal, which has no source; an empty target is not known."""
         self.failed += 1
         ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
         what = " to ".join(printable(text) for text in ends.values())
         self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {printable(describe(error))}")
         kind = "delete" if op == "delete" else "transfer"
-        self._event("", type=kind, op=op, status="failed", **ends, error=_error_record(error))
+        more: dict[str, Any] = {"version_id": version_id} if version_id else {}
+        if self._whole is not None:
+            # Each line has its own; those of a single command stand at the head of the report.
+            more |= {name: value for name, value in self._state.command_record().items() if value}
+        self._event("", type=kind, op=op, status="failed", **ends, **more, error=_error_record(error))
         if self.on_failure is not None:
             self.on_failure()
+
+    def line_failed(self, number: int, args: list[str], error: BaseException | None) -> None:
+        """One line of `cos run` failed as a whole; what happened was told already."""
+        with self._lock:
+            self.failed += 1
+        record = _error_record(error) if error is not None else None
+        self._event("", type="line", status="failed", number=number, args=args, error=record)
 
     def fail(self, error: BaseException) -> None:
         """The command as a whole cannot go on."""
@@ -179,7 +199,10 @@ class Report:
         }
         if self.different:
             summary["different"] = self.different
-        if not self._hushed:
+        if self._whole is not None:
+            self._whole.add(self)
+            self._state.failed_items += self.failed
+        elif not self._hushed:
             if self._format == "jsonl":
                 self._out.line(_event_text(summary))
             elif self._format == "json":
@@ -197,19 +220,37 @@ class Report:
         return self._out.quiet
 
     def _event(self, line: str, **event: Any) -> None:
-        quiet_event = event["status"] not in ("failed", "skipped") and self._out.only_errors
-        if self._file is not None:
-            self._file.write(_event_text(event) + "\n")
-        if self._hushed or quiet_event:
-            return
-        if self._format == "jsonl":
-            self._out.line(_event_text(event), flush=True)
-        elif self._format == "json":
-            before = ",\n  " if self._open_document else '{"Results": [\n  '
-            self._open_document = True
-            self._out.write((before + _event_text(event)).encode(), flush=True)
-        elif line:
-            self._out.result(line)
+        wanted = not self._hushed and (event["status"] in ("failed", "skipped") or not self._out.only_errors)
+        if self._whole is not None:
+            self._whole._tell(line, event, wanted=wanted)
+        self._tell(line, event, wanted=wanted and self._whole is None)
+
+    def _tell(self, line: str, event: dict[str, Any], *, wanted: bool) -> None:
+        """Write an event to the file, and where results go if that is wanted."""
+        with self._lock:
+            if self._file is not None:
+                self._file.write(_event_text(event) + "\n")
+            if not wanted:
+                return
+            if self._format == "jsonl":
+                self._out.line(_event_text(event), flush=True)
+            elif self._format == "json":
+                before = ",\n  " if self._open_document else '{"Results": [\n  '
+                self._open_document = True
+                self._out.write((before + _event_text(event)).encode(), flush=True)
+            elif line:
+                self._out.result(line)
+
+    def add(self, other: Report) -> None:
+        """Count what the report of one line has counted."""
+        with self._lock:
+            self.ok += other.ok
+            self.failed += other.failed
+            self.skipped += other.skipped
+            self.planned += other.planned
+            self.unchanged += other.unchanged
+            self.different += other.different
+            self.bytes += other.bytes
 
 
 def _open(path: str) -> IO[str]:

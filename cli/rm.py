@@ -115,7 +115,7 @@ def _ask(state: State, urls: tuple[CosUrl, ...], options: Options) -> None:
     from .prompt import confirm, somebody_is_there
 
     emptied = [url for url in urls if _is_recursive(url, options) and not url.key and not options.chosen]
-    if emptied and not (options.yes or options.dryrun) and somebody_is_there():
+    if emptied and not (options.yes or options.dryrun) and state.may_ask and somebody_is_there():
         versions = ", and all old versions of them" if options.all_versions else ""
         confirm(state, f"Remove all objects of {printable(', '.join(map(str, emptied)))}{versions}?")
 
@@ -147,7 +147,7 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
         if failure is None:
             run.report.deleted(target, found.version_id)
         else:
-            run.report.failure("delete", "", target, _error(failure))
+            run.report.failure("delete", "", target, _error(failure), found.version_id)
 
     async with aclosing(chosen()) as ids:
         await delete_many(run.engine, bucket, ids, on_result=on_result)

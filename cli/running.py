@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 NOTHING_TRANSFERRED = 9
 
-# How long requests that are under way may take to end after the first Ctrl-C.
 _KEPT_SHOWN = 5
+# How long requests that are under way may take to end after the first Ctrl-C.
 _GRACE = 2.0
 
 
@@ -68,6 +68,9 @@ def run_job(
 
     What COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
     """
+    if state.batch is not None:
+        code = state.batch.run_job(state, job, report, setup)
+        return report.finish(code) if finish else code
     import trio
 
     from .progress import Display
@@ -79,14 +82,19 @@ def run_job(
         state.out.error(f"interrupted{done}")
     elif display.summary_wanted and report.several:
         state.out.talk(report.summary())
-    code = 128 + interrupted if interrupted else report.exit_code
-    if not code and setup and setup.error_on_no_transfer and not report.ok and not report.planned:
-        state.out.talk("nothing had to be transferred")
-        code = NOTHING_TRANSFERRED
+    code = 128 + interrupted if interrupted else exit_code(state, report, setup)
     return report.finish(code) if finish else code
 
 
-async def _guarded(job: Job, run: Run) -> None:
+def exit_code(state: State, report: Report, setup: Setup | None) -> int:
+    """Return the exit code of a command that came to its end."""
+    if report.exit_code or not (setup and setup.error_on_no_transfer) or report.ok or report.planned:
+        return report.exit_code
+    state.out.talk("nothing had to be transferred")
+    return NOTHING_TRANSFERRED
+
+
+async def guarded(job: Job, run: Run) -> None:
     from cosfs.errors import IntegrityError, NetworkError, ServiceError
 
     try:
@@ -129,7 +137,7 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
                     run = Run(state, engine, display, report, scope)
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)
-                    await _guarded(job, run)
+                    await guarded(job, run)
             nursery.cancel_scope.cancel()
     _tell_kept(state, records.kept)
     return interrupted

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from .output import LINES, Output
 
 if TYPE_CHECKING:
+    import click
+
     from cosfs.client.client import CosClient
     from cosfs.config import Settings
+
+    from .batch import Batch
 
 # Global options that concern only the command line; all others go to cosfs.config.load_settings.
 _OWN = frozenset({"debug", "quiet", "only_show_errors", "no_progress", "color"})
@@ -23,7 +27,10 @@ class State:
     def __init__(self) -> None:
         self.options: dict[str, object] = {}
         self.out = Output()
-        self.may_ask = True  # for credentials, if somebody is there
+        self.may_ask = True  # if somebody is there
+        self.batch: Batch | None = None  # the run of many command lines that this one belongs to
+        self.failed_items = 0  # that reports of this line have told of
+        self.context: click.Context | None = None  # of the command that runs
         self._client: CosClient | None = None
         self._stop_logging: Callable[[], None] | None = None
 
@@ -75,6 +82,15 @@ class State:
         if self._client is None:
             self._client = self.make_client()
         return self._client
+
+    def command_record(self) -> dict[str, object]:
+        """Return the command as a report shows it, and how to say its options again for one of its items."""
+        if self.context is None:
+            return {"command": ""}
+        from .repeat import repeatable_options
+
+        options, left_out = repeatable_options(self.context)
+        return {"command": self.context.command.name, "options": options, "left_out": left_out}
 
     def start_logging(self) -> None:
         """Show what the library logs: warnings, and with --debug everything."""

@@ -1,0 +1,247 @@
+"""`cos run`: many cos commands out of a file, in one process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import DURATION, RATE, SIZE, command, dryrun_option
+
+if TYPE_CHECKING:
+    from .running import Run
+    from .state import State
+
+# Others are of no use in a batch: they serve, mount, ask, or run commands themselves.
+RUNNABLE = frozenset(
+    {
+        *("cat", "check", "cp", "du", "find", "hash", "head", "ls", "mb", "mv", "presign", "rb", "restore"),
+        *("rm", "signurl", "stat", "sync", "tail", "undelete"),
+    }
+)
+_AT_ONCE = 64  # lines; their requests are limited by --concurrency
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One command; number counts the lines of its file."""
+
+    number: int
+    args: list[str]
+
+
+@command("run")
+@click.argument("file", metavar="FILE|-", required=False)
+@click.option("--retry-failed", metavar="REPORT", help="Do again what failed in a --report.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first line that fails.")
+@dryrun_option
+@click.option(
+    "--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests of all lines at the same time."
+)
+@click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files; raised where needed.")
+@click.option("--max-bandwidth", type=RATE, metavar="RATE", help="Bytes a second of all lines.")
+@click.option("--report", metavar="FILE", help="Write every result to FILE, one JSON object a line.")
+@click.option(
+    "--progress-frequency", type=DURATION, metavar="TIME", help="Without a terminal: a line so often."
+)
+@click.option("--progress-multiline", is_flag=True, help="Print progress line by line.")
+@click.pass_obj
+def run(state: State, /, file: str | None, retry_failed: str | None, **values: Any) -> int:
+    """Run the commands in FILE (- is standard input), one a line without the leading cos.
+
+    Words are quoted as in a shell; lines that begin with # are comments. Many lines run at the same
+    time, in any order, and their transfers share one engine: do not let one line depend on another.
+    A line that fails does not stop the others. The exit code is 1 if one failed, 2 if one skipped
+    something.
+
+    \b
+    Examples:
+      cos run commands.txt --concurrency 64
+      sed 's/.*/cp "&" cos:\\/\\/bucket\\/in\\//' names.txt | cos run -
+      cos cp -r ./dir cos://bucket/ --report r.jsonl || cos run --retry-failed r.jsonl
+    """
+    from cosfs.errors import UsageError
+
+    from .report import Report
+    from .running import run_job
+    from .transfer_options import pop_setup
+
+    if (file is None) == (retry_failed is None):
+        raise UsageError("name either a file of commands or --retry-failed REPORT")
+    if retry_failed is not None:
+        lines: Iterator[Line] = iter(failed_lines(retry_failed))
+    elif file == "-":
+        lines = read_lines(sys.stdin)
+    else:
+        lines = iter(_checked_lines(str(file)))
+    setup = pop_setup(state, {**values, "error_on_no_transfer": False})
+    report = Report(state, report_file=setup.report)
+
+    async def job(run: Run) -> None:
+        await _run_lines(state, run, lines, dryrun=values["dryrun"], fail_fast=setup.fail_fast)
+
+    return run_job(state, job, report, verb="running", setup=setup)
+
+
+async def _run_lines(state: State, run: Run, lines: Iterator[Line], *, dryrun: bool, fail_fast: bool) -> None:
+    import trio
+
+    from .batch import Batch
+
+    batch = Batch(run)
+    limiter = trio.CapacityLimiter(_AT_ONCE)
+    room = trio.Semaphore(_AT_ONCE)
+
+    async def run_one(line: Line) -> None:
+        try:
+            code = await trio.to_thread.run_sync(_run_line, state, batch, line, dryrun, limiter=limiter)
+        finally:
+            room.release()
+        if code and fail_fast and not run.stopping:
+            state.out.error(f"stopped at line {line.number}, as --fail-fast asks")
+            run.stop()
+
+    async with trio.open_nursery() as nursery:
+        while not run.stopping:
+            await room.acquire()
+            # Standard input may take its time; a thread waits for it, left behind if it never comes.
+            line = await trio.to_thread.run_sync(next, lines, None, abandon_on_cancel=True)
+            if line is None:
+                break
+            nursery.start_soon(run_one, line)
+    run.display.complete = True
+
+
+def _run_line(state: State, batch: Any, line: Line, dryrun: bool) -> int:
+    """Run one line in this thread; return its exit code."""
+    from cosfs.errors import UsageError
+
+    from .batch import LineState
+    from .main import cos, tell
+
+    own = LineState(state, batch, f"line {line.number}: ")
+    try:
+        args = _runnable(line.args)
+        if dryrun and not _has_dryrun(args[0]):
+            state.out.result(f"(dryrun) cos {shlex.join(line.args)}")
+            return 0
+        if dryrun:
+            args = [args[0], "--dryrun", *args[1:]]
+        result = cos.main(args, prog_name="cos", standalone_mode=False, obj=own)
+        code = result if isinstance(result, int) else 0
+    except Exception as error:
+        code = tell(own, UsageError(str(error)) if isinstance(error, ValueError) else error)
+        batch.report.line_failed(line.number, line.args, error)
+    else:
+        if code not in (0, 2) and not own.failed_items:
+            batch.report.line_failed(line.number, line.args, None)
+    return code
+
+
+def _runnable(args: list[str]) -> list[str]:
+    """Return the command of a line; refuse what cannot be run here."""
+    from cosfs.errors import UsageError
+
+    if args[0] not in RUNNABLE:
+        raise UsageError(f"{args[0]!r} cannot be run from a file", hint=f"Use {', '.join(sorted(RUNNABLE))}")
+    if args[0] in ("cp", "mv", "sync") and "-" in args[1:-1]:
+        raise UsageError("standard input is not for the lines of a file", hint="Name a file to copy")
+    return args
+
+
+def _has_dryrun(name: str) -> bool:
+    from .main import cos
+
+    found = cos.get_command(click.Context(cos), name)
+    assert found is not None
+    return any(param.name == "dryrun" for param in found.params)
+
+
+# --- where lines come from
+
+
+def read_lines(stream: Any) -> Iterator[Line]:
+    """Read commands as they come; a line whose quotes do not close is an error of its own."""
+    for number, text in enumerate(stream, 1):
+        words = _words(text)
+        if words:
+            yield Line(number, words)
+
+
+def _words(text: str) -> list[str]:
+    stripped = text.strip()
+    if not stripped or stripped.startswith("#"):
+        return []
+    try:
+        words = shlex.split(stripped)
+    except ValueError as error:
+        return [f"({error}) {stripped}"]
+    return words[1:] if words[:1] == ["cos"] else words
+
+
+def _checked_lines(file: str) -> list[Line]:
+    """Read a whole file; what cannot be a command is refused before any is run."""
+    from cosfs.errors import UsageError
+
+    try:
+        text = Path(file).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    lines = list(read_lines(text.splitlines()))
+    for line in lines:
+        try:
+            _runnable(line.args)
+        except UsageError as error:
+            raise UsageError(f"line {line.number} of {file}: {error.message}", hint=error.hint) from None
+    return lines
+
+
+_RETRY: dict[str, Callable[[str, str, list[str]], list[str]]] = {
+    "upload": lambda src, dst, options: ["cp", *options, "--", src, dst],
+    "download": lambda src, dst, options: ["cp", "--no-glob", *options, "--", src, dst],
+    "copy": lambda src, dst, options: ["cp", "--no-glob", *options, "--", src, dst],
+    "move": lambda src, dst, options: ["mv", "--no-glob", *options, "--", src, dst],
+    "delete": lambda _, dst, __: ["rm", "--", dst],
+}
+
+
+def failed_lines(file: str) -> list[Line]:
+    """Return the commands that do again what failed in a report, with the options it was tried with."""
+    from cosfs.errors import UsageError
+
+    from .selecting import event_end
+
+    lines: list[Line] = []
+    common: dict[str, Any] = {}
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    for number, text in enumerate(data.splitlines(), 1):
+        try:
+            event = json.loads(text)
+        except ValueError:
+            raise UsageError(f"line {number} of {file} is not an event of a report") from None
+        if event.get("type") == "command":
+            common = event
+        if event.get("status") != "failed" or event.get("op") not in _RETRY:
+            continue
+        source, target = event_end(event, "src"), event_end(event, "dst")
+        given = event if "command" in event else common
+        options = [str(option) for option in given.get("options") or ()]
+        if given.get("left_out"):
+            names = ", ".join(given["left_out"])
+            raise UsageError(f"the report does not hold {names}", hint="Run the command itself again")
+        if event["op"] != "delete" and not (source and target):
+            raise UsageError(f"line {number} of {file} does not say where {source or target} shall go")
+        if event["op"] == "delete" and event.get("version_id"):
+            lines.append(Line(number, ["rm", "--version-id", event["version_id"], "--", target]))
+            continue
+        lines.append(Line(number, _RETRY[event["op"]](source, target, options)))
+    return lines
