@@ -659,7 +659,7 @@ def test_report_file(run: Run, bucket: str, local: Path) -> None:
     result = run("cp", "-r", "d", f"cos://{bucket}", "--report", "report.jsonl")
     assert len(result.lines) == 4
     events = [json.loads(line) for line in (local / "report.jsonl").read_text().splitlines()]
-    assert [event["type"] for event in events] == ["transfer"] * 4 + ["summary"]
+    assert [event["type"] for event in events] == ["command", *["transfer"] * 4, "summary"]
 
 
 def test_one_failure_does_not_stop_the_others(
