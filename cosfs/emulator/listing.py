@@ -14,7 +14,7 @@ from typing import Any
 from cosfs.emulator.store import LISTED, NULL_VERSION, Bucket, Store, version_number
 
 Row = tuple[Any, ...]  # the key is first
-_SKIP = 8  # rows to step over below a known prefix before a seek is cheaper; most directories are small
+_SKIP = 8  # rows to step over below a common prefix before it is left by a seek; most directories are small
 _END = b"\xff"  # above all UTF-8
 
 
@@ -27,6 +27,7 @@ class Page:
     truncated: bool = False
     last_row: Row | None = None
     last_prefix: str = ""
+    patience: int = _SKIP  # rows to step over below the next common prefix
 
     @property
     def next_marker(self) -> str:
@@ -68,7 +69,8 @@ def _fill(page: Page, rows: Iterator[Row], skip: int, cut: bytes, limit: int) ->
             group = key[: found + len(cut)]
             if group == current:
                 below += 1
-                if below >= _SKIP:
+                if below >= page.patience:
+                    page.patience = 1  # the next ones are probably large, too
                     return True
                 continue
         else:

@@ -13,6 +13,9 @@ from cosfs.emulator.errors import CosError
 
 DECLARATION = "<?xml version='1.0' encoding='utf-8' ?>\n"
 _SPECIAL = re.compile('[&<>"\x00-\x1f]')
+_PLAIN = re.compile("[A-Za-z0-9_.~/-]*").fullmatch
+_ENCODED = re.compile(rb"[^A-Za-z0-9_.~/-]+")
+_BYTES = [quote(bytes([byte]), safe="/") for byte in range(256)]
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "\t": "\t"}
 
 
@@ -43,7 +46,16 @@ def document(root: str, inner: str = "", attributes: str = "") -> bytes:
 
 def url_encode(text: str) -> str:
     """Encode as encoding-type=url asks: slashes stay, a space is %20."""
-    return quote(text, safe="/")
+    if _PLAIN(text) is not None:
+        return text
+    raw = text.encode()
+    if 2 * (len(raw) - len(text)) > len(text):  # long runs to be encoded, as in Chinese: quickest by the run
+        return _ENCODED.sub(_encode_run, raw).decode("ascii")
+    return "".join(map(_BYTES.__getitem__, raw))
+
+
+def _encode_run(match: re.Match[bytes]) -> bytes:
+    return b"%" + match[0].hex("%").upper().encode()
 
 
 @lru_cache(maxsize=4096)

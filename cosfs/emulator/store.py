@@ -118,9 +118,13 @@ class Store(BucketStore, LockStore, PieceStore):
 
     def find(self, bucket: Bucket, key: str, version: str) -> Version | None:
         """Return one version of a key by its id."""
-        sql = f"SELECT {COLUMNS} FROM versions WHERE bucket = ? AND key = ? AND version = ?"
-        row = self.db.one(sql, bucket.id, key.encode(), version)
-        return Version(*row) if row else None
+        if version == NULL_VERSION:
+            sql = f"SELECT {COLUMNS} FROM versions WHERE bucket = ? AND key = ? AND version = ?"
+            row = self.db.one(sql, bucket.id, key.encode(), version)
+            return Version(*row) if row else None
+        found = self.by_number(version_number(version) or 0)  # a key may have very many versions
+        wanted = (bucket.id, key.encode(), version)
+        return found if found is not None and (found.bucket, found.key, found.version) == wanted else None
 
     def put(
         self, bucket: Bucket, key: str, content: Bytes, properties: Properties, *, appendable: int = 0
