@@ -428,6 +428,29 @@ def test_members_and_their_keys_survive_a_restart(crew: Crew) -> None:
     assert crew.service.emulation.accounts.role(role.arn) == role
 
 
+def test_data_of_a_version_without_accounts_is_opened(crew: Crew) -> None:
+    db = crew.ask.store.db
+    for column in ("user", "session"):
+        db.execute(f"ALTER TABLE credentials DROP COLUMN {column}")
+    for table in ("accounts", "users", "roles", "providers"):
+        db.execute(f"DROP TABLE {table}")
+    crew.ask.close()
+    crew.ask.open()
+    assert crew.ask.get("k") == b"hello"
+    user = crew.add_user(policies=[policy(statement("allow", "GetObject"))])
+    assert crew.status(user, "GET", "/k") == 200
+
+
+def test_a_setting_of_an_earlier_version_that_cannot_be_read_has_no_effect(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = crew.ask.store
+    store.put_setting(store.bucket(BUCKET), "policy", "", b'{"statement": "nonsense"}')
+    assert crew.ask("GET", "/k").status == 200
+    assert crew.status(None, "GET", "/k") == 403
+    assert "has no effect" in caplog.text
+
+
 def test_a_key_without_a_known_user_may_do_nothing(crew: Crew) -> None:
     lost = Credential("AKIDlost", "k" * 32, user="42")
     crew.add_credential(lost)

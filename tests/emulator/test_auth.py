@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -9,9 +10,20 @@ from urllib.parse import quote
 import pytest
 
 from cosfs.emulator.addressing import split_target
-from cosfs.emulator.auth import Credential, Signed, authenticate
+from cosfs.emulator.auth import Credential, Signed, authenticate, sign_key
 from cosfs.emulator.errors import CosError
-from tests.emulator.asking import BUCKET, HOST, NOW, SECRET_ID, SECRET_KEY, Asker, authorization, code
+from tests.emulator.asking import (
+    BUCKET,
+    HOST,
+    NOW,
+    SECRET_ID,
+    SECRET_KEY,
+    Asker,
+    authorization,
+    code,
+    texts,
+    xml,
+)  # fmt: skip
 
 SDK_HOST = "examplebucket-1250000000.cos.ap-guangzhou.myqcloud.com"
 LOCAL_HOST = "examplebucket-1250000000.localhost:9000"
@@ -140,6 +152,45 @@ def test_changed_requests_are_refused(name: str) -> None:
             continue
         with pytest.raises(CosError, match="SignatureDoesNotMatch"):
             check(vector, vector.target, {n: v for n, v in headers.items() if n != header})
+
+
+# SignKey and SHA-1 of the HttpString of each vector, as published.
+STEPS = {
+    "V1": ("64c17db0b48a3c89adb8b51edfb27f8101b7b23e", "16b1ab0fc9e718e3040b1737915bd716c4ddde85"),
+    "V2": ("64c17db0b48a3c89adb8b51edfb27f8101b7b23e", "41dd873132b28774bb985799f668410beddeaec0"),
+    "V3": ("64c17db0b48a3c89adb8b51edfb27f8101b7b23e", "9fa4d7bbe82fd41de47bc94cd766d026e76b59ae"),
+    "V4": ("91de75cd836bbf63fb65b0f9a61922ee8c4b171f", "2c761ef6f71e277c4d5d23b30351eedbb1197c41"),
+    "V5": ("91de75cd836bbf63fb65b0f9a61922ee8c4b171f", "697f4ab058531ec82e3709e2718bf5e280cfc8b9"),
+    "V6": ("2d83b0008ca88d9ac611b019c22d9d0150ec064d", "ce774040afe17a9081b1a4b111e87d15607571ee"),
+    "V7": ("e9c5d68b73e44fca2d3c9c5fcb87e169f3da7b9b", "ce774040afe17a9081b1a4b111e87d15607571ee"),
+    "V8": ("e9c5d68b73e44fca2d3c9c5fcb87e169f3da7b9b", "2c761ef6f71e277c4d5d23b30351eedbb1197c41"),
+    "D1": ("eb2519b498b02ac213cb1f3d1a3d27a3b3c9bc5f", "8b2751e77f43a0995d6e9eb9477f4b685cca4172"),
+    "D2": ("937914bf490e9e8c189836aad2052e4feeb35eaf", "54ecfe22f59d3514fdc764b87a32d8133ea611e6"),
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_the_steps_to_a_signature_are_the_published_ones(name: str) -> None:
+    vector = VECTORS[name]
+    key, digest = STEPS[name[:2]]
+    assert sign_key(vector.secret[1], vector.times) == key
+    wrong = vector.fields().replace(vector.signature, "0" * 40)
+    with pytest.raises(CosError) as caught:
+        check(vector, vector.target, {**vector.headers, "authorization": wrong})
+    nodes = caught.value.nodes
+    assert nodes["StringToSign"] == f"sha1\n{vector.times}\n{digest}\n"
+    assert hashlib.sha1(nodes["FormatString"].encode()).hexdigest() == digest
+
+
+def test_a_wrong_signature_shows_what_the_server_has_computed(ask: Asker) -> None:
+    signed = authorization("GET", "/a b<&", HOST, int(NOW) - 1, int(NOW) + 60, "wrong")
+    answer = ask.raw("GET", "/a%20b%3C%26", {"host": HOST, "authorization": signed})
+    names = [node.tag for node in xml(answer)]
+    assert names == [
+        *("Code", "Message", "StringToSign", "FormatString", "Resource", "RequestId", "TraceId"),
+    ]
+    assert texts(answer, "Message") == ["The Signature you specified is invalid."]
+    assert texts(answer, "FormatString")[0] == f"get\n/a b<&\n\nhost={HOST}\n"
 
 
 def send(ask: Asker, target: str, host: str, signed_host: str, signed_path: str) -> int:
