@@ -1,0 +1,114 @@
+"""`scripts/bench`: what to measure, and where the results go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from scripts.benchmark.cells import CELLS, measure, open_lab
+from scripts.benchmark.programs import Program, find_programs, install_peers
+from scripts.benchmark.report import Rounds, tables, write_page
+from scripts.benchmark.servers import Double, Local, Server
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("peers", help="install the peers into .bench/")
+    cli = commands.add_parser("cli", help="measure the command line and its peers")
+    cli.add_argument("--server", help="a server double: takes --port and --md5-max, controlled by URLs")
+    cli.add_argument("--latency", default="0,20", help="milliseconds added to each request (default: 0,20)")
+    cli.add_argument("--rounds", type=int, default=3, help="how often each is run; the best counts")
+    cli.add_argument("--only", default="", help="cells, separated by commas")
+    cli.add_argument("--programs", default="", help="programs, separated by commas")
+    cli.add_argument("--out", type=Path, help="write all figures as JSON")
+    cli.add_argument("--write-docs", action="store_true", help="write tables and plot into docs/")
+    return parser.parse_args()
+
+
+def _version(program: Program, home: Path) -> str:
+    words = program.version.format(home=home).split()
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HOME": str(home)})
+    numbers = [
+        word
+        for word in (done.stdout + done.stderr).replace("/", " ").split()
+        if word[:2].strip("v")[:1].isdigit()
+    ]
+    return numbers[0].lstrip("v").split("-")[0] if numbers else "?"
+
+
+def _measure_all(arguments: argparse.Namespace, server: Server) -> int:
+    programs = find_programs()
+    if arguments.programs:
+        programs = [program for program in programs if program.name in arguments.programs.split(",")]
+    names = arguments.only.split(",") if arguments.only else [cell.name for cell in CELLS]
+    latencies = [int(text) for text in arguments.latency.split(",")]
+    rounds: Rounds = {}
+    with open_lab() as lab:
+        versions = {program.name: _version(program, lab.home) for program in programs}
+        for latency in latencies:
+            for cell in (cell for cell in CELLS if cell.name in names):
+                if cell.name == "start" and latency:
+                    continue
+                for _ in range(arguments.rounds):
+                    # In turn, so that what else the machine does strikes all alike.
+                    for program in programs:
+                        found = rounds.setdefault((latency, cell.name, program.name), [])
+                        if found and found[-1]["failure"]:
+                            continue
+                        measured = measure(cell, program, server, lab, latency)
+                        found.append(asdict(measured))
+                        told = measured.failure or f"{measured.seconds:6.2f} s  cpu {measured.cpu:5.2f}"
+                        told += (
+                            ""
+                            if measured.failure
+                            else f"  {measured.rss:4.0f} MiB  {measured.requests} requests"
+                        )
+                        print(
+                            f"{latency:3} ms  {cell.name:9} {program.name:7} {told}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
+    order = [program.name for program in programs]
+    print(tables(rounds, order, latencies))
+    if arguments.out:
+        flat = [
+            {"latency": key[0], "cell": key[1], "program": key[2], "rounds": value}
+            for key, value in rounds.items()
+        ]
+        arguments.out.write_text(
+            json.dumps({"server": server.name, "versions": versions, "results": flat}, indent=1)
+        )
+    if arguments.write_docs:
+        facts = {
+            "programs": order, "latencies": latencies, "rounds": arguments.rounds, "server": server.name,
+            "versions": versions, "cores": os.cpu_count(),
+        }  # fmt: skip
+        write_page(rounds, facts)
+    wrong = [
+        key for key, value in rounds.items() if key[2] == "cos" and any(each["failure"] for each in value)
+    ]
+    for latency, cell, _ in wrong:
+        print(f"bench: cos failed in {cell} at {latency} ms", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.command == "peers":
+        install_peers()
+        return 0
+    server: Server = Double(arguments.server) if arguments.server else Local()
+    try:
+        return _measure_all(arguments, server)
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
