@@ -17,9 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cosfs import __version__
 from cosfs.errors import ConfigError
 from cosfs.units import MIB, parse_duration, parse_rate, parse_size
+from cosfs.version import __version__
 
 __all__ = [
     "ClientSettings",

@@ -25,6 +25,7 @@
     │   └── NotCosError               255, EIO      something answered that is not COS
     ├── IntegrityError                1,   EIO      a length or a checksum differs
     ├── TransferError                 1,   EIO      some of many transfers failed
+    ├── CancelledError                255, EINTR    a program ended its own call
     └── FilesystemError               255, own errno
 
 The class carries the errno a filesystem call fails with, the exit code of the command line
@@ -42,6 +43,7 @@ __all__ = [
     "BucketNotEmptyError",
     "BucketNotFoundError",
     "COSError",
+    "CancelledError",
     "CertificateError",
     "ClockSkewError",
     "ConfigError",
@@ -254,6 +256,12 @@ class TransferError(COSError):
     """Some of many transfers failed; each was reported where it happened."""
 
     exit_code = 1
+
+
+class CancelledError(COSError):
+    """A call was ended by the program that made it."""
+
+    errno = _errno.EINTR
 
 
 class FilesystemError(COSError):
