@@ -107,6 +107,7 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
     """Run job; return the signal that ended it early, 0 if none did."""
     import trio
 
+    from cosfs.transfer.concurrency import FIRST
     from cosfs.transfer.engine import Engine
     from cosfs.transfer.resume import Records
 
@@ -133,7 +134,7 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
 
             nursery.start_soon(display.run)
             with scope:
-                async with Engine(state.client, settings, records=records) as engine:
+                async with Engine(state.client, settings, records=records, first=FIRST) as engine:
                     run = Run(state, engine, display, report, scope)
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)

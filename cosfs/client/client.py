@@ -86,6 +86,11 @@ class CosClient:
     def stats(self) -> ClientStats:
         return self._session.stats
 
+    @property
+    def slow_listeners(self) -> list[Callable[[], None]]:
+        """What is called, in any thread, when COS asks for fewer requests or does not answer in time."""
+        return self._session.slow_listeners
+
     def cancel(self) -> None:
         """Make every request, waiting or running, fail soon with NetworkError. For good."""
         self._session.transport.cancel()

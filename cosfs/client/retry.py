@@ -13,7 +13,15 @@ from typing import TypeVar
 from cosfs.client.failures import EXPIRED_CODES
 from cosfs.client.waiting import wait_for
 from cosfs.client.wire import StaleConnectionError
-from cosfs.errors import AuthenticationError, ClockSkewError, COSError, NetworkError, ServiceError
+from cosfs.errors import (
+    AuthenticationError,
+    ClockSkewError,
+    COSError,
+    NetworkError,
+    NetworkTimeoutError,
+    ServiceError,
+    ThrottledError,
+)
 
 __all__ = ["Attempt", "Budget", "Retrier"]
 
@@ -100,6 +108,7 @@ class Attempt:
 class Retrier:
     """Repeat an operation for as long as that makes sense.
 
+    on_slow hears of each answer that asks for fewer requests and of each time-out.
     correct_clock is given the headers of the answer and says whether the clock was set by them;
     renew_credentials says whether there are others than those that were used. Waiting ends when cancelled
     is set.
@@ -114,6 +123,7 @@ class Retrier:
         renew_credentials: Callable[[object], bool] = lambda used: False,
         on_stale: Callable[[], None] = lambda: None,
         on_retry: Callable[[], None] = lambda: None,
+        on_slow: Callable[[], None] = lambda: None,
         budget: Budget = PROCESS_BUDGET,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -124,6 +134,7 @@ class Retrier:
         self._renew_credentials = renew_credentials
         self._on_stale = on_stale
         self._on_retry = on_retry
+        self._on_slow = on_slow
         self._budget = budget
         self._clock = clock
         self._uniform = uniform
@@ -138,6 +149,8 @@ class Retrier:
             try:
                 result = operation(attempt)
             except COSError as error:
+                if isinstance(error, ThrottledError | NetworkTimeoutError):
+                    self._on_slow()
                 delay = self._delay(error, attempt)
                 if delay is None:
                     raise

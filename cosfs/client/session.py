@@ -166,6 +166,8 @@ class Session:
         self.seen: set[str] = set()
         # Finds the region of a bucket by other means; set by the client.
         self.find_region: Callable[[str], str] = lambda bucket: ""
+        # Told when COS asks for fewer requests or does not answer in time.
+        self.slow_listeners: list[Callable[[], None]] = []
         self._clock_offset = 0.0
         self.retrier = Retrier(
             settings.max_retries,
@@ -174,8 +176,13 @@ class Session:
             renew_credentials=self._renew_credentials,
             on_stale=self.transport.forget_idle,
             on_retry=lambda: self.stats.add(retries=1),
+            on_slow=self._tell_slow,
         )
         self._constant_headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
+
+    def _tell_slow(self) -> None:
+        for listener in list(self.slow_listeners):
+            listener()
 
     # --- calls
 

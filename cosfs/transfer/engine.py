@@ -15,18 +15,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import outcome
 import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer.budget import Bandwidth, ByteBudget
+from cosfs.transfer.concurrency import Concurrency
+from cosfs.transfer.flow import Flow, open_nursery
+from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
 from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
@@ -50,93 +52,25 @@ _SLOWEST = 256 * 1024
 # Results of a stream of jobs are handed over after so many seconds or at so many.
 _BATCH_TIME = 0.01
 _BATCH = 64
-
-
-class _Job:
-    """One call: made in the trio thread, run in a worker, delivered in the trio thread."""
-
-    __slots__ = ("abandoned", "args", "deliver", "discard", "error", "fn", "lazy", "queue", "undo", "value")
-
-    def __init__(
-        self,
-        queue: Queue[_Job],
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        deliver: Callable[[_Job], None],
-        *,
-        discard: Callable[[Any], None] | None = None,
-        lazy: bool = False,
-    ) -> None:
-        self.queue = queue
-        self.fn = fn
-        self.args = args
-        self.deliver = deliver
-        self.discard = discard
-        self.lazy = lazy
-        self.abandoned = False
-        self.undo: Callable[[], None] | None = None
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def is_abandoned(self) -> bool:
-        return self.abandoned
-
-
-_TAKEN: outcome.Outcome[Any] = outcome.Error(RuntimeError("this result was taken already"))
-
-
-class Pending(Generic[T]):
-    """A call under way whose result is asked for later."""
-
-    def __init__(self, engine: Engine, job: _Job) -> None:
-        self._engine = engine
-        self._job = job
-        self._outcome: outcome.Outcome[T] | None = None
-        self._task: trio.lowlevel.Task | None = None
-
-    def _deliver(self, job: _Job) -> None:
-        if job.abandoned:
-            # Given up while the result was on its way to us.
-            self._engine._discard_late(job)
-            return
-        self._outcome = outcome.Value(job.value) if job.error is None else outcome.Error(job.error)
-        # No circle of references: a result may be megabytes that must not wait for the collector.
-        job.value = job.error = None
-        job.deliver = _nobody
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task, self._outcome)
-            self._task, self._outcome = None, _TAKEN
-
-    async def wait(self) -> T:
-        """Return the call's result; cancelling gives the call up. To be awaited once."""
-        if self._outcome is not None:
-            await trio.lowlevel.checkpoint()
-            found, self._outcome = self._outcome, _TAKEN
-            return found.unwrap()
-        self._task = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            self.cancel()
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        value: T = await trio.lowlevel.wait_task_rescheduled(abort)
-        return value
-
-    def cancel(self) -> None:
-        """Give the call up; nothing happens if it is done."""
-        if self._outcome is None:
-            self._engine._abandon(self._job)
+# A request is as much work as moving so many bytes.
+_REQUEST_WORTH = 64 * 1024
 
 
 class Engine:
     """Runs calls for tasks; use it as an async context manager around everything that transfers.
 
-    records is where large transfers are remembered while they run; without it none can be resumed.
+    records is where large transfers are remembered while they run; without it none can be resumed. limit is
+    how many requests may ever be in flight, current how many may now: it begins at first (0 = the
+    limit), and is halved when COS asks for fewer requests or does not answer in time.
     """
 
     def __init__(
-        self, client: CosClient, settings: TransferSettings, *, records: Records | None = None
+        self,
+        client: CosClient,
+        settings: TransferSettings,
+        *,
+        records: Records | None = None,
+        first: int = 0,
     ) -> None:
         self.client = client
         self.settings = settings
@@ -146,12 +80,13 @@ class Engine:
         self.bandwidth = Bandwidth(settings.max_bandwidth)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
-        self._scheduler: Scheduler[_Job] = Scheduler(self.limit, self._bulk_limit())
+        self._concurrency = Concurrency(self.limit, first)
+        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit())
         self._window = Window(max(self.limit, settings.max_small_requests))
-        self._tiny: Scheduler[_Job] = Scheduler(self._window.most, self._bulk_limit())
+        self._tiny: Scheduler[Job] = Scheduler(self._window.most, self._bulk_limit())
         self._tiny.set_limits(self._window.size)
         self._lanes = Lanes(self._next_tiny)
-        self._queues: dict[str, Queue[_Job]] = {}
+        self._queues: dict[str, Queue[Job]] = {}
         self._threads = 0
         self._idle = 0
         self._starting = 0
@@ -172,11 +107,13 @@ class Engine:
 
     async def __aenter__(self) -> Engine:
         self._token = trio.lowlevel.current_trio_token()
+        self.client.slow_listeners.append(self._slow_down)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.client.slow_listeners.remove(self._slow_down)
         for queue in list(self._queues.values()):
             self.abandon(queue)
         # Results that came too late are undone while there are still threads to do it.
@@ -188,6 +125,11 @@ class Engine:
             self._closing = True
             self._work.notify_all()
         self._lanes.close()
+
+    @property
+    def current(self) -> int:
+        """How many requests may be in flight now; very small objects have a limit of their own."""
+        return self._concurrency.current
 
     @property
     def running(self) -> int:
@@ -206,7 +148,7 @@ class Engine:
         fn: Callable[..., T],
         *args: Any,
         kind: str = REQUEST,
-        queue: Queue[_Job] | None = None,
+        queue: Queue[Job] | None = None,
         discard: Callable[[T], None] | None = None,
     ) -> T:
         """Run one blocking call in a worker thread and return its result.
@@ -222,7 +164,7 @@ class Engine:
         fn: Callable[..., T],
         *args: Any,
         kind: str = REQUEST,
-        queue: Queue[_Job] | None = None,
+        queue: Queue[Job] | None = None,
         discard: Callable[[T], None] | None = None,
     ) -> Pending[T]:
         """Begin one call without waiting for it."""
@@ -230,7 +172,7 @@ class Engine:
             queue = self._queues.get(kind)
             if queue is None:
                 queue = self._queues[kind] = Queue(kind)
-        job = _Job(queue, fn, args, _nobody, discard=discard)
+        job = Job(queue, fn, args, nobody, discard=discard)
         pending: Pending[T] = Pending(self, job)
         job.deliver = pending._deliver
         self._add(job)
@@ -261,7 +203,7 @@ class Engine:
 
     # --- scheduling, any thread ---
 
-    def _add(self, job: _Job) -> None:
+    def _add(self, job: Job) -> None:
         with self._work:
             if self._closing:
                 raise RuntimeError("the engine is closed")
@@ -272,7 +214,7 @@ class Engine:
             elif scheduler.has_room(job.queue.kind, self._starting):
                 self._provide_thread()
 
-    def _scheduler_of(self, queue: Queue[_Job]) -> Scheduler[_Job]:
+    def _scheduler_of(self, queue: Queue[Job]) -> Scheduler[Job]:
         return self._tiny if queue.kind == TINY else self._scheduler
 
     def _provide_thread(self) -> None:
@@ -288,7 +230,7 @@ class Engine:
             # A daemon: a thread stuck in a dead connection must not keep the process.
             threading.Thread(target=self._run_jobs, name=f"cos-{self._threads}", daemon=True).start()
 
-    def _abandon(self, job: _Job) -> None:
+    def _abandon(self, job: Job) -> None:
         with self._work:
             if job.abandoned:
                 return
@@ -302,7 +244,7 @@ class Engine:
         if job.undo is not None:
             job.undo()
 
-    def abandon(self, queue: Queue[_Job]) -> None:
+    def abandon(self, queue: Queue[Job]) -> None:
         """Give up all calls of a queue, waiting or running."""
         with self._work:
             waiting, active = self._scheduler_of(queue).clear(queue)
@@ -315,12 +257,12 @@ class Engine:
             if job.undo is not None:
                 job.undo()
 
-    def _mark_abandoned(self, job: _Job) -> None:
+    def _mark_abandoned(self, job: Job) -> None:
         job.abandoned = True
         self._count_abandoned(job, 1)
         self._cleaning += job.discard is not None
 
-    def _count_abandoned(self, job: _Job, change: int) -> None:
+    def _count_abandoned(self, job: Job, change: int) -> None:
         if job.queue.kind == TINY:
             self._tiny_abandoned += change
         else:
@@ -355,7 +297,7 @@ class Engine:
             job = None if self._closing else self._tiny.take()
         return None if job is None else partial(self._execute, job)
 
-    def _execute(self, job: _Job) -> None:
+    def _execute(self, job: Job) -> None:
         current.abandoned = job.is_abandoned
         current.undo = self._undo_setter(job)
         try:
@@ -365,10 +307,10 @@ class Engine:
         current.abandoned = current.undo = None
         # What the call held (buffers, descriptors) goes now, not when the result is looked at.
         job.args = ()
-        job.fn = _nobody
+        job.fn = nobody
         self._finish(job)
 
-    def _undo_setter(self, job: _Job) -> Callable[[Callable[[], None]], None]:
+    def _undo_setter(self, job: Job) -> Callable[[Callable[[], None]], None]:
         def setter(undo: Callable[[], None]) -> None:
             with self._lock:
                 job.undo = undo
@@ -379,7 +321,7 @@ class Engine:
 
         return setter
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> Job | None:
         with self._work:
             while True:
                 job = None if self._closing else self._scheduler.take()
@@ -392,12 +334,14 @@ class Engine:
                 self._work.wait()
                 self._starting -= 1
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, job: Job) -> None:
         """Send a result on its way; drop that of an abandoned call."""
         with self._lock:
             abandoned = job.abandoned
             if not abandoned:
                 job.undo = None
+                if job.queue.kind != TINY and not self._concurrency.is_full:
+                    self._count_answer()
                 self._scheduler_of(job.queue).finish(job.queue, job)
                 if job.queue.kind == TINY:
                     self._window.answered(time.monotonic(), self._lanes.idle, self.client.stats.retries)
@@ -412,7 +356,25 @@ class Engine:
         elif urgent or time.monotonic() - self._last_wake >= _BATCH_TIME:
             self._wake()
 
-    def _discard(self, job: _Job) -> None:
+    def _count_answer(self) -> None:
+        """Look whether more requests may be in flight, at the end of each round. Lock held."""
+        scheduler = self._scheduler
+        if not scheduler.anything_waits or not self._concurrency.answered():
+            return
+        stats = self.client.stats
+        moved = stats.bytes_sent + stats.bytes_received + sum(stats.requests.values()) * _REQUEST_WORTH
+        if self._concurrency.end_round(time.monotonic(), moved):
+            scheduler.set_limit(self.current)
+            self._refill()
+
+    def _slow_down(self) -> None:
+        """Have fewer requests in flight; called by the client, in any thread."""
+        with self._lock:
+            if self._concurrency.slow_down(time.monotonic()):
+                self._scheduler.set_limit(self.current)
+                log.info("requests in flight are limited to %d: COS is slow", self.current)
+
+    def _discard(self, job: Job) -> None:
         if job.discard is None or job.error is not None:
             return
         try:
@@ -420,7 +382,7 @@ class Engine:
         except Exception as error:
             log.warning("could not undo a cancelled request: %s", error)
 
-    def _discard_late(self, job: _Job) -> None:
+    def _discard_late(self, job: Job) -> None:
         """Undo a call that was cancelled after it ended; in a worker thread."""
         if job.discard is None or job.error is not None:
             return
@@ -432,7 +394,7 @@ class Engine:
             with self._lock:
                 self._cleaning -= 1
 
-        self._add(_Job(Queue(REQUEST), discard, (), _nobody))
+        self._add(Job(Queue(REQUEST), discard, (), nobody))
 
     @contextmanager
     def not_left(self) -> Iterator[None]:
@@ -475,120 +437,3 @@ class Engine:
             except Exception:
                 # Nobody is on the stack who could be told; a callback's bug must not end the run.
                 log.exception("a progress callback failed")
-
-
-class Flow:
-    """A stream of calls, put in as fast as they are worked on; results come in any order.
-
-    Leaving the with block waits for all of them; leaving it by an exception, or when on_result
-    raises, gives up those that are not done.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        kind: str,
-        on_result: Callable[[Any, Any, Exception | None], None],
-        backlog: int,
-        queue: Queue[Any] | None = None,
-    ) -> None:
-        self._engine = engine
-        self._queue: Queue[_Job] = queue or Queue(kind)
-        self._on_result = on_result
-        self._backlog = backlog
-        self._unfinished = 0
-        self._wanted = -1
-        self._changed = trio.Event()
-        self._error: BaseException | None = None
-        self._closed = False
-
-    async def __aenter__(self) -> Flow:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                await self.join()
-        finally:
-            self._closed = True
-            self._engine.abandon(self._queue)
-
-    @property
-    def unfinished(self) -> int:
-        """How many calls were put in and not delivered yet."""
-        return self._unfinished
-
-    async def put(self, item: Any, fn: Callable[..., Any], *args: Any) -> None:
-        """Add the call fn(*args) for item; wait while too many are waiting."""
-        if self._error is not None:
-            raise self._error
-        self._unfinished += 1
-        job = _Job(self._queue, fn, args, lambda job: self._deliver(item, job), lazy=True)
-        self._engine._add(job)
-        if self._unfinished >= self._backlog:
-            await self._until(self._backlog * 3 // 4)
-
-    async def put_all(self, fn: Callable[[I], Any], items: Iterable[I] | AsyncIterable[I]) -> None:
-        """Add the call fn(item) for every item."""
-        if isinstance(items, AsyncIterable):
-            async for item in items:
-                await self.put(item, fn, item)
-        else:
-            for item in items:
-                await self.put(item, fn, item)
-
-    async def join(self) -> None:
-        """Wait until all calls put in so far are delivered."""
-        await self._until(0)
-
-    async def _until(self, count: int) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while self._unfinished > count and self._error is None:
-            self._wanted = count
-            self._changed = trio.Event()
-            # The last results of a batch may lie there without a wake-up.
-            with trio.move_on_after(0.05):
-                await self._changed.wait()
-            self._engine.deliver()
-        self._wanted = -1
-        if self._error is not None:
-            raise self._error
-
-    def _deliver(self, item: Any, job: _Job) -> None:
-        self._unfinished -= 1
-        error = job.error
-        job.error = None
-        try:
-            if error is not None and not isinstance(error, Exception):
-                raise error
-            if self._error is None and not self._closed:
-                self._on_result(item, job.value, error)
-        except BaseException as failure:
-            self._error = self._error or failure
-        if self._unfinished <= self._wanted or self._error is not None:
-            self._changed.set()
-
-
-def _nobody(*_: object) -> None:
-    """Stand in where nothing is left to call."""
-
-
-@asynccontextmanager
-async def open_nursery() -> AsyncIterator[trio.Nursery]:
-    """Open a nursery that raises the first failure itself, not a group around it."""
-    try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-    except BaseExceptionGroup as group:
-        raise _first_failure(group) from None
-
-
-def _first_failure(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first exception that is not only the cancellation which another one caused."""
-    _, failures = group.split(trio.Cancelled)
-    found: BaseException = failures if failures is not None else group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found

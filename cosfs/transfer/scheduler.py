@@ -37,11 +37,10 @@ class Queue(Generic[J]):
 
 
 class _Lane(Generic[J]):
-    __slots__ = ("kind", "limit", "ready", "running")
+    __slots__ = ("kind", "ready", "running")
 
-    def __init__(self, kind: str, limit: int) -> None:
+    def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.limit = limit
         self.running = 0
         self.ready: deque[Queue[J]] = deque()
 
@@ -54,18 +53,16 @@ class Scheduler(Generic[J]):
     """
 
     def __init__(self, limit: int, bulk_limit: int | None = None) -> None:
-        self._most_bulk = limit if bulk_limit is None else bulk_limit
-        self.limit = limit
-        reserve = max(1, limit // 8) if limit >= 4 else 0
-        self.bulk_limit = min(limit - reserve, self._most_bulk)
+        self._most_bulk = 1 << 30 if bulk_limit is None else bulk_limit
+        self.set_limit(limit)
         self.running = 0
-        self._requests: _Lane[J] = _Lane(REQUEST, limit)
+        self._requests: _Lane[J] = _Lane(REQUEST)
         self._lanes = {REQUEST: self._requests}
 
     def _lane(self, kind: str) -> _Lane[J]:
         lane = self._lanes.get(kind)
         if lane is None:
-            lane = self._lanes[kind] = _Lane(kind, self.limit)
+            lane = self._lanes[kind] = _Lane(kind)
         return lane
 
     def add(self, queue: Queue[J], job: J) -> None:
@@ -95,18 +92,22 @@ class Scheduler(Generic[J]):
         """Let at most limit jobs run at once, of every kind and in all; nothing is kept back."""
         self.limit = limit
         self.bulk_limit = min(limit, self._most_bulk)
-        for lane in self._lanes.values():
-            lane.limit = limit
 
-    def set_limit(self, kind: str, limit: int) -> None:
-        """Let at most limit jobs of a kind run at once."""
-        self._lane(kind).limit = limit
+    def set_limit(self, limit: int) -> None:
+        """Let at most limit jobs run at once; those that run beyond it go on."""
+        self.limit = limit
+        reserve = max(1, limit // 8) if limit >= 4 else 0
+        self.bulk_limit = min(limit - reserve, self._most_bulk)
+
+    @property
+    def anything_waits(self) -> bool:
+        """Whether more jobs would run if they could."""
+        return any(lane.ready for lane in self._lanes.values())
 
     def has_room(self, kind: str, starting: int = 0) -> bool:
         """Whether a job of a kind could run, starting others being about to."""
-        lane = self._lane(kind)
         running = self.running + starting
-        if running >= self.limit or lane.running + starting >= lane.limit:
+        if running >= self.limit:
             return False
         return kind == REQUEST or running - self._requests.running < self.bulk_limit
 
@@ -145,4 +146,4 @@ class Scheduler(Generic[J]):
     def startable(self) -> int:
         """Return how many threads could find work now, at most."""
         waiting = sum(len(queue.waiting) for lane in self._lanes.values() for queue in lane.ready)
-        return min(waiting, self.limit - self.running)
+        return max(0, min(waiting, self.limit - self.running))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,7 +20,7 @@ from cosfs.transfer.engine import LARGE, REQUEST, SMALL, Engine
 from cosfs.transfer.scheduler import Queue, Scheduler
 from cosfs.transfer.work import Abandoned, SharedFile, checkpoint, on_abandon, pause
 
-NO_CLIENT = cast(CosClient, None)
+NO_CLIENT = cast(CosClient, SimpleNamespace(slow_listeners=[]))
 
 
 def engine_of(limit: int = 8, **settings: Any) -> Engine:

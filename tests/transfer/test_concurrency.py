@@ -1,0 +1,171 @@
+"""The number of requests in flight: it grows while that helps, and is halved when COS has enough."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from cosfs.client.client import CosClient
+from cosfs.client.retry import Budget
+from cosfs.config import TransferSettings
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError
+from cosfs.transfer.concurrency import Concurrency
+from cosfs.transfer.engine import LARGE, Engine
+from tests.transfer.support import settled
+
+# --- the rule ---
+
+
+class Rounds:
+    """A number of requests whose rounds take a second each and move what the test says."""
+
+    def __init__(self, most: int, first: int) -> None:
+        self.number = Concurrency(most, first)
+        self.now = 0.0
+        self.moved = 0
+
+    def __call__(self, *rates: int) -> list[int]:
+        sizes = []
+        for rate in rates:
+            for _ in range(self.number.current - 1):
+                assert not self.number.answered()
+            assert self.number.answered()
+            self.now += 1
+            self.moved += rate
+            self.number.end_round(self.now, self.moved)
+            sizes.append(self.number.current)
+        return sizes
+
+
+def test_it_doubles_while_the_throughput_grows() -> None:
+    rounds = Rounds(200, 16)
+    assert rounds(100, 100, 200, 390, 390, 400) == [32, 64, 128, 200, 200, 200]
+
+
+def test_it_stays_where_more_requests_are_no_faster() -> None:
+    rounds = Rounds(200, 16)
+    assert rounds(100, 100, 105, 104, 103) == [32, 64, 64, 64, 64]
+    # Now and then a little more is tried.
+    assert rounds(*[100] * 5)[-1] == 72
+
+
+def test_it_is_halved_and_then_grows_by_one() -> None:
+    rounds = Rounds(64, 16)
+    rounds(100, 200, 400)
+    assert rounds.number.current == 64
+    assert rounds.number.slow_down(10.0)
+    assert rounds(1000, 2000, 9000) == [33, 34, 35]
+
+
+def test_failures_of_one_moment_halve_it_once_and_it_never_reaches_zero() -> None:
+    number = Concurrency(16)
+    for second in range(8):
+        for _ in range(16):
+            number.slow_down(second + 0.0)
+    assert (number.current, number.halved) == (1, 8)
+
+
+def test_the_limit_may_be_lower_than_the_beginning() -> None:
+    assert Concurrency(4, 16).current == 4
+    assert Concurrency(100).current == 100
+
+
+# --- the engine ---
+
+
+@pytest.fixture
+async def engine(client: CosClient, bucket: str) -> AsyncIterator[Engine]:
+    client.put_object(bucket, "k", b"x")
+    async with Engine(client, TransferSettings(max_concurrent_requests=64), first=16) as running:
+        yield running
+        await settled(running)
+
+
+class InFlight:
+    """Calls that ask for an object, and how many of them ran at once."""
+
+    def __init__(self, client: CosClient, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._lock = threading.Lock()
+        self._now = 0
+        self.most = 0
+        self.failed = 0
+
+    def head(self, _: int) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        try:
+            self._client.head_object(self._bucket, "k")
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def done(self, _: int, __: None, error: Exception | None) -> None:
+        self.failed += error is not None
+        assert error is None or isinstance(error, COSError)
+
+
+async def test_few_at_first_and_more_when_that_helps(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    calls = InFlight(client, bucket)
+    assert (engine.current, engine.limit) == (16, 64)
+    latency = emulator.faults.latency(0.05, "HeadObject")
+    await engine.run_many(calls.head, range(14), calls.done, kind=LARGE)
+    assert (engine.current, calls.most) == (16, 14)
+    await engine.run_many(calls.head, range(300), calls.done, kind=LARGE)
+    emulator.faults.remove(latency)
+    assert engine.current >= 32
+    # One slot in eight is kept for what somebody waits for.
+    assert 16 < calls.most <= engine.current * 7 // 8
+
+
+@pytest.mark.parametrize("kind", ["error", "stall"])
+async def test_half_as_many_when_cos_is_slow(
+    client: CosClient, bucket: str, emulator: Emulator, kind: str
+) -> None:
+    impatient = CosClient(replace(client.settings, read_timeout=0.5), client.credentials)
+    impatient.put_object(bucket, "k", b"x")
+    settings = TransferSettings(max_concurrent_requests=16)
+    async with Engine(impatient, settings) as engine:
+        calls = InFlight(impatient, bucket)
+        if kind == "error":
+            emulator.faults.error("HeadObject", "SlowDown", 503)
+        else:
+            emulator.faults.latency(1.0, "HeadObject", count=1)
+        await engine.run_many(calls.head, range(20), calls.done, kind=LARGE)
+        assert (engine.current in (8, 9, 10), calls.failed) == (True, 0)
+        emulator.faults.latency(0.02, "HeadObject", count=0)
+        calls.most = 0
+        await engine.run_many(calls.head, range(40), calls.done, kind=LARGE)
+        assert calls.most <= engine.current <= 14
+        # Nobody is told any more.
+    assert impatient.slow_listeners == []
+    impatient.close()
+
+
+async def test_each_refusal_halves_it_and_all_is_done_in_the_end(
+    client: CosClient, bucket: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put_object(bucket, "k", b"x")
+    monkeypatch.setattr(client._session.retrier, "_budget", Budget(1e9))
+    monkeypatch.setattr("cosfs.transfer.concurrency._ONE_CAUSE", 0.0)
+    emulator.faults.error("HeadObject", "SlowDown", 503, count=4)
+    async with Engine(client, TransferSettings(max_concurrent_requests=8)) as engine:
+        calls = InFlight(client, bucket)
+        lowest = 8
+
+        def done(item: int, value: None, error: Exception | None) -> None:
+            nonlocal lowest
+            lowest = min(lowest, engine.current)
+            calls.done(item, value, error)
+
+        await engine.run_many(calls.head, range(10), done, kind=LARGE)
+        assert (engine._concurrency.halved, calls.failed) == (4, 0)
+        assert 1 <= lowest <= 4
