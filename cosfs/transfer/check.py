@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from cosfs.errors import ConfigError, COSError
-from cosfs.transfer.contents import same_bytes, same_content
+from cosfs.transfer.contents import same_by_etag, same_bytes, same_content
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.paths import is_marker
 from cosfs.transfer.plan import merge
@@ -98,6 +98,8 @@ async def check(
                 events.found(Finding("differs", one, other, reason))
             elif options.size_only or not one.facts.size:
                 events.found(Finding("same", one, other))
+            elif not options.download and (same := same_by_etag(one.item, other.item)) is not None:
+                compared((one, other), same, None)
             else:
                 await flow.put((one, other), compare, (one, other))
 

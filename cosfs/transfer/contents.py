@@ -20,7 +20,7 @@ from cosfs.client.model import ObjectInfo
 from cosfs.transfer.compare import is_md5
 from cosfs.transfer.work import checkpoint
 
-__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_bytes", "same_content"]
+__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_bytes", "same_by_etag", "same_content"]
 
 _CHUNK = 1 << 20
 
@@ -58,14 +58,19 @@ def same_content(client: CosClient, first: Content, second: Content, *, ask: boo
     return _same_as_file(client, file, stored, ask)
 
 
-def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent, ask: bool) -> bool | None:
-    etag, other = first.info.etag, second.info.etag
-    if etag and etag == other:
-        return True
-    if is_md5(etag) and is_md5(other):
-        return False
-    if not ask:
+def same_by_etag(first: object, second: object) -> bool | None:
+    """Compare two objects by what a listing says of them; None if that does not tell, or for files."""
+    if not (isinstance(first, ObjectInfo) and isinstance(second, ObjectInfo)):
         return None
+    if first.etag and first.etag == second.etag:
+        return True
+    return False if is_md5(first.etag) and is_md5(second.etag) else None
+
+
+def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent, ask: bool) -> bool | None:
+    same = same_by_etag(first.info, second.info)
+    if same is not None or not ask:
+        return same
     one, two = _head(client, first), _head(client, second)
     if one.crc64 is not None and two.crc64 is not None:
         return one.crc64 == two.crc64

@@ -18,7 +18,7 @@ from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
 from cosfs.errors import ConfigError, COSError, NotFoundError, ServiceError, TransferError
 from cosfs.transfer.backup import Backup
 from cosfs.transfer.compare import is_md5
-from cosfs.transfer.contents import md5_of, same_content
+from cosfs.transfer.contents import md5_of, same_by_etag, same_content
 from cosfs.transfer.delete import delete_many
 from cosfs.transfer.engine import Engine, open_nursery
 from cosfs.transfer.plan import Extra, Plan, PlanEvents, SyncOptions, Transfer
@@ -111,10 +111,15 @@ class Sync:
 
         async with self.engine.flow(COMPARE, compared) as flow:
             async for verdict, transfer in self.plan.decisions():
-                if verdict.action == "compare":
+                if verdict.action == "transfer":
+                    await self._pass(transfer, gate)
+                    continue
+                assert transfer.destination is not None
+                same = same_by_etag(transfer.source.item, transfer.destination.item)
+                if same is None:
                     await flow.put(transfer, self._same_content, transfer)
                 else:
-                    await self._pass(transfer, gate)
+                    compared(transfer, same, None)
                 while decided:
                     await self._pass(decided.popleft(), gate)
             await flow.join()
