@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,6 @@ from cosfs.client.url import CosUrl
 from cosfs.errors import TransferError
 
 from .jobs import JobMaker
-from .objects import with_headers
 from .places import Local, Place, as_prefix, parse_place
 from .watching import Watching
 
@@ -79,6 +78,7 @@ class SyncCopy(JobMaker):
         return LocalSide(
             place.path,
             symlinks=self.options.symlinks,
+            links=self.options.preserve_symlinks,
             directories=self.options.keep_dirs,
             one_filesystem=self.options.one_file_system,
             encoded_names=self.options.key_policy == "encode",
@@ -94,6 +94,7 @@ class SyncCopy(JobMaker):
         return LocalSide(
             place.path,
             symlinks="keep",
+            links=self.options.preserve_symlinks,
             directories=self.options.keep_dirs,
             encoded_names=self.options.key_policy == "encode",
         )
@@ -120,8 +121,8 @@ class SyncCopy(JobMaker):
     # --- transfers
 
     async def _jobs(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Job]:
-        if self.operation == "copy" and self.copies_need_headers:
-            transfers = self._with_headers(transfers)
+        if self.operation != "upload":
+            transfers = self._readable(transfers)
         async for transfer in transfers:
             job = await self._job(transfer)
             if job is not None:
@@ -189,8 +190,8 @@ class SyncCopy(JobMaker):
         assert isinstance(copy, CopyJob) and isinstance(upload, UploadJob)
         return replace(copy, headers=upload.headers)
 
-    async def _with_headers(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Transfer]:
-        """Ask for what a listing does not say of the objects to be copied."""
+    async def _readable(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Transfer]:
+        """Leave out what is archived, and ask for what copies must say and a listing does not show."""
         from cosfs.transfer.sides import BucketSide
 
         assert isinstance(self._from, BucketSide)
@@ -203,9 +204,13 @@ class SyncCopy(JobMaker):
                 yield info
 
         bucket = self._from.bucket
-        async for info in with_headers(self.engine, bucket, infos(), self.unseen(bucket)):
-            transfer = waiting.pop(info.key)
-            yield transfer._replace(source=transfer.source._replace(item=info))
+        found = self.readable(bucket, infos())
+        if self.operation == "copy":
+            found = self.prepared(bucket, found)
+        async with aclosing(found):
+            async for info in found:
+                transfer = waiting.pop(info.key)
+                yield transfer._replace(source=transfer.source._replace(item=info))
 
     def completed(self, job: Job, result: TransferResult) -> None:
         """Let the snapshot know what both ends look like now."""

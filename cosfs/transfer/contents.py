@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import io
 import os
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -20,16 +21,29 @@ from cosfs.client.model import ObjectInfo
 from cosfs.transfer.compare import is_md5
 from cosfs.transfer.work import checkpoint
 
-__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_bytes", "same_by_etag", "same_content"]
+__all__ = ["FileContent", "ObjectContent", "crc64_of", "md5_of", "same_by_etag", "same_bytes", "same_content"]
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """A local file, by its path."""
+    """A local file, by its path; or a symbolic link that stands for itself, whose content is its target."""
 
     path: str
+    link_target: str = ""
+
+    @property
+    def md5(self) -> str:
+        """Its MD5, in hex."""
+        if self.link_target:
+            return hashlib.md5(os.fsencode(self.link_target), usedforsecurity=False).hexdigest()
+        return md5_of(self.path)
+
+    @property
+    def crc64(self) -> int:
+        """Its CRC-64/XZ."""
+        return crc64(os.fsencode(self.link_target), 0) if self.link_target else crc64_of(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ def same_content(client: CosClient, first: Content, second: Content, *, ask: boo
     left as metadata. Without ask no request is made.
     """
     if isinstance(first, FileContent) and isinstance(second, FileContent):
-        return md5_of(first.path) == md5_of(second.path)
+        return first.md5 == second.md5
     if isinstance(first, ObjectContent) and isinstance(second, ObjectContent):
         return _same_objects(client, first, second, ask)
     file, stored = (first, second) if isinstance(first, FileContent) else (second, first)
@@ -80,14 +94,14 @@ def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent
 
 def _same_as_file(client: CosClient, file: FileContent, stored: ObjectContent, ask: bool) -> bool | None:
     if is_md5(stored.info.etag):
-        return md5_of(file.path) == stored.info.etag.lower()
+        return file.md5 == stored.info.etag.lower()
     if not ask:
         return None
     head = _head(client, stored)
     if head.crc64 is not None:
-        return crc64_of(file.path) == head.crc64
+        return file.crc64 == head.crc64
     digest = _md5_known(head)
-    return md5_of(file.path) == digest if digest else None
+    return file.md5 == digest if digest else None
 
 
 def same_bytes(client: CosClient, first: Content, second: Content) -> bool:
@@ -106,6 +120,10 @@ def same_bytes(client: CosClient, first: Content, second: Content) -> bool:
 @contextmanager
 def _opened(client: CosClient, content: Content) -> Iterator[Callable[[memoryview], int]]:
     """Open a content; the function given reads some of it, 0 at its end."""
+    if isinstance(content, FileContent) and content.link_target:
+        target = io.BytesIO(os.fsencode(content.link_target))
+        yield target.readinto
+        return
     if isinstance(content, FileContent):
         fd = _open(content.path)
         try:

@@ -128,7 +128,11 @@ OnProblem = Callable[[Problem], None]
 
 
 class LocalSide:
-    """What lies below a directory. A directory that does not exist is empty."""
+    """What lies below a directory. A directory that does not exist is empty.
+
+    symlinks is what `scan.walk` makes of links. Those it keeps stand for what they point to; with links
+    they stand for themselves, as --preserve-symlinks has it.
+    """
 
     is_bucket = False
 
@@ -137,6 +141,7 @@ class LocalSide:
         path: str,
         *,
         symlinks: str = "follow",
+        links: bool = False,
         directories: bool = False,
         one_filesystem: bool = False,
         encoded_names: bool = False,
@@ -144,6 +149,7 @@ class LocalSide:
         self.path = path
         self._root = path if path.endswith("/") else path + "/"
         self._symlinks = symlinks
+        self._links = links
         self._directories = directories
         self._one_filesystem = one_filesystem
         self._encoded = encoded_names
@@ -158,7 +164,7 @@ class LocalSide:
     def content(self, entry: Entry) -> FileContent:
         """Return what to compare the content of an entry with."""
         assert isinstance(entry.item, LocalEntry)
-        return FileContent(entry.item.path)
+        return FileContent(entry.item.path, entry.item.link_target if self._links else "")
 
     async def entries(self, selector: Selector, on_problem: OnProblem) -> AsyncIterator[Entry]:
         """Walk the tree; on_problem hears of what is there and cannot be read before its place has passed."""
@@ -186,16 +192,19 @@ class LocalSide:
                 warn(item.path, "stands for the same name as another file")
                 continue
             last = item.relative
-            yield Entry(item.relative, file_side(item), item)
+            yield Entry(item.relative, file_side(item, links=self._links), item)
 
     def _relative(self, path: str) -> str:
         relative = path[len(self._root) :]
         return "/".join(map(decode_key, relative.split("/"))) if self._encoded else relative
 
 
-def file_side(item: LocalEntry) -> Side:
-    """Return what is known of a file; of a link, what it points to, which has no size if that is no file."""
-    if not item.link_target:
+def file_side(item: LocalEntry, *, links: bool = False) -> Side:
+    """Return what is known of a file; of a link, what it points to, which has no size if that is no file.
+
+    links: of a link itself.
+    """
+    if links or not item.link_target:
         return Side(item.size, item.mtime_ns, ctime_ns=item.ctime_ns)
     try:
         found = os.stat(item.path)  # noqa: PTH116 - a Path an entry is too slow

@@ -18,7 +18,7 @@ from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
 from cosfs.errors import ConfigError, COSError, NotFoundError, ServiceError, TransferError
 from cosfs.transfer.backup import Backup
 from cosfs.transfer.compare import is_md5
-from cosfs.transfer.contents import md5_of, same_by_etag, same_content
+from cosfs.transfer.contents import FileContent, same_by_etag, same_content
 from cosfs.transfer.delete import delete_many
 from cosfs.transfer.engine import Engine, open_nursery
 from cosfs.transfer.plan import Extra, Plan, PlanEvents, SyncOptions, Transfer
@@ -157,8 +157,8 @@ class Sync:
             found.append(transfer._replace(copy_from=copy_from))
 
         def digest_of(transfer: Transfer) -> str:
-            source = transfer.source
-            return md5_of(source.item.path) if isinstance(source.item, LocalEntry) else source.item.etag
+            content = self.source.content(transfer.source)
+            return content.md5 if isinstance(content, FileContent) else content.info.etag
 
         asked = (transfer for transfer in self._new if transfer.source.facts.size in sizes)
         await self.engine.run_many(digest_of, asked, hashed, kind=COMPARE)
