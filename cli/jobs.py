@@ -17,6 +17,7 @@ from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
 
 from .copying import Copying, Progress, nothing
 from .objects import closing
+from .output import printable
 from .places import Operation
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.paths import DestinationRoot, LocalTarget
     from cosfs.transfer.scan import LocalEntry
 
+    from .case import CaseNames
     from .progress import Item
     from .running import Run
     from .transfer_options import Common
@@ -53,6 +55,7 @@ class JobMaker(Copying):
 
     def __init__(self, run: Run, options: Common, operation: Operation) -> None:
         super().__init__(run, options, operation)
+        self._case_policy: str | None = None
         self._access: dict[str, Mapping[str, str]] = {}  # by key: who may do what with a copy
 
     async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
@@ -271,6 +274,27 @@ class JobMaker(Copying):
             self.report.failure(self.label, source, "", TransferError(text))
         else:
             self.report.skip(self.label, source, "key-policy", text)
+
+    def case_names(self, directory: str) -> CaseNames | None:
+        """Return what finds names that differ in case alone; None where that is no matter."""
+        from .case import CaseNames, ignores_case
+
+        if self._case_policy is None:
+            self._case_policy = self.options.case_conflict or (
+                "error" if ignores_case(directory) else "ignore"
+            )
+        return None if self._case_policy == "ignore" else CaseNames()
+
+    def takes_twin(self, source: str, relative: str) -> bool:
+        """Tell of a name that differs from an earlier one in case alone; whether to download it."""
+        text = "its name differs from another one in case alone"
+        if self._case_policy == "warn":
+            self.run.state.out.warn(f"{printable(source)}: {text}")
+        elif self._case_policy == "skip":
+            self.report.skip(self.label, source, "case-conflict", text)
+        else:
+            self.report.failure(self.label, source, relative, TransferError(text))
+        return self._case_policy == "warn"
 
     async def make_directory(
         self, source: str, relative: str, root: DestinationRoot | None, bucket: str, info: ObjectInfo

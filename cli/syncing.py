@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.sides import Entry, Problem, Selector, TreeSide
     from cosfs.transfer.sync import Sync
 
+    from .case import CaseNames
     from .sync_options import Options
 
 
@@ -33,6 +34,7 @@ class SyncCopy(JobMaker):
     """Makes and runs the jobs of a sync, and hears of what it leaves out."""
 
     options: Options
+    _names: CaseNames | None
 
     async def sync(self, source: Place, destination: Place) -> None:
         """Make destination like source."""
@@ -53,6 +55,7 @@ class SyncCopy(JobMaker):
 
         part_of: how much the destination holds, if this is only a part of it.
         """
+        self._names_known, self._names = False, None
         sync = self._sync = self._make_sync(selector, is_part=bool(part_of))
         failed_before = self.report.failed
         try:
@@ -300,6 +303,14 @@ class SyncCopy(JobMaker):
         """Report an object that no local file can have the name of."""
         self.unnamed(self._from.name(source.relative), reason)
 
+    def accepts(self, source: Entry, path: str) -> bool:
+        """Whether a name does not differ from an earlier one in case alone, or that is no matter."""
+        if not self._names_known:
+            self._names_known, self._names = True, self.case_names(_existing(str(self._to)))
+        if self._names is None or not self._names.add(path):
+            return True
+        return self.takes_twin(self._from.name(source.relative), path)
+
     def blocked(self, source: Entry, path: str, reason: str) -> None:
         """Report a file that cannot be where something else is."""
         name, target = self._from.name(source.relative), self._to.name(path)
@@ -318,6 +329,14 @@ def _has_entries(path: str) -> bool:
             return any(True for _ in found)
     except OSError:
         return False
+
+
+def _existing(path: str) -> str:
+    """Return the nearest directory at or above path that is there."""
+    found = Path(path).absolute()
+    while not found.is_dir() and found != found.parent:
+        found = found.parent
+    return str(found)
 
 
 def _is_free(path: str) -> bool:

@@ -13,7 +13,6 @@ from cosfs.errors import TransferError, UsageError
 from .copying import exists
 from .jobs import JobMaker, Remover
 from .objects import selected
-from .output import printable
 from .places import Glob, Local, Place, as_prefix, name_of
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 class TreeCopy(JobMaker):
     """Copies what lies below one place to below another."""
-
-    _case_policy: str | None = None
 
     def _tree_remover(self, bucket: str | None) -> Remover | None:
         if not self.options.move or self.options.dryrun:
@@ -235,8 +232,8 @@ class TreeCopy(JobMaker):
                     await self.make_directory(source, relative, root, bucket, info)
                     continue
                 if names is None:
-                    names = self._case_names(destination.path)
-                if names is not None and names.add(relative) and not self._takes_twin(source, relative):
+                    names = self.case_names(destination.path)
+                if names is not None and names.add(relative) and not self.takes_twin(source, relative):
                     continue
                 yield info, LocalTarget(f"{top}/{relative}") if root is None else root.target(relative)
 
@@ -264,27 +261,6 @@ class TreeCopy(JobMaker):
 
         async for candidate in needed(self, self.options.rules, candidates()):
             yield candidate.item
-
-    def _case_names(self, directory: str) -> CaseNames | None:
-        """Return what finds names that differ in case alone; None where that is no matter."""
-        from .case import CaseNames, ignores_case
-
-        if self._case_policy is None:
-            self._case_policy = self.options.case_conflict or (
-                "error" if ignores_case(directory) else "ignore"
-            )
-        return None if self._case_policy == "ignore" else CaseNames()
-
-    def _takes_twin(self, source: str, relative: str) -> bool:
-        """Tell of a name that differs from an earlier one in case alone; whether to download it."""
-        text = "its name differs from another one in case alone"
-        if self._case_policy == "warn":
-            self.run.state.out.warn(f"{printable(source)}: {text}")
-        elif self._case_policy == "skip":
-            self.report.skip(self.label, source, "case-conflict", text)
-        else:
-            self.report.failure(self.label, source, relative, TransferError(text))
-        return self._case_policy == "warn"
 
     def _warn_if_none(self, count: int, source: Place) -> None:
         if count or self.report.failed or self.report.skipped or self.run.stopping:

@@ -100,6 +100,9 @@ class PlanEvents(Protocol):
     def unusable(self, source: Entry, reason: str) -> None:
         """No local path can have this name (--key-policy says how bad that is)."""
 
+    def accepts(self, source: Entry, path: str) -> bool:
+        """Whether a download may go to this local path; asked for each, in the order of the keys."""
+
     def blocked(self, source: Entry, path: str, reason: str) -> None:
         """A local path cannot be made as long as something else is in its way."""
 
@@ -267,7 +270,7 @@ class Plan:
             reason = f"{in_the_way!r} is a file here, so nothing can be below it"
             self._events.blocked(source, path, reason)
             return None
-        return path
+        return path if self._events.accepts(source, path) else None
 
     def _in_the_way(self, transfer: Transfer) -> bool:
         """Whether a new file or directory cannot be made yet; it is postponed, or that is an error."""

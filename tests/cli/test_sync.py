@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -554,6 +556,49 @@ def test_empty_directories(run: Run, client: CosClient, bucket: str, tmp_path: P
     assert names == ["empty", "empty/deep", "full", "full/a"]
 
 
+def test_keys_that_differ_in_case_alone(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    put(client, bucket, "p/File", "p/file", "p/e\u0301", "p/\u00e9")
+    run("sync", f"cos://{bucket}/p", "d")
+    assert len(tree(tmp_path / "d")) == 4
+    result = run("sync", f"cos://{bucket}/p", "e", "--case-conflict", "error", code=1)
+    assert "case alone" in result.err and len(tree(tmp_path / "e")) == 2
+    assert run("sync", f"cos://{bucket}/p", "e", "--case-conflict", "skip", code=2).out == ""
+
+
+def test_symbolic_links(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    write(tmp_path / "d", "a", "s/b")
+    (tmp_path / "d/link").symlink_to("a")
+    (tmp_path / "d/dir").symlink_to("s")
+    run("sync", "d", f"cos://{bucket}/p")
+    assert keys(client, bucket) == ["p/a", "p/dir/b", "p/link", "p/s/b"]
+    run("sync", "d", f"cos://{bucket}/q", "--no-follow-symlinks")
+    assert keys(client, bucket, "q/") == ["q/a", "q/s/b"]
+    run("sync", "d", f"cos://{bucket}/r", "--preserve-symlinks")
+    assert stored(client, bucket, "r/link") == b"a"
+    assert run("sync", "d", f"cos://{bucket}/r", "--preserve-symlinks", "--checksum", "--delete").out == ""
+    run("sync", f"cos://{bucket}/r", "e", "--preserve-symlinks")
+    assert os.readlink(tmp_path / "e/link") == "a" and os.readlink(tmp_path / "e/dir") == "s"  # noqa: PTH115
+    assert run("sync", f"cos://{bucket}/r", "e", "--preserve-symlinks", "--checksum", "--delete").out == ""
+
+
+def test_preserved_attributes(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    write(tmp_path / "d", "a")
+    (tmp_path / "d/a").chmod(0o741)
+    run("sync", "d", f"cos://{bucket}/p", "--preserve")
+    run("sync", f"cos://{bucket}/p", "e", "--preserve")
+    found = (tmp_path / "e/a").stat()
+    assert (found.st_mode & 0o777, found.st_mtime) == (0o741, PAST)
+    assert run("sync", f"cos://{bucket}/p", "e", "--preserve").out == ""
+
+
+def test_archived_objects_are_left_and_told(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    put(client, bucket, "p/a")
+    client.put_object(bucket, "p/b", b"cold", headers=Headers(storage_class="ARCHIVE"))
+    assert "archived" in run("sync", f"cos://{bucket}/p", "d", code=2).err
+    assert tree(tmp_path / "d") == {"a": "p/a"}
+    run("sync", f"cos://{bucket}/p", "d", "--ignore-archive-warnings", "--delete")
+
+
 # --- dry run, backup, renames, snapshot
 
 
@@ -663,6 +708,27 @@ def test_snapshot_of_another_pair_is_refused(run: Run, bucket: str, tmp_path: Pa
     assert "snapshot" in run("sync", "d", f"cos://{bucket}/p", "--snapshot", "text", code=252).err
 
 
+# --- interrupted
+
+
+def test_an_interrupted_sync_deletes_nothing(
+    cos_environment: dict[str, str], client: CosClient, bucket: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    put(client, bucket, "p/old")
+    write(tmp_path / "d", "a", "b")
+    emulator.faults.latency(5, "PutObject", key="p/b", count=1)
+    running = subprocess.Popen(
+        ["cos", "sync", "d", f"cos://{bucket}/p", "--delete"],
+        env=cos_environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stdout.readline() == f"upload: d/a to cos://{bucket}/p/a\n"
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=10)
+    assert running.returncode == 130 and "interrupted" in err
+    assert "p/old" in keys(client, bucket)
+
+
 # --- output
 
 
@@ -700,7 +766,7 @@ def test_report(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> Non
     write(tmp_path / "d", "a")
     run("sync", "d", f"cos://{bucket}/p", "--delete", "--report", "r.jsonl", "--quiet")
     events = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-    assert [(event["type"], event.get("dst")) for event in events] == [
+    assert [(event["type"], event.get("dst")) for event in events if event["type"] != "command"] == [
         ("transfer", f"cos://{bucket}/p/a"),
         ("delete", f"cos://{bucket}/p/old"),
         ("summary", None),
