@@ -193,6 +193,9 @@ class _Events:
     def unusable(self, source: Entry, reason: str) -> None:
         self._skip(source.relative, f"no path can have this name: {reason}")
 
+    def accepts(self, source: Entry, path: str) -> bool:
+        return True
+
     def blocked(self, source: Entry, path: str, reason: str) -> None:
         self._fail(source.relative, reason)
 

@@ -2,7 +2,7 @@
 
 First the transfers, then, if both sides were seen whole and nothing failed, what only the destination
 has is deleted, then comes what had to wait for that. Who runs a sync makes the jobs of its transfers
-(as `run_sync` does for programs and cli/sync.py for people) and says how they ended.
+(cosfs/api/trees.py for programs, cli/syncing.py for people) and says how they ended.
 """
 
 from __future__ import annotations
