@@ -68,6 +68,7 @@ _BUCKET = {
 _OBJECT = {
     "acl": {"GET": "GetObjectACL", "PUT": "PutObjectACL"},
     "append": {"POST": "AppendObject"},
+    "select": {"POST": "SelectObjectContent"},
     "restore": {"POST": "RestoreObject"},
     "retention": {"GET": "GetObjectRetention", "PUT": "PutObjectRetention"},
     "symlink": {"GET": "GetSymlink", "PUT": "PutSymlink"},
@@ -85,7 +86,7 @@ _WITH_XML_BODY = frozenset(
     {
         *("CreateBucket", "PutBucketACL", "PutBucketVersioning", "DeleteObjects", "CompleteMultipartUpload"),
         *("PutObjectACL", "PutObjectTagging", "RestoreObject", "PutBucketSetting", "PutObjectRetention"),
-        "PostBucketSetting",
+        *("PostBucketSetting", "SelectObjectContent"),
     }
 )
 _WITH_JSON_BODY = frozenset(

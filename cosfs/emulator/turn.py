@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
@@ -130,7 +130,7 @@ class Turn:
         headers = response.headers
         if self._unread and self._exchange.request.headers.get("expect"):
             headers = {**headers, "Connection": "close"}  # the client will not send the body it announced
-        if response.content is not None:
+        if response.content is not None and response.stream is None:
             headers.setdefault("Content-Length", str(response.content.length))
         if self._extra:
             headers = {**headers, **self._extra}
@@ -173,15 +173,16 @@ class Turn:
         return chunks
 
     def _body(self, response: Response) -> Chunks:
-        if response.content is not None:
-            return self._pieces(response.content)
-        return self._made(response.stream) if response.stream is not None else one(response.body)
+        if response.stream is not None:
+            return self._made(response.stream)
+        return self._pieces(response.content) if response.content is not None else one(response.body)
 
-    async def _made(self, stream: Iterator[bytes]) -> Chunks:
+    async def _made(self, stream: Generator[bytes, None, None]) -> Chunks:
         """Let worker threads make the pieces of an answer, one at a time."""
         loop = asyncio.get_running_loop()
-        while (data := await loop.run_in_executor(self._workers, next, stream, None)) is not None:
-            yield data
+        with contextlib.closing(stream):
+            while (data := await loop.run_in_executor(self._workers, next, stream, None)) is not None:
+                yield data
 
     async def _pieces(self, content: Content) -> Chunks:
         """Read the pieces of an object."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     content: Content | None = None
-    stream: Iterator[bytes] | None = None  # a body that is made while it is sent; may read pinned files
+    stream: Generator[bytes, None, None] | None = None  # a body that is made, of content, while it is sent
     chunked: bool = False  # COS sends the answer of Complete this way
 
 

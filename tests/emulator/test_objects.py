@@ -309,7 +309,7 @@ def test_acl_of_objects(ask: Asker) -> None:
     assert ask("PUT", "/k?acl", x_cos_acl="nonsense").status == 400
 
 
-@pytest.mark.parametrize("target", ["/k?torrent", "/k?select&select-type=2", "/?metrics", "/k?legal-hold"])
+@pytest.mark.parametrize("target", ["/k?torrent", "/k?attributes", "/?metrics", "/k?legal-hold"])
 def test_the_unknown_is_not_implemented(ask: Asker, target: str) -> None:
     assert code(ask("GET", target)) == (501, "NotImplemented")
 
