@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -14,6 +14,7 @@ from cosfs.emulator import Emulator
 from tests.emulator.asking import authorization
 
 _numbers = itertools.count()
+Body = bytes | str | Iterable[bytes]
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,20 @@ class Answer:
         return [node.text or "" for node in self.tree.iterfind(path)]
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where an emulator of another process is, and with which key."""
+
+    endpoint_url: str
+    secret_id: str
+    secret_key: str
+    region: str
+
+
 class Signed:
     """A kept connection that speaks to one bucket unless told otherwise."""
 
-    def __init__(self, emulator: Emulator, bucket: str) -> None:
+    def __init__(self, emulator: Emulator | Address, bucket: str) -> None:
         self.emulator = emulator
         self.bucket = bucket
         self._connection = http.client.HTTPConnection(
@@ -61,6 +72,7 @@ class Signed:
 
     def other(self, region: str = "") -> Signed:
         """Return a connection to another fresh bucket."""
+        assert isinstance(self.emulator, Emulator)
         name = self.emulator.create_bucket(f"other{next(_numbers)}", region)
         return Signed(self.emulator, name)
 
@@ -68,13 +80,26 @@ class Signed:
         self,
         method: str,
         target: str,
-        body: bytes | str = b"",
+        body: Body = b"",
         *,
         host: str = "",
         sign: bool = True,
         **headers: str,
     ) -> Answer:
         """Send a signed request; header names are given with underscores, the target with a raw path."""
+        response = self._send(method, target, body, host, sign, headers)
+        return Answer(response.status, dict(response.getheaders()), response.read())
+
+    def stream(self, target: str, size: int) -> Iterator[bytes]:
+        """Read the body of a GET that must succeed, in pieces."""
+        response = self._send("GET", target, b"", "", True, {})
+        assert response.status == 200
+        while piece := response.read(size):
+            yield piece
+
+    def _send(
+        self, method: str, target: str, body: Body, host: str, sign: bool, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
         path, mark, query = target.partition("?")
         host = host or self.host
         now = int(time.time())
@@ -89,10 +114,9 @@ class Signed:
             data,
             {"host": host, "authorization": signed if sign else "", **named},
         )
-        response = self._connection.getresponse()
-        return Answer(response.status, dict(response.getheaders()), response.read())
+        return self._connection.getresponse()
 
-    def ok(self, method: str, target: str, body: bytes | str = b"", **headers: str) -> Answer:
+    def ok(self, method: str, target: str, body: Body = b"", **headers: str) -> Answer:
         """Send a request that must succeed."""
         answer = self(method, target, body, **headers)
         assert answer.status < 300, (method, target, answer.status, answer.body)
