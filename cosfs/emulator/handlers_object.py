@@ -79,6 +79,8 @@ def get_object(call: Call) -> Response:
     status = 206 if window else 200
     if head:
         return Response(status, headers)
+    if row.storage_class.endswith("INTELLIGENT_TIERING"):
+        tiering.note_read(call, row)
     return Response(status, headers, content=call.store.content(row, start, stop))
 
 

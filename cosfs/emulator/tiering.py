@@ -1,7 +1,4 @@
-"""Intelligent tiering: which tier an object is in, counted from its last change.
-
-Reads are not recorded, so unlike on COS they do not bring an object back to the frequent tier.
-"""
+"""Intelligent tiering: which tier an object is in, counted from when it was last read or changed."""
 
 from __future__ import annotations
 
@@ -9,12 +6,24 @@ from cosfs.emulator import messages
 from cosfs.emulator.context import Call
 from cosfs.emulator.store import Version
 
+_DAY = 86_400
+
 
 def tier(call: Call, row: Version) -> str:
     """Return the value of x-cos-storage-tier."""
     bucket = call.bucket
     days = call.store.derived(bucket, "intelligenttiering", _days)
-    return "INFREQUENT" if days and call.store.now() - row.modified >= days * 86_400 else "FREQUENT"
+    return "INFREQUENT" if days and _unused(call, row) >= days * _DAY else "FREQUENT"
+
+
+def note_read(call: Call, row: Version) -> None:
+    """Bring an object that is read back to the frequent tier. To note it once a day is enough."""
+    if _unused(call, row) >= _DAY and call.store.configured(call.bucket, "intelligenttiering"):
+        call.store.update(row, accessed=call.store.now())
+
+
+def _unused(call: Call, row: Version) -> int:
+    return call.store.now() - max(row.modified, row.accessed)
 
 
 def _days(document: bytes) -> int:

@@ -132,6 +132,10 @@ def test_the_tier_of_intelligent_tiering_is_told(wire: Signed) -> None:
     root = b"IntelligentTieringConfiguration"
     wire("PUT", "/?intelligenttiering", b"<%s>%s</%s>" % (root, rule, root))
     assert wire("HEAD", "/k").headers["x-cos-storage-tier"] == "INFREQUENT"
+    assert wire("GET", "/k").headers["x-cos-storage-tier"] == "INFREQUENT"
+    assert wire("HEAD", "/k").headers["x-cos-storage-tier"] == "FREQUENT"  # since it was read
+    days(wire, 31)
+    assert wire("HEAD", "/k").headers["x-cos-storage-tier"] == "INFREQUENT"
     wire("PUT", "/k", b"x", x_cos_storage_class="INTELLIGENT_TIERING")
     assert wire("GET", "/k").headers["x-cos-storage-tier"] == "FREQUENT"
     wire("PUT", "/k", b"x")
