@@ -147,17 +147,19 @@ def test_lone_delete_markers_go(timed: Emulator, wire: Signed) -> None:
     assert [(kind, key) for kind, key, _, _ in wire.versions()] == [("DeleteMarker", "b"), ("Version", "b")]
 
 
-def test_locked_objects_stay_until_their_time_is_over(timed: Emulator, wire: Signed) -> None:
+def test_locked_versions_stay_until_their_time_is_over(timed: Emulator, wire: Signed) -> None:
     wire.versioning()
     lock = "<Rule><DefaultRetention><Days>30</Days></DefaultRetention></Rule>"
     enabled = f"<ObjectLockEnabled>Enabled</ObjectLockEnabled>{lock}"
     wire.ok("PUT", "/?object-lock", f"<ObjectLockConfiguration>{enabled}</ObjectLockConfiguration>")
-    wire.ok("PUT", "/?lifecycle", document(rule(EXPIRES)))
-    wire.ok("PUT", "/a", b"1")
+    old = "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>"
+    wire.ok("PUT", "/?lifecycle", document(rule(old)))
+    locked = wire.ok("PUT", "/a", b"1").headers["x-cos-version-id"]
+    wire.ok("DELETE", "/a")
     days_later(timed, 20)
-    assert wire.ok("GET", "/a").body == b"1"
+    assert wire.ok("GET", f"/a?versionId={locked}").body == b"1"
     days_later(timed, 20)
-    assert wire("GET", "/a").status == 404
+    assert wire("GET", f"/a?versionId={locked}").status == 404
 
 
 def test_unfinished_uploads_are_aborted(timed: Emulator, wire: Signed) -> None:
