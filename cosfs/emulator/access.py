@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from cosfs.emulator import grants
 from cosfs.emulator.accounts import Principal
+from cosfs.emulator.auth import ADMIN_ID
 from cosfs.emulator.bucket_rules import BucketRules
 from cosfs.emulator.context import Call
 from cosfs.emulator.copy_source import copy_source
@@ -89,7 +90,7 @@ def may(call: Call, operation: str, key: str, version: str = "", bucket: Bucket 
         version = version or (call.version if key == call.key else "")
     rules = call.emulation.rules.of(bucket)
     principal = call.principal
-    if rules.strict and principal.names:
+    if rules.strict:
         _check_strict(call, rules, operation)
     if principal.unrestricted and (principal.account == rules.owner.uin or principal.kind == "admin"):
         if rules.policy is None or principal.kind == "admin":
@@ -223,11 +224,12 @@ def _authorize_creation(call: Call) -> None:
 
 def _check_strict(call: Call, rules: BucketRules, operation: str) -> None:
     """Refuse a signature that leaves out what the bucket wants signed and the request has."""
-    if call.identity.scheme != "cos" or operation != call.operation:
+    identity = call.identity
+    if identity.scheme != "cos" or identity.secret_id == ADMIN_ID or operation != call.operation:
         return
     action = _ACTIONS.get(operation) or counted_name(operation, call.setting)
-    signed_headers = set(call.identity.header_list.split(";"))
-    signed_parameters = set(call.identity.parameter_list.split(";"))
+    signed_headers = set(identity.header_list.split(";"))
+    signed_parameters = set(identity.parameter_list.split(";"))
     for rule in rules.strict:
         if not any(matches(wanted, action) for wanted in rule.actions):
             continue

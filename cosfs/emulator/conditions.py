@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from cosfs.emulator.errors import CosError
 
@@ -16,6 +17,7 @@ def _matches(listed: str, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
+@lru_cache(maxsize=256)
 def _time(text: str) -> float | None:
     try:
         return parsedate_to_datetime(text).timestamp()

@@ -14,6 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from cosfs.emulator import throttle
 from cosfs.emulator.addressing import check_key
+from cosfs.emulator.aws import strip_prefix
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import INLINE_LIMIT, Received, Receiver
@@ -158,6 +159,8 @@ class FormIncoming:
         headers.update((name, value.decode("latin-1")) for name, value in self._fields.items())
         if "acl" in headers:
             headers.setdefault("x-cos-acl", headers["acl"])
+        if self._policy.identity.scheme == "aws":
+            headers = strip_prefix(headers)
         call.identity = self._policy.identity
         call.place = replace(call.place, key=key)
         call.headers = headers

@@ -66,11 +66,12 @@ def _is_there(call: Call, key: str) -> bool:
 
 def _object(call: Call, key: str, *, plain: bool = False) -> Response:
     """Return an object as GET Object would; plain: the whole of it whatever the visitor asked for."""
-    access.require(call, "GetObject", key)
     headers = call.headers
     if plain:
         headers = {name: value for name, value in headers.items() if name not in _ABOUT_THE_PAGE}
-    return get_object(replace(call, place=replace(call.place, key=key), headers=headers, parameters={}))
+    reading = replace(call, place=replace(call.place, key=key), headers=headers, parameters={})
+    access.require(reading, "GetObject", key)
+    return get_object(reading)
 
 
 def _instead(call: Call, website: Website, error: CosError) -> Response:

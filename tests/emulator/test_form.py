@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from cosfs.emulator import Credential
 from tests.emulator.asking import code
 from tests.emulator.conftest import sdk_for
 from tests.emulator.signed import Answer, Signed
@@ -20,20 +21,26 @@ from tests.emulator.signed import Answer, Signed
 Fields = dict[str, str | bytes]
 
 
-def policy(wire: Signed, *conditions: Any, expires: str = "2100-01-01T00:00:00.000Z") -> Fields:
-    """Return the fields that sign a policy with these conditions."""
-    emulator, now = wire.emulator, int(time.time())
+def policy(
+    wire: Signed,
+    *conditions: Any,
+    expires: str = "2100-01-01T00:00:00.000Z",
+    by: Credential | None = None,
+) -> Fields:
+    """Return the fields that sign a policy with these conditions, with the key of the account or another."""
+    now = int(time.time())
+    by = by or Credential(wire.emulator.secret_id, wire.emulator.secret_key)
     times = f"{now - 60};{now + 600}"
     signature: list[Any] = [
-        {"q-sign-algorithm": "sha1"}, {"q-ak": emulator.secret_id}, {"q-sign-time": times},
+        {"q-sign-algorithm": "sha1"}, {"q-ak": by.secret_id}, {"q-sign-time": times},
     ]  # fmt: skip
     text = json.dumps({"expiration": expires, "conditions": [*conditions, *signature]})
-    sign_key = hmac.new(emulator.secret_key.encode(), times.encode(), hashlib.sha1).hexdigest()
+    sign_key = hmac.new(by.secret_key.encode(), times.encode(), hashlib.sha1).hexdigest()
     to_sign = hashlib.sha1(text.encode()).hexdigest()
     return {
         "policy": base64.b64encode(text.encode()).decode(),
         "q-sign-algorithm": "sha1",
-        "q-ak": emulator.secret_id,
+        "q-ak": by.secret_id,
         "q-key-time": times,
         "q-signature": hmac.new(sign_key.encode(), to_sign.encode(), hashlib.sha1).hexdigest(),
     }
@@ -230,3 +237,33 @@ def test_the_sdk_reads_what_a_form_wrote(wire: Signed) -> None:
     sdk = sdk_for(wire.emulator)
     post(wire, {**policy(wire), "key": "dir/${filename}"}, b"data", "x.txt")
     assert sdk.get_object(Bucket=wire.bucket, Key="dir/x.txt")["Body"].get_raw_stream().read() == b"data"
+
+
+def test_a_form_of_an_s3_tool_is_stored_with_its_metadata(wire: Signed) -> None:
+    emulator, now = wire.emulator, time.gmtime()
+    scope = time.strftime("%Y%m%d/ap-guangzhou/s3/aws4_request", now)
+    conditions = [{"bucket": wire.bucket}, {"x-amz-meta-a": "1"}]
+    text = json.dumps({"expiration": "2100-01-01T00:00:00Z", "conditions": conditions})
+    encoded = base64.b64encode(text.encode()).decode()
+    key = b"AWS4" + emulator.secret_key.encode()
+    for step in (*scope.split("/"), encoded):
+        key = hmac.new(key, step.encode(), hashlib.sha256).digest()
+    fields: Fields = {
+        "key": "s3", "x-amz-meta-a": "1", "policy": encoded, "x-amz-algorithm": "AWS4-HMAC-SHA256",
+        "x-amz-credential": f"{emulator.secret_id}/{scope}",
+        "x-amz-date": time.strftime("%Y%m%dT%H%M%SZ", now), "x-amz-signature": key.hex(),
+    }  # fmt: skip
+    assert post(wire, fields).status == 204
+    assert wire("HEAD", "/s3").headers["x-cos-meta-a"] == "1"
+    assert post(wire, {**fields, "x-amz-meta-a": "2"}).code == (403, "AccessDenied")
+
+
+def test_a_form_of_a_user_needs_the_right_to_write(wire: Signed) -> None:
+    user = wire.emulator.add_user()
+    fields: Fields = {"key": "users"}
+    assert post(wire, {**fields, **policy(wire, by=user.credential)}).status == 403
+    resource = f"qcs::cos:*:uid/1250000000:{wire.bucket}/users"
+    allowed = {"effect": "allow", "action": "name/cos:PostObject", "resource": resource}
+    wire.emulator.set_policies(user, [{"version": "2.0", "statement": [allowed]}])
+    assert post(wire, {**fields, **policy(wire, by=user.credential)}).status == 204
+    assert post(wire, {"key": "other", **policy(wire, by=user.credential)}).status == 403

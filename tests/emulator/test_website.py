@@ -169,3 +169,13 @@ def test_the_sdk_makes_a_website(pages: Signed) -> None:
     assert sdk.get_bucket_website(Bucket=pages.bucket)["IndexDocument"] == {"Suffix": "page.html"}
     assert visit(pages, "/").body == b"page"
     assert visit(pages, "/old/x").headers["Location"].endswith("/new/x")
+
+
+def test_a_version_that_is_public_does_not_open_the_newest(wire: Signed) -> None:
+    wire(
+        "PUT", "/?versioning", b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    )
+    old = wire("PUT", "/page.html", b"old", x_cos_acl="public-read").headers["x-cos-version-id"]
+    wire("PUT", "/page.html", b"secret", x_cos_acl="private")
+    assert configure(wire, INDEX).status == 200
+    assert visit(wire, f"/page.html?versionId={old}").status == 403
