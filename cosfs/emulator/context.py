@@ -12,6 +12,7 @@ from cosfs.emulator.auth import Identity
 from cosfs.emulator.bucket_rules import RulesOfBuckets
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import Received
+from cosfs.emulator.messages import url_encode
 from cosfs.emulator.sessions import InstanceRole
 from cosfs.emulator.store import Bucket, Store
 from cosfs.emulator.uploads import Uploads
@@ -146,4 +147,8 @@ class Call:
 
     def resource(self) -> str:
         """Return what an error document calls the resource; never empty, the Python SDK insists."""
-        return self.host.partition(":")[0] + "/" + self.key if self.place.bucket else "/"
+        if not self.place.bucket:
+            return "/"
+        # XML has no way to write control characters.
+        key = self.key if self.key.isprintable() else url_encode(self.key)
+        return self.host.partition(":")[0] + "/" + key
