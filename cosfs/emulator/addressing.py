@@ -16,6 +16,7 @@ _BUCKET_LABEL = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+")
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 WEBSITE_PATH = "/_website/"  # before a bucket's name: for browsers that cannot be given a host name
+_FORBIDDEN = re.compile("[\x00\x18-\x1b]")
 _SERVICE_LABELS = ("service", "cos", "cos-internal", "s3")
 
 
@@ -122,5 +123,5 @@ def check_key(key: str) -> None:
         raise CosError("InvalidURI")
     if len(key) > 850 or len(key.encode()) > 850:
         raise CosError("KeyTooLong")
-    if any(character in key for character in "\x18\x19\x1a\x1b\x00"):
+    if _FORBIDDEN.search(key):
         raise CosError("InvalidObjectName", "The key has a control character that is not allowed.")

@@ -67,12 +67,20 @@ class Application:
         began, start = time.time(), time.perf_counter()
         exchange = self._service.begin(request, owner=owner)
         turn = Turn(self._service, exchange, scope, receive, send, self._workers, self.pause, extra)
+        recorded = owner
+
+        def record() -> None:
+            nonlocal recorded
+            if not recorded:
+                recorded = True
+                self._record(exchange, turn, scope, began, (time.perf_counter() - start) * 1000)
+
+        turn.on_end = record
         try:
             await turn.serve()
         finally:
             self._service.abandon(exchange)
-            if not owner:
-                self._record(exchange, turn, scope, began, (time.perf_counter() - start) * 1000)
+            record()
 
     async def pause(self, seconds: float) -> None:
         """Wait, unless the server ends."""

@@ -111,7 +111,7 @@ def route(method: str, place: Place, parameters: Mapping[str, str], copies: bool
             "OptionsObject" if method == "OPTIONS" else "HeadObject" if method == "HEAD" else "GetObject",
             "",
         )
-    sub = next((name for name in _SUB_RESOURCES if name in parameters), "")
+    sub = next((name for name in _SUB_RESOURCES if name in parameters), "") if parameters else ""
     if not place.key:
         if sub in SETTINGS:
             methods = ("GET", "PUT", "DELETE", *(("POST",) if sub == "inventory" else ()))

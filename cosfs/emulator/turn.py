@@ -40,6 +40,7 @@ class Turn:
         self._scope, self._receive, self._send = scope, receive, send
         self._workers, self._pause = workers, pause
         self._extra = extra  # headers of the answer that are not COS's
+        self.on_end: Callable[[], None] = lambda: None  # called before the client can have the whole answer
         self._pacers: list[Pacer] = []
         self._limited = False
         self._unread = exchange.incoming is not None  # whether a body may still be on its way
@@ -136,16 +137,21 @@ class Turn:
             headers = {**headers, **self._extra}
         self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        whole = response.content is None and response.stream is None
-        if whole and not self._exchange.faults and not self._pacers:
-            await self._send({"type": "http.response.body", "body": response.body})
-            self._count(len(response.body))
+        whole = None if self._exchange.faults or self._pacers else _in_memory(response)
+        if whole is not None:
+            self._count(len(whole))
+            self.on_end()
+            await self._send({"type": "http.response.body", "body": whole})
             return
+        length = int(headers.get("Content-Length", -1))
         async with contextlib.aclosing(self._chunks(response)) as chunks:
             async for chunk in chunks:
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
                 self._count(len(chunk))
+                if self.sent == length:
+                    self.on_end()
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         if not self._scope["transport"].is_closing():
+            self.on_end()
             await self._send({"type": "http.response.body", "body": b""})
 
     def _count(self, size: int) -> None:
@@ -206,3 +212,13 @@ class Turn:
                     yield data
             finally:
                 os.close(fd)
+
+
+def _in_memory(response: Response) -> bytes | None:
+    """Return the whole body if it is at hand already: generators cost more than small objects."""
+    if response.stream is not None:
+        return None
+    if response.content is None:
+        return response.body
+    pieces = response.content.pieces
+    return pieces[0].data if len(pieces) == 1 and not pieces[0].file else None
