@@ -127,20 +127,27 @@ def _decide(
     keys = RequestKeys(call, bucket, version)
     question = Question(f"cos:{action}", resources, bucket.region, rules.owners, principal.names, keys.values)
     own = own_verdict(principal, question)
-    if own is Verdict.DENY:
+    granted = rules.ask(question)
+    if Verdict.DENY in (own, granted):
         return False
-    granted = _granted(call, rules.policy, bucket, operation, key, version, question)
-    if granted is Verdict.DENY:
-        return False
-    if principal.account == rules.owner.uin:
-        return Verdict.ALLOW in (own, granted)
-    if not principal.account_names:
-        return granted is Verdict.ALLOW
-    by_account = replace(question, names=principal.account_names)
-    delegated = _granted(call, rules.policy, bucket, operation, key, version, by_account)
+    if principal.account == rules.owner.uin and own is Verdict.ALLOW:
+        return True
+    delegated, by_account = Verdict.NONE, question
+    if principal.account_names and principal.account != rules.owner.uin:
+        by_account = replace(question, names=principal.account_names)
+        delegated = rules.ask(by_account)
     if delegated is Verdict.DENY:
         return False
-    return granted is Verdict.ALLOW or (own is delegated is Verdict.ALLOW)
+    if granted is Verdict.ALLOW or (own is delegated is Verdict.ALLOW):
+        return True
+    acl, permission = _acl(call, bucket, operation, key, version)
+    if not permission:
+        return False
+    if grants.allows(acl, permission, question.names):
+        return True
+    if own is not Verdict.ALLOW or by_account is question:
+        return False
+    return grants.allows(acl, permission, by_account.names)
 
 
 def own_verdict(principal: Principal, question: Question) -> Verdict:
@@ -156,27 +163,12 @@ def _ask(policies: Iterable[Policy], question: Question) -> Verdict:
     return next((found for found in (Verdict.DENY, Verdict.ALLOW) if found in verdicts), Verdict.NONE)
 
 
-def _granted(
-    call: Call,
-    policy: Policy | None,
-    bucket: Bucket,
-    operation: str,
-    key: str,
-    version: str,
-    question: Question,
-) -> Verdict:
-    """Ask the bucket's policy, then the ACLs."""
-    verdict = policy.ask(question) if policy is not None else Verdict.NONE
-    if verdict is not Verdict.NONE:
-        return verdict
-    permission = _OF_BUCKET.get(operation, "")
-    acl = bucket.acl
-    if operation in _OF_OBJECT:
-        permission = _OF_OBJECT[operation]
-        row = call.store.find(bucket, key, version) if version else call.store.newest(bucket, key)
-        acl = row.acl if row is not None and row.acl else acl
-    granted = bool(permission) and grants.allows(acl, permission, question.names)
-    return Verdict.ALLOW if granted else Verdict.NONE
+def _acl(call: Call, bucket: Bucket, operation: str, key: str, version: str) -> tuple[str, str]:
+    """Return the ACL that speaks about a call, and what it must grant: '' if no ACL can."""
+    if operation not in _OF_OBJECT:
+        return bucket.acl, _OF_BUCKET.get(operation, "")
+    row = call.store.find(bucket, key, version) if version else call.store.newest(bucket, key)
+    return (row.acl if row is not None and row.acl else bucket.acl), _OF_OBJECT[operation]
 
 
 def _authorize_source(call: Call) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from cosfs.emulator import messages
 from cosfs.emulator.accounts import Account, Accounts
 from cosfs.emulator.errors import CosError
-from cosfs.emulator.policy import Policy, PolicyError, parse_policy
+from cosfs.emulator.policy import Policy, PolicyError, Question, Verdict, parse_policy
 from cosfs.emulator.referer import RefererRules, parse_referer
 from cosfs.emulator.store import Bucket, Store
 
@@ -39,6 +39,10 @@ class BucketRules:
     def owners(self) -> tuple[str, str]:
         """Return the spellings of the owner in resources."""
         return f"uid/{self.owner.appid}", f"uin/{self.owner.uin}"
+
+    def ask(self, question: Question) -> Verdict:
+        """Ask the policy, if there is one."""
+        return Verdict.NONE if self.policy is None else self.policy.ask(question)
 
 
 def parse_strict(document: bytes) -> tuple[StrictRule, ...]:

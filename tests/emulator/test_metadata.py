@@ -64,6 +64,20 @@ def test_the_role_and_its_keys(cloud: Emulator, path: str, host: str) -> None:
     assert cloud.requests[OPERATION] == 4
 
 
+def test_tencents_own_sdk_finds_the_role_through_a_proxy(
+    cloud: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tencentcloud.common.credential import CVMRoleCredential
+
+    monkeypatch.setenv("http_proxy", cloud.endpoint_url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    secret_id, secret_key, token = CVMRoleCredential().get_credential_info()
+    monkeypatch.delenv("http_proxy")
+    sdk = sdk_for(cloud, SecretId=secret_id, SecretKey=secret_key, Token=token)
+    assert sdk.head_object(BUCKET, "k")["Content-Length"] == "5"
+
+
 def ask_metadata(crew: Crew, path: str = PATH, host: str = LOCAL) -> Response:
     return crew.send(None, "GET", path, host=host)
 
