@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import BUCKET_URL, command, page_size_option
+from .options import BUCKET_URL, GLOBAL_OPTIONS, Command, command, page_size_option
 from .output import Column, printable, table
 
 if TYPE_CHECKING:
@@ -82,6 +82,16 @@ def du(state: State, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
             row = _row(total, human=options.human_readable)
             state.out.line("\t".join(printable(cell) for cell in row), flush=True)
     return 0
+
+
+def _like_coscli() -> Command:
+    """Make `lsdu`: as du, with one level below shown."""
+    params = [param for param in du.params if param.name != "depth" and param not in GLOBAL_OPTIONS]
+    depth = click.Option(["--depth"], type=click.IntRange(0), default=1, metavar="N", help="Levels shown.")
+    return Command("lsdu", callback=du.callback, help=du.help, params=[*params, depth])
+
+
+lsdu = _like_coscli()
 
 
 def _totals(state: State, urls: Iterable[CosUrl], options: Options) -> Iterator[Total]:

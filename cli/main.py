@@ -88,6 +88,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry("Setup", "configure", "Same as configure.", hidden=True),
     "lsparts": Entry("Objects", "multipart", "Same as multipart ls.", hidden=True, command="uploads"),
     "abort": Entry("Objects", "multipart", "Same as multipart abort.", hidden=True, command="abort"),
+    "lsdu": Entry("Objects", "du", "Same as du --depth 1.", hidden=True, command="lsdu"),
     "signurl": Entry("Objects", "presign", "Same as presign.", hidden=True),
 }
 

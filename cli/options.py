@@ -309,6 +309,8 @@ def pop_filters(ctx: click.Context, options: dict[str, Any]) -> Filters:
             value = next(values[name])
             patterns = _pattern_file(value) if name.endswith("_from") else [value]
             rules.extend((including, pattern) for pattern in patterns)
+    if options.pop("only_top", False):
+        rules.append((False, "*/*"))
     return Filters(rules)
 
 

@@ -10,6 +10,7 @@ import click
 
 from cosfs.errors import UsageError
 
+from .coscli import coscli_options, translate
 from .headers import header_options, pop_headers
 from .options import (
     DURATION,
@@ -143,7 +144,7 @@ _how: Callable[[F], F] = apply(
 )
 
 common_options: Callable[[F], F] = apply(
-    dryrun_option, selection_options, header_options, _what, _copies, _how
+    dryrun_option, selection_options, header_options, _what, _copies, _how, coscli_options
 )
 
 
@@ -250,6 +251,7 @@ def _pop_transfer(values: dict[str, Any]) -> TransferOptions:
 
 def pop_setup(state: State, values: dict[str, Any]) -> Setup:
     """Take what concerns the command as a whole out of its options."""
+    translate(state, values)
     changes = {
         "max_concurrent_requests": values["concurrency"],
         "max_small_requests": values.pop("concurrency"),

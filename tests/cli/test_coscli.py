@@ -1,0 +1,86 @@
+"""Options and commands of coscli, in its units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    (tmp_path / "d" / "s").mkdir(parents=True)
+    (tmp_path / "d" / "a").write_text("a")
+    (tmp_path / "d" / "s" / "b").write_text("b")
+    (tmp_path / "big").write_bytes(bytes(20 << 20))
+    return tmp_path
+
+
+def keys(client: CosClient, bucket: str) -> list[str]:
+    return [info.key for info in client.list_objects(bucket).objects]
+
+
+def test_numbers_have_its_units(run: Run, bucket: str, local: Path, emulator: Emulator) -> None:
+    emulator.requests.reset()
+    options = ["--part-size", "10", "--routines", "3", "--thread-num", "5", "--rate-limiting", "200"]
+    result = run("cp", "big", f"cos://{bucket}/", *options, "--retry-num", "2", "--err-retry-num", "7")
+    assert emulator.requests["UploadPart"] == 2
+    (note,) = result.err.splitlines()
+    for text in ("--concurrency 5", "--part-size 10 is 10MB", "--max-bandwidth 200MB/s", "--max-retries 7"):
+        assert text in note
+
+
+def test_meta(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    run("cp", "d/a", f"cos://{bucket}/a", "--meta", "Cache-Control:no-cache#x-cos-meta-Owner:me:too")
+    info = client.head_object(bucket, "a")
+    assert info is not None and info.headers is not None
+    assert info.headers.cache_control == "no-cache" and dict(info.headers.metadata) == {"owner": "me:too"}
+    run("cp", "d/a", f"cos://{bucket}/a", "--meta", "x-cos-acl:public-read", code=252)
+
+
+@pytest.mark.parametrize("option", ["--forbid-overwrite", "--ignore-existing"])
+def test_what_exists_is_left_alone(
+    run: Run, client: CosClient, bucket: str, local: Path, option: str
+) -> None:
+    client.put_object(bucket, "a", b"before")
+    assert run("cp", "d/a", f"cos://{bucket}/a", option).out == ""
+
+
+def test_only_the_top_of_a_tree(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    run("cp", "-r", "d", f"cos://{bucket}", "--only-current-dir", "--skip-dir", "--include", "*")
+    assert keys(client, bucket) == ["a"]
+
+
+def test_failures_in_a_directory(run: Run, bucket: str, local: Path, emulator: Emulator) -> None:
+    emulator.faults.error("PutObject", "AccessDenied")
+    run("cp", "d/a", f"cos://{bucket}/a", "--fail-output", "true", "--fail-output-path", "out/fail", code=1)
+    (report,) = (local / "out" / "fail").iterdir()
+    assert "AccessDenied" in report.read_text()
+
+
+def test_snapshot_of_sync(run: Run, bucket: str, local: Path) -> None:
+    assert "--snapshot" in run("sync", "d", f"cos://{bucket}", "--snapshot-path", "snap.db").err
+    assert (local / "snap.db").exists()
+
+
+def test_no_note_when_quiet_and_no_mention_in_the_help(run: Run, bucket: str, local: Path) -> None:
+    assert run("cp", "d/a", f"cos://{bucket}/a", "--routines", "3", "--quiet").err == ""
+    assert "--routines" not in run("cp", "--help").out
+    run("cp", "d/a", f"cos://{bucket}/a", "--rate-limiting", "-1", code=252)
+
+
+def test_commands(run: Run, client: CosClient, bucket: str) -> None:
+    client.put_object(bucket, "p/a", b"12")
+    expected = [f"2\t1\tcos://{bucket}/p/", f"2\t1\tcos://{bucket}/"]
+    assert run("lsdu", f"cos://{bucket}").lines == expected
+    assert run("lsdu", f"cos://{bucket}", "--depth", "0").lines == expected[1:]
+    assert run("signurl", f"cos://{bucket}/p/a").out.startswith("http")
+    run("config", "list")
