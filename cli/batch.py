@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import trio
 
     from cosfs.client.client import CosClient
-    from cosfs.config import Settings
+    from cosfs.config import Settings, TransferSettings
 
     from .report import Report
     from .running import Job
@@ -35,9 +35,9 @@ class Batch:
 
         from cosfs.errors import UsageError
 
-        if setup is not None and setup.settings != self.run.engine.settings:
+        if setup is not None and _shared(setup.settings) != _shared(self.run.engine.settings):
             raise UsageError(
-                "--concurrency, --part-size and --max-bandwidth of a line would change all others",
+                "--concurrency and --max-bandwidth of a line would change all others",
                 hint="Give them to cos run itself",
             )
         trio.from_thread.run(self._run, state, job, report, setup)
@@ -51,6 +51,10 @@ class Batch:
         report.on_failure = run.stop if setup and setup.fail_fast else None
         with scope:
             await guarded(job, run)
+
+
+def _shared(settings: TransferSettings) -> tuple[int, int]:
+    return settings.max_concurrent_requests, settings.max_bandwidth
 
 
 class LineRun(Run):
