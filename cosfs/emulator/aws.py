@@ -180,13 +180,11 @@ def signing_key(secret_key: str, scope: str) -> bytes:
 
 
 def _check_v4(request: Signed, found: _Scope, key: bytes) -> None:
-    query = "&".join(
-        sorted(
-            f"{encode(name)}={encode(value)}"
-            for name, value in request.target.query
-            if name != b"X-Amz-Signature"
-        )
+    # By names first: select comes before select-type, though select= would not.
+    pairs = sorted(
+        (encode(name), encode(value)) for name, value in request.target.query if name != b"X-Amz-Signature"
     )
+    query = "&".join(f"{name}={value}" for name, value in pairs)
     names = ";".join(found.signed)
     first = ""
     for path, host in product(_raw_paths(request), request.hosts()):

@@ -157,6 +157,8 @@ class FormIncoming:
         self.rate = throttle.bytes_per_second(texts, {})
         headers = {name: call.headers[name] for name in _KEPT if name in call.headers}
         headers.update((name, value.decode("latin-1")) for name, value in self._fields.items())
+        if self._policy.identity.scheme == "aws":
+            headers = strip_prefix(headers)
         if "acl" in headers:
             headers.setdefault("x-cos-acl", headers["acl"])
         if self._policy.identity.scheme == "aws":

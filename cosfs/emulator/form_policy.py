@@ -187,6 +187,8 @@ def _triples(condition: Any) -> Iterator[tuple[str, str, str]]:
     if operator not in ("eq", "starts-with") or not name.startswith("$"):
         raise CosError("InvalidPolicyDocument", "A condition of the policy is malformed.")
     name = name[1:]
-    if operator == "starts-with" and not (name in _BY_PREFIX or name.startswith("x-cos-meta-")):
+    if operator == "starts-with" and not (
+        name in _BY_PREFIX or name.startswith(("x-cos-meta-", "x-amz-meta-"))
+    ):
         raise CosError("InvalidPolicyDocument", f"{name} can only be matched exactly.")
     yield operator, name, value

@@ -250,6 +250,7 @@ def test_forms_with_signatures_of_amazon(sign: Any) -> None:
     assert (policy.identity.secret_id, policy.identity.scheme) == (SECRET_ID, "aws")
     assert (policy.low, policy.high) == (1, 9)
     check(sign({"bucket": "examplebucket"}))
+    check({**sign(["starts-with", "$x-amz-meta-a", "v"]), "x-amz-meta-a": "value"})
     with pytest.raises(CosError, match="AccessDenied"):
         check(sign({"bucket": "example"}))
     with pytest.raises(CosError, match="AccessDenied"):
