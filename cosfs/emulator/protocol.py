@@ -102,6 +102,12 @@ class ExactProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(CosError("InvalidRequest", "This is not a request of HTTP/1.1."))
 
+    def eof_received(self) -> None:
+        """Tell a client that stopped in the middle of a body, and may still listen, that it did."""
+        cycle = self.cycle
+        if self.busy and cycle.more_body and not cycle.response_started:
+            self.refuse(CosError("IncompleteBody"))
+
     def refuse(self, error: CosError) -> None:
         """Answer what is no request and close; an answer that is under way comes first and is the last."""
         if self.busy:

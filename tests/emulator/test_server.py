@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -70,6 +71,18 @@ def test_a_body_that_ends_early_is_forgotten(served: Emulator, public: str) -> N
     with connected(served) as connection:
         connection.sendall(head(public, "PUT", "/k", "Content-Length: 5000000") + b"x" * 2_000_000)
     time.sleep(0.2)
+    assert b"404" in exchange(served, head(public, "GET", "/k"))
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
+def test_a_client_that_stops_early_is_told(served: Emulator, public: str, length: str) -> None:
+    """The length may be unknown: what came is not taken for the whole."""
+    with connected(served) as connection:
+        data = b"200000\r\n" + b"x" * 2_000_000
+        connection.sendall(head(public, "PUT", "/k", length) + data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400") and b"<Code>IncompleteBody</Code>" in answer
     assert b"404" in exchange(served, head(public, "GET", "/k"))
 
 
