@@ -1,4 +1,4 @@
-"""Each sentence of docs/semantics.md names the tests that show it, and those tests exist."""
+"""Each sentence of docs/semantics.md and docs/sync.md names the tests that show it, and those tests exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[2]
-PAGE = TREE / "docs" / "semantics.md"
+PAGES = [TREE / "docs" / name for name in ("semantics.md", "sync.md")]
 REFERENCE = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
 
 def promises() -> list[str]:
-    """Return the list items of the page, each with the lines it goes on over."""
-    return re.findall(r"^- .*(?:\n  .*)*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    """Return the list items of the pages, each with the lines it goes on over."""
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(r"^- .*(?:\n  .*)*", texts, re.MULTILINE)
 
 
 def names_of_tests(path: Path) -> set[str]:
