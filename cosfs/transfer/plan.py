@@ -217,7 +217,8 @@ class Plan:
     def _decide(self, source: Entry, destination: Entry | None) -> tuple[Verdict, Transfer] | None:
         if source.is_directory:
             # An empty directory becomes a marker; whether it is empty shows the next entry.
-            self._empty = source if destination is None else None
+            wanted = destination is None and self._options.selector.takes_name(source.relative)
+            self._empty = source if wanted else None
             return None
         if not self._options.selector.takes_state(source.facts.size, source.facts.mtime_ns / 1e9):
             return None
