@@ -13,6 +13,8 @@ from cosfs.emulator.errors import CosError
 
 _ALL_USERS = "http://cam.qcloud.com/groups/global/AllUsers"
 _AUTHENTICATED = "http://cam.qcloud.com/groups/global/AuthenticatedUsers"
+_GROUPS = {"AllUsers": _ALL_USERS, "AuthenticatedUsers": _AUTHENTICATED}
+_MOST = 100
 _CANNED: dict[str, list[tuple[str, str]]] = {
     "private": [],
     "default": [],
@@ -31,24 +33,39 @@ Grants = list[tuple[str, str]]
 
 def from_headers(headers: Mapping[str, str]) -> str:
     """Read x-cos-acl and x-cos-grant-*; return JSON, empty if neither is there or the ACL is `default`."""
-    grants: Grants = []
     canned = headers.get("x-cos-acl", "")
-    if canned:
-        if canned not in _CANNED:
-            raise CosError("InvalidArgument", "The canned ACL is not valid.")
-        grants += _CANNED[canned]
+    if canned and canned not in _CANNED:
+        raise CosError("InvalidArgument", "The canned ACL is not valid.")
+    grants, own = list(_CANNED.get(canned, ())), canned not in ("", "default")
     for permission in _PERMISSIONS:
         value = headers.get("x-cos-grant-" + permission.lower().replace("_", "-"))
-        if value:
-            grants += [(_grantee(kind, who), permission) for kind, who in _GRANTEE.findall(value)]
-            canned = canned or "grants"
-    return "" if canned in ("", "default") else json.dumps(grants)
+        if not value:
+            continue
+        found = _GRANTEE.findall(value)
+        if not found:
+            raise CosError("InvalidArgument", f"The grant {value} is not valid.")
+        grants += [(_grantee(kind, who), permission) for kind, who in found]
+        own = True
+    return _stored(grants) if own else ""
+
+
+def _stored(grants: Grants) -> str:
+    if len(grants) > _MOST:
+        raise CosError("InvalidArgument", f"An ACL can have {_MOST} grants at most.")
+    return json.dumps(grants)
 
 
 def _grantee(kind: str, who: str) -> str:
-    """Name a grantee: a uin, `<uin of the account>/<uin of the user>`, or a name as ACLs show it."""
+    """Name a grantee: a uin, `<uin of the account>/<uin of the user>`, a name as ACLs show it, or a group."""
+    if who.startswith("http") or kind == "uri":
+        group = _GROUPS.get(who.rpartition("/")[2])  # S3 tools name the same groups at another host
+        if group is None:
+            raise CosError("InvalidArgument", f"There is no group {who}.")
+        return group
+    if who == "qcs::cam::anyone:anyone":
+        return _ALL_USERS
     account, _, uin = who.partition("/")
-    if kind in ("id", "uin") and account.isdigit() and (uin.isdigit() or not uin):
+    if account.isdigit() and (uin.isdigit() or not uin):
         return arn(account, uin)
     return who
 
@@ -59,12 +76,13 @@ def from_document(body: bytes, owner: str) -> str:
     grants: Grants = []
     for grant in tree.iterfind("AccessControlList/Grant"):
         permission = messages.text(grant, "Permission")
-        who = grant.findtext("Grantee/URI") or grant.findtext("Grantee/ID") or ""
-        if permission not in _PERMISSIONS or not who:
+        group, who = grant.findtext("Grantee/URI") or "", grant.findtext("Grantee/ID") or ""
+        if permission not in _PERMISSIONS or not (group or who):
             raise CosError("MalformedXML")
+        who = _grantee("uri", group) if group else _grantee("id", who)
         if (who, permission) != (owner, "FULL_CONTROL"):
             grants.append((who, permission))
-    return json.dumps(grants)
+    return _stored(grants)
 
 
 def to_document(stored: str, owner: str) -> bytes:

@@ -314,6 +314,46 @@ def test_grants_of_a_bucket_acl(crew: Crew, grant: str, allowed: set[str]) -> No
             assert crew.status(None, method, target) == 403
 
 
+def acl_document(*grants: tuple[str, str]) -> bytes:
+    rows = "".join(
+        f"<Grant><Grantee>{grantee}</Grantee><Permission>{permission}</Permission></Grant>"
+        for grantee, permission in grants
+    )
+    return (
+        f"<AccessControlPolicy><AccessControlList>{rows}</AccessControlList></AccessControlPolicy>".encode()
+    )
+
+
+def test_acl_documents_name_people_and_groups(crew: Crew) -> None:
+    user = crew.add_user()
+    for grantee, people in (
+        ("<URI>http://cam.qcloud.com/groups/global/AllUsers</URI>", [None, user]),
+        ("<URI>http://acs.amazonaws.com/groups/global/AllUsers</URI>", [None, user]),
+        ("<URI>http://cam.qcloud.com/groups/global/AuthenticatedUsers</URI>", [user]),
+        ("<ID>qcs::cam::anyone:anyone</ID>", [None, user]),
+        (f"<ID>{user.arn}</ID>", [user]),
+        (f"<ID>{user.uin}</ID>", [user]),
+    ):
+        assert crew.ask("PUT", "/?acl", acl_document((grantee, "READ"))).status == 200
+        allowed = [who for who in (None, user) if crew.status(who, "GET", "/k") == 200]
+        assert allowed == people, grantee
+
+
+def test_acls_that_cannot_be_read_are_refused(crew: Crew) -> None:
+    other_group = "<URI>http://cam.qcloud.com/groups/global/LogDelivery</URI>"
+    many = [(f"<ID>{number}</ID>", "READ") for number in range(200_000, 200_101)]
+    assert crew.ask("PUT", "/?acl", acl_document(*many[:100])).status == 200
+    for document, wanted in (
+        (acl_document((other_group, "READ")), "InvalidArgument"),
+        (acl_document(*many), "InvalidArgument"),
+        (acl_document(("<ID>1</ID>", "ALL")), "MalformedXML"),
+        (acl_document(("", "READ")), "MalformedXML"),
+    ):
+        assert code(crew.ask("PUT", "/?acl", document)) == (400, wanted)
+    for headers in ({"x_cos_acl": "open"}, {"x_cos_grant_read": "everyone"}):
+        assert code(crew.ask("PUT", "/k?acl", **headers)) == (400, "InvalidArgument")
+
+
 def test_canned_acls_of_a_bucket(crew: Crew) -> None:
     user = crew.add_user()
     for canned, anonymous, signed in (
@@ -372,6 +412,18 @@ def test_buckets_belong_to_the_account_in_their_name(crew: Crew) -> None:
     assert crew.status(other, "GET", "/k") == 403
     assert crew.ask("GET", "/", host=host).status == 403
     assert crew.status(other, "DELETE", "/", host=host) == 204
+
+
+def test_a_user_needs_to_be_allowed_to_make_buckets(crew: Crew) -> None:
+    host = "made-1250000000.cos.ap-guangzhou.myqcloud.com"
+    user = crew.add_user()
+    assert crew.status(user, "PUT", "/", host=host) == crew.status(None, "PUT", "/", host=host) == 403
+    resource = "qcs::cos:*:uid/1250000000:made-*"
+    crew.set_policies(user, [policy(statement("allow", "PutBucket", resource))])
+    assert crew.status(user, "PUT", "/", host="own-1250000000.cos.ap-guangzhou.myqcloud.com") == 403
+    assert crew.status(user, "PUT", "/", host=host) == 200
+    assert crew.ask("HEAD", "/", host=host).status == 200
+    assert crew.status(user, "HEAD", "/", host=host) == 403
 
 
 def test_short_names_mean_the_buckets_of_the_one_who_asks(crew: Crew) -> None:
