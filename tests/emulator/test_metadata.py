@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection
 
@@ -69,6 +70,7 @@ def test_tencents_own_sdk_finds_the_role_through_a_proxy(
 ) -> None:
     from tencentcloud.common.credential import CVMRoleCredential
 
+    monkeypatch.setattr(urllib.request, "_opener", None)  # one that knows the proxy must not outlive this
     monkeypatch.setenv("http_proxy", cloud.endpoint_url)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
