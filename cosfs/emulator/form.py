@@ -161,8 +161,6 @@ class FormIncoming:
             headers = strip_prefix(headers)
         if "acl" in headers:
             headers.setdefault("x-cos-acl", headers["acl"])
-        if self._policy.identity.scheme == "aws":
-            headers = strip_prefix(headers)
         call.identity = self._policy.identity
         call.place = replace(call.place, key=key)
         call.headers = headers

@@ -40,6 +40,8 @@ class RequestKeys:
         if not key.startswith("cos:"):
             return None
         name = key.removeprefix("cos:").replace("_", "-")
+        if name == "content-length" and call.operation == "PostObject":
+            return (str(call.body.size),)  # of the file, not of the form around it
         value = call.parameters.get(name)
         if value is None:
             value = call.headers.get(name)

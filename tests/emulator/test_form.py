@@ -267,3 +267,7 @@ def test_a_form_of_a_user_needs_the_right_to_write(wire: Signed) -> None:
     wire.emulator.set_policies(user, [{"version": "2.0", "statement": [allowed]}])
     assert post(wire, {**fields, **policy(wire, by=user.credential)}).status == 204
     assert post(wire, {"key": "other", **policy(wire, by=user.credential)}).status == 403
+    small = {**allowed, "condition": {"numeric_less_than_equal": {"cos:content_length": 5}}}
+    wire.emulator.set_policies(user, [{"version": "2.0", "statement": [small]}])
+    assert post(wire, {**fields, **policy(wire, by=user.credential)}, b"small").status == 204
+    assert post(wire, {**fields, **policy(wire, by=user.credential)}, b"larger").status == 403
