@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import time
@@ -69,6 +71,37 @@ def test_progress_can_be_switched_off(terminal: Start, bucket: str, big: Path, o
 def test_no_progress_without_a_terminal(cos: Any, bucket: str, big: Path) -> None:
     done = cos("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "16MB/s", check=True)
     assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_progress_in_plain_lines_without_a_terminal(cos: Any, bucket: str, tmp_path: Path, big: Path) -> None:
+    options = ["--max-bandwidth", "8MB/s", "--progress-frequency", "0.3"]
+    done = cos("cp", "big", f"cos://{bucket}/big", *options, check=True)
+    lines = done.stderr.splitlines()
+    assert lines and all(line.startswith("uploading: 0 of 1, ") for line in lines)
+    assert re.search(r"of 11\.4 MB, [\d.]+ .B/s, \d+s left$", lines[-1]) and "\x1b" not in done.stderr
+    assert done.stdout == f"upload: big to cos://{bucket}/big\n"
+
+
+def test_progress_line_by_line_on_a_terminal(terminal: Start, bucket: str, big: Path) -> None:
+    options = ["--max-bandwidth", "8MB/s", "--progress-multiline", "--progress-frequency", "0.3"]
+    screen = terminal("cp", "big", f"cos://{bucket}/big", *options)
+    assert screen.finish() == 0
+    assert (
+        screen.text.count("uploading: 0 of 1, ") >= 2 and "\x1b" not in screen.text and BAR not in screen.text
+    )
+
+
+def test_many_files_end_with_their_sum(terminal: Start, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(3):
+        (tmp_path / "d" / f"{number}").write_text("x")
+    screen = terminal("cp", "-r", "d", f"cos://{bucket}")
+    assert screen.finish() == 0
+    assert re.search(r"^3 done; 3 B in \d+s \(", screen.text.splitlines()[-1])
+    again = terminal("cp", "-r", "d", f"cos://{bucket}", "--no-overwrite", stdout_pipe=True)
+    assert again.finish() == 0 and "0 done, 3 needed nothing" in again.text
+    quiet = terminal("cp", "-r", "d", f"cos://{bucket}", "--only-show-errors")
+    assert quiet.finish() == 0 and quiet.text == ""
 
 
 def test_no_color_is_honoured(terminal: Start, bucket: str) -> None:
@@ -186,6 +219,30 @@ def test_signal_leaves_no_half_file(
         emulator.faults.clear()
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ["k"] and (tmp_path / "k").read_text() == "before"
+
+
+def test_ctrl_c_says_how_to_go_on_and_that_works(
+    terminal: Start, client: CosClient, bucket: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    data = os.urandom(70 << 20)
+    (tmp_path / "big").write_bytes(data)
+    screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "12MB/s")
+    screen.read_until(BAR)
+    end = time.monotonic() + 20
+    while not any(client.list_parts(each) for each in client.list_uploads(bucket).uploads):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    screen.interrupt()
+    assert screen.finish() == 130
+    assert "interrupted" in screen.text
+    (command,) = re.findall(r"resume with: cos (jobs resume \w+)", screen.text)
+    emulator.requests.reset()
+    again = terminal(*command.split())
+    assert again.finish() == 0
+    # Some parts were there already.
+    assert emulator.requests["UploadPart"] < 9
+    with client.get_object(bucket, "big") as stream:
+        assert b"".join(stream.chunks()) == data
 
 
 def test_second_signal_ends_at_once(
