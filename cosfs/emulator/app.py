@@ -121,10 +121,10 @@ class Application:
 
 def peer_of(scope: Scope) -> Peer:
     """Tell where a request comes from."""
-    client = scope["client"]
+    address = scope["client"][0].removeprefix("::ffff:") if scope["client"] else LOCAL.address
     if scope["scheme"] == "https":
-        return Peer(client[0], scope["transport"].get_extra_info("ssl_object").version())
-    return Peer(client[0]) if client and client[0] != LOCAL.address else LOCAL
+        return Peer(address, scope["transport"].get_extra_info("ssl_object").version())
+    return Peer(address) if address != LOCAL.address else LOCAL
 
 
 def printable(text: str) -> str:
