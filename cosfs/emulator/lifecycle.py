@@ -13,7 +13,6 @@ from itertools import islice
 from cosfs.emulator.context import Emulation
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.lifecycle_rules import LifecycleRule, Transition, colder, read_lifecycle
-from cosfs.emulator.listing import successor
 from cosfs.emulator.records import Version
 from cosfs.emulator.scan import Scan
 
@@ -103,7 +102,9 @@ class Lifecycle:
             with self._scan.lock:
                 if not self._holds():
                     return done
-                done += sum(self._change(row, action) for row, action in batch)
+                with self._store.db.transaction():
+                    done += sum(self._move(row, name) for row, name in batch if name != _EXPIRE)
+                done += sum(self._expire(row) for row, name in batch if name == _EXPIRE)
         return done
 
     def _holds(self) -> bool:
@@ -114,13 +115,17 @@ class Lifecycle:
             return False
         return self._store.derived(self._bucket, "lifecycle", read_lifecycle) == self._rules
 
-    def _change(self, row: Version, action: str) -> bool:
+    def _move(self, row: Version, storage_class: str) -> bool:
         if self._store.by_number(row.id) != row:  # somebody changed it meanwhile
             return False
+        self._store.update(row, storage_class=storage_class, restored=0, expiry=0)
+        return True
+
+    def _expire(self, row: Version) -> bool:
+        if self._store.by_number(row.id) != row:
+            return False
         try:
-            if action != _EXPIRE:
-                self._store.update(row, storage_class=action, restored=0, expiry=0)
-            elif row.live:
+            if row.live:
                 self._store.delete(self._bucket, row.key.decode(), replicated=False)
             else:
                 self._store.delete_version(row)
@@ -129,12 +134,10 @@ class Lifecycle:
         return True
 
     def _abort(self, rule: LifecycleRule, days: int) -> int:
-        sql = "SELECT id, key FROM uploads WHERE bucket = ? AND initiated <= ? AND key >= ? AND key < ?"
-        values = (self._bucket.id, self._now - days * _DAY, rule.prefix, successor(rule.prefix))
-        with self._scan.lock:
-            found = self._store.db.execute(sql, values).fetchall()
         done = 0
-        for id_, key in found:
+        for key, id_, initiated in self._scan.uploads(self._bucket, rule.prefix):
+            if initiated + days * _DAY > self._now:
+                continue
             self._scan.breathe()
             with self._scan.lock:
                 if not self._holds():

@@ -72,3 +72,19 @@ class Scan:
                 yield row, newer if newer is not None and newer.key == row.key else None
                 newer = row
             lower = rows[-1].key + b"\0"
+
+    def uploads(self, bucket: Bucket, prefix: bytes) -> Iterator[tuple[bytes, str, int]]:
+        """Yield key, id and beginning of the unfinished uploads below a prefix."""
+        sql = (
+            "SELECT key, id, initiated FROM uploads WHERE bucket = ? AND (key, id) > (?, ?) AND key < ? "
+            f"ORDER BY key, id LIMIT {_READ}"
+        )
+        last: tuple[bytes, str] = (prefix, "")
+        while True:
+            self.breathe()
+            with self.lock:
+                rows = self.store.db.execute(sql, (bucket.id, *last, successor(prefix))).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][:2]

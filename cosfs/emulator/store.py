@@ -215,8 +215,8 @@ class Store(BucketStore, LockStore, PieceStore):
 
     def update(self, row: Version, **changes: Any) -> None:
         """Change tags, acl or the restored times of a version in place."""
-        for column, value in changes.items():
-            self.db.execute(f"UPDATE versions SET {column} = ? WHERE id = ?", (value, row.id))
+        columns = ", ".join(f"{column} = ?" for column in changes)
+        self.db.execute(f"UPDATE versions SET {columns} WHERE id = ?", (*changes.values(), row.id))
 
     def _make_room(self, bucket: Bucket, key: bytes, gone: list[str]) -> tuple[int, str]:
         """Let the current version step back, or go; return number and id of the version to come."""
