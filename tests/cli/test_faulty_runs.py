@@ -1,0 +1,40 @@
+"""A few of the runs of scripts/stress-transfer: some that end with errors, some that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+from tests.cli.conftest import Run
+from tests.transfer.faulty_runs import CONFIG, Faulty
+
+
+@pytest.fixture
+def no_faults(emulator: Emulator) -> Iterator[None]:
+    yield
+    emulator.faults.clear()
+
+
+@pytest.mark.parametrize("seed", [2, 18, 34, 51])
+@pytest.mark.usefixtures("no_faults")
+def test_what_a_command_says_it_did_is_done(
+    run: Run,
+    emulator: Emulator,
+    client: CosClient,
+    bucket: str,
+    cos_environment: dict[str, str],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    home = Path(cos_environment["HOME"])
+    (home / ".cos").mkdir(mode=0o700)
+    (home / ".cos/config").write_text(CONFIG)
+    faulty = Faulty(
+        lambda *args: run(*args, code=None).code, emulator, client, bucket, home, tmp_path / "place"
+    )
+    (tmp_path / "place").mkdir()
+    faulty.exercise(seed)
