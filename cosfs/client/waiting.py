@@ -93,6 +93,7 @@ class Hub:
         self._numbers = count()
         self._posted: deque[tuple[greenlet.greenlet, outcome.Outcome[Any]]] = deque()
         self._main: greenlet.greenlet | None = None
+        self._take: Callable[[], Callable[[], None] | None] = lambda: None
         self._helpers = _Helpers()
 
     # --- the thread
@@ -103,6 +104,7 @@ class Hub:
         A call must not raise. Those that run by then are brought to their end.
         """
         self._main = greenlet.getcurrent()
+        self._take = take
         _local.hub = self
         try:
             while self._running or not closed():
@@ -125,10 +127,13 @@ class Hub:
             _local.hub = None
             self._end()
 
-    def _run(self, call: Callable[[], None]) -> None:
+    def _run(self, call: Callable[[], None] | None) -> None:
         self._running += 1
         try:
-            call()
+            # One after the other: a new greenlet needs memory of its own from the system each time.
+            while call is not None:
+                call()
+                call = self._take()
         finally:
             self._running -= 1
 

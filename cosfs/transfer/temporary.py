@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from cosfs.client.model import ObjectInfo
@@ -21,6 +22,9 @@ from cosfs.transfer.work import Abandoned, SharedFile
 __all__ = ["TemporaryFile"]
 
 _NAME = re.compile(r"\.cos-[0-9a-f]{8}\.tmp")
+# Each process counts from somewhere else; who meets a name that is taken goes on to the next.
+_FIRST_NAME = secrets.randbits(32)
+_names = count()
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -149,7 +153,7 @@ class TemporaryFile:
 def _create_unused(directory: int) -> tuple[str, int]:
     while True:
         # Independent of the target's name, which may already be as long as a name can be.
-        name = f".cos-{secrets.token_hex(4)}.tmp"
+        name = f".cos-{(_FIRST_NAME + next(_names)) % (1 << 32):08x}.tmp"
         try:
             # The mode is the target's: the umask and a default ACL are the kernel's to apply.
             return name, os.open(name, _CREATE, 0o666, dir_fd=directory)
