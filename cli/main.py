@@ -13,6 +13,7 @@ import click
 from .options import CONTEXT, GLOBAL_OPTIONS, format_options
 from .output import StdoutClosedError, printable
 from .state import State
+from .title import hide_secrets
 
 if TYPE_CHECKING:
     # Never run: commands are loaded by name when called, so that `cos --help` imports none of them.
@@ -154,6 +155,7 @@ def main() -> NoReturn:
     for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors=errors)
+    hide_secrets("cos", sys.argv[1:])
     code = run(sys.argv[1:])
     _leave(code)
 

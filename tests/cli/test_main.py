@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
 from cli import docs, main
 from cli.main import COMMANDS
+
+if TYPE_CHECKING:
+    from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
 CLI = Path(main.__file__).parent
@@ -246,3 +249,26 @@ def test_closed_and_full_streams(
         ["bash", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stderr) == (code, words)
+
+
+@pytest.mark.parametrize(
+    "args", [["--secret-key", "s3cr3t"], ["--secret-key=s3cr3t"], ["--proxy", "http://u:s3cr3t@127.0.0.1:9"]]
+)
+def test_secret_options_are_not_seen_by_other_users(
+    cos_environment: dict[str, str], bucket: str, emulator: Emulator, args: list[str]
+) -> None:
+    emulator.faults.latency(20.0, "ListObjects")
+    try:
+        process = subprocess.Popen(
+            ["cos", *args, "ls", f"cos://{bucket}"],
+            env=cos_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        end = time.monotonic() + 20
+        title = ""
+        while "***" not in title and process.poll() is None and time.monotonic() < end:
+            title = Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")
+        process.kill()
+        process.wait()
+    finally:
+        emulator.faults.clear()
+    assert "***" in title and "s3cr3t" not in title and f"ls cos://{bucket}" in title
