@@ -11,6 +11,10 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cosfs.emulator import Emulator
 
 # Valid in UTF-8 and on Linux; each has broken some tool. COS itself refuses \x18 to \x1b.
 NAMES = (
@@ -91,6 +95,7 @@ NAMES = (
 )
 
 Run = Callable[..., int]
+LARGE = (2 << 20) + 12_345  # in parts, with the settings these runs are made with
 
 
 class Tree:
@@ -193,6 +198,52 @@ def exercise(run: Run, bucket: str, root: Path, seed: int) -> int:
         assert Tree.files(_At(root / "back")) == files, f"seed {seed}: what came back differs"
         tree.change()
     return sent
+
+
+def exercise_with_faults(run: Run, emulator: Emulator, bucket: str, root: Path, seed: int) -> list[int]:
+    """Sync up and down while requests fail, then when they do not; return the exit codes of the former.
+
+    Raises AssertionError if a run that says it succeeded has not, if one that failed says nothing, or if any
+    file is wrong or half there.
+    """
+    chance = random.Random(seed)
+    tree = Tree(root / "tree", chance)
+    tree.grow(chance.randrange(5, 40))
+    tree.root.joinpath("large").write_bytes(chance.randbytes(LARGE))
+    files = tree.files()
+    there, back = f"cos://{bucket}/{seed}", root / "back"
+    codes = []
+    for source, destination in ((str(tree.root), there), (there, str(back))):
+        _add_faults(emulator, seed)
+        options = ("--max-retries", chance.choice("0125"), "--quiet", "--report", str(root / "report.jsonl"))
+        codes.append(run("sync", source, destination, *options))
+        emulator.faults.clear()
+        events = [json.loads(line) for line in (root / "report.jsonl").read_bytes().splitlines()]
+        said = [event for event in events if event.get("status") == "failed"]
+        assert codes[-1] == bool(said), (
+            f"seed {seed}: exit code {codes[-1]}, but {len(said)} failures were told"
+        )
+        if destination == str(back) and back.exists():
+            for name, data in Tree.files(_At(back)).items():
+                assert data == files.get(name), f"seed {seed}: {name!r} is wrong, exit code {codes[-1]}"
+        if not codes[-1]:
+            assert run("check", source, destination, "--download", "--quiet") == 0, f"seed {seed}: not equal"
+        assert _sync(run, root, (source, destination)) == len(
+            {event["src"] for event in said if "src" in event}
+        )
+    assert Tree.files(_At(back)) == files
+    return codes
+
+
+def _add_faults(emulator: Emulator, seed: int) -> None:
+    """Let one request in twenty go wrong, in every way."""
+    share = 0.05 / 6
+    emulator.faults.error("*", count=0, share=share, seed=seed)
+    emulator.faults.error("*", "SlowDown", 503, count=0, share=share, seed=seed + 1)
+    emulator.faults.reset("*", count=0, share=share, seed=seed + 2)
+    emulator.faults.reset("*", after=True, count=0, share=share, seed=seed + 3)
+    emulator.faults.truncate("GetObject", offset=5, count=0, share=share, seed=seed + 4)
+    emulator.faults.corrupt("GetObject", offset=0, count=0, share=share, seed=seed + 5)
 
 
 class _At(Tree):
