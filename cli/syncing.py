@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.paths import DestinationRoot
     from cosfs.transfer.plan import Transfer
     from cosfs.transfer.scan import LocalEntry
-    from cosfs.transfer.sides import Entry, Problem, Selector, TreeSide
+    from cosfs.transfer.sides import BucketSide, Entry, Problem, Selector, TreeSide
     from cosfs.transfer.sync import Sync
 
     from .case import CaseNames
@@ -74,10 +74,12 @@ class SyncCopy(JobMaker):
 
     def source_side(self, place: Place) -> TreeSide:
         """Return what the source is to the library."""
-        from cosfs.transfer.sides import BucketSide, LocalSide
+        from cosfs.transfer.sides import LocalSide
 
         if isinstance(place, CosUrl):
-            return BucketSide(self.engine, place.bucket, as_prefix(place.key))
+            transfer = self.options.transfer
+            keys = transfer.source_key_headers if self.operation == "copy" else transfer.key_headers
+            return self._bucket_side(place, keys)
         return LocalSide(
             place.path,
             symlinks=self.options.symlinks,
@@ -89,10 +91,10 @@ class SyncCopy(JobMaker):
 
     def destination_side(self, place: Place) -> TreeSide:
         """Return what the destination is to the library."""
-        from cosfs.transfer.sides import BucketSide, LocalSide
+        from cosfs.transfer.sides import LocalSide
 
         if isinstance(place, CosUrl):
-            return BucketSide(self.engine, place.bucket, as_prefix(place.key))
+            return self._bucket_side(place, self.options.transfer.key_headers)
         # Links are not followed where things are written and deleted.
         return LocalSide(
             place.path,
@@ -101,6 +103,12 @@ class SyncCopy(JobMaker):
             directories=self.options.keep_dirs,
             encoded_names=self.options.key_policy == "encode",
         )
+
+    def _bucket_side(self, place: CosUrl, headers: Mapping[str, str]) -> BucketSide:
+        from cosfs.transfer.sides import BucketSide
+
+        prefix, size = as_prefix(place.key), self.options.page_size
+        return BucketSide(self.engine, place.bucket, prefix, page_size=size, headers=headers)
 
     def _make_sync(self, selector: Selector, *, is_part: bool) -> Sync:
         from cosfs.transfer.backup import Backup

@@ -10,9 +10,9 @@ import hashlib
 import io
 import os
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cosfs.client.client import CosClient
@@ -48,10 +48,11 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class ObjectContent:
-    """An object, by what a listing or a HEAD said of it."""
+    """An object, by what a listing or a HEAD said of it; headers are what requests about it need (a key)."""
 
     bucket: str
     info: ObjectInfo
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Content = FileContent | ObjectContent
@@ -132,7 +133,7 @@ def _opened(client: CosClient, content: Content) -> Iterator[Callable[[memoryvie
             os.close(fd)
         return
     info = content.info
-    with client.get_object(content.bucket, info.key, if_match=info.etag) as stream:
+    with client.get_object(content.bucket, info.key, if_match=info.etag, headers=content.headers) as stream:
         yield stream.read_into
 
 
@@ -159,7 +160,7 @@ class _Pieces:
 def _head(client: CosClient, stored: ObjectContent) -> ObjectInfo:
     if stored.info.headers is not None:
         return stored.info
-    found = client.head_object(stored.bucket, stored.info.key)
+    found = client.head_object(stored.bucket, stored.info.key, headers=stored.headers)
     assert found is not None
     return found
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, Protocol
 
 from cosfs.client.model import ObjectInfo
+from cosfs.client.session import NOTHING
 from cosfs.errors import ObjectNotFoundError, TransferError
 from cosfs.transfer.compare import Side, object_side
 from cosfs.transfer.contents import FileContent, ObjectContent
@@ -216,14 +217,27 @@ def file_side(item: LocalEntry, *, links: bool = False) -> Side:
 
 
 class BucketSide:
-    """What lies below a prefix of a bucket; the prefix is empty or ends in a slash."""
+    """What lies below a prefix of a bucket; the prefix is empty or ends in a slash.
+
+    headers are what requests about its objects need: the key of those that are encrypted with one.
+    """
 
     is_bucket = True
 
-    def __init__(self, engine: Engine, bucket: str, prefix: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        bucket: str,
+        prefix: str,
+        *,
+        page_size: int = 1000,
+        headers: Mapping[str, str] = NOTHING,
+    ) -> None:
         self.bucket = bucket
         self.prefix = prefix
         self._engine = engine
+        self._page_size = page_size
+        self._headers = headers
 
     def __str__(self) -> str:
         return f"cos://{self.bucket}/{self.prefix}" if self.prefix else f"cos://{self.bucket}"
@@ -235,7 +249,7 @@ class BucketSide:
     def content(self, entry: Entry) -> ObjectContent:
         """Return what to compare the content of an entry with."""
         assert isinstance(entry.item, ObjectInfo)
-        return ObjectContent(self.bucket, entry.item)
+        return ObjectContent(self.bucket, entry.item, self._headers)
 
     async def entries(self, selector: Selector, on_problem: OnProblem) -> AsyncIterator[Entry]:
         """List the objects; whole directories that are not wanted are passed over."""
@@ -254,7 +268,8 @@ class BucketSide:
     async def _listed(self, selector: Selector, below: str) -> AsyncIterator[ObjectInfo]:
         root = len(self.prefix)
         last = ""
-        async with list_objects(self._engine, self.bucket, self.prefix + below) as listing:
+        found = list_objects(self._engine, self.bucket, self.prefix + below, page_size=self._page_size)
+        async with found as listing:
             async for info in listing:
                 assert isinstance(info, ObjectInfo)
                 if info.key <= last:
@@ -289,7 +304,7 @@ class BucketSide:
                 raise error
 
         def head(name: str) -> ObjectInfo | None:
-            return self._engine.client.head_object(self.bucket, self.prefix + name)
+            return self._engine.client.head_object(self.bucket, self.prefix + name, headers=self._headers)
 
         await self._engine.run_many(head, names, keep)
         return found

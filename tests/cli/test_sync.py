@@ -238,6 +238,27 @@ def test_checksum_asks_only_where_the_etag_does_not_tell(
     assert (tmp_path / "d/large").read_bytes() == data_of(20 * MIB)
 
 
+def test_objects_encrypted_with_a_key_of_ones_own(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/large").write_bytes(data_of(17 * MIB))
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    key = ("--sse-c", "AES256", "--sse-c-key", "fileb://key")
+    run("sync", "d", f"cos://{bucket}/p", *key)
+    os.utime(tmp_path / "d/large", (FUTURE, FUTURE))
+    assert run("sync", "d", f"cos://{bucket}/p", *key).out == ""
+    run("sync", f"cos://{bucket}/p", "e", *key)
+    assert (tmp_path / "e/large").read_bytes() == data_of(17 * MIB)
+
+
+def test_page_size(run: Run, client: CosClient, bucket: str, tmp_path: Path, emulator: Emulator) -> None:
+    put(client, bucket, *(f"p/{number}" for number in range(9)))
+    emulator.requests.reset()
+    run("sync", f"cos://{bucket}/p", "d", "--page-size", "3")
+    assert emulator.requests["ListObjects"] == 3
+
+
 # --- deletions
 
 
