@@ -68,6 +68,8 @@ def _selection(body: bytes) -> _Selection:
     given, wanted = tree.find("InputSerialization"), tree.find("OutputSerialization")
     if given is None or wanted is None:
         raise CosError("MalformedXML")
+    if tree.find("ScanRange") is not None:
+        raise CosError("NotImplemented", "ScanRange is not read here: the whole object would be.")
     query = parse(messages.text(tree, "Expression"))
     compression = messages.text(given, "CompressionType", "NONE").strip().upper()
     if compression not in ("NONE", "GZIP", "BZIP2"):

@@ -6,27 +6,17 @@ IN, BETWEEN, IS NULL, arithmetic and some functions of text. What is unknown is 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.select_functions import AGGREGATES, FUNCTIONS, Aggregate
+from cosfs.emulator.select_lexer import Token, string, tokens, unquoted
+from cosfs.emulator.select_logic import Expression, any_of, binary, both, either, opposite
 from cosfs.emulator.select_rows import Index, Name, Path, Row
-from cosfs.emulator.select_values import Value, calculate, cast, compare, like_pattern, negated, number, text
+from cosfs.emulator.select_values import Value, cast, compare, like_pattern, negated, number, text
 
 MAX_LENGTH = 256 * 1024
 _MOST_NESTED = 100
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)
-    |(?P<text>'(?:[^']|'')*')
-    |(?P<quoted>"(?:[^"]|"")*")
-    |(?P<name>[^\W\d][\w$]*)
-    |(?P<sign><>|!=|<=|>=|\|\||[-+*/%=<>(),.\[\]])
-    |(?P<end>\Z))""",
-    re.VERBOSE,
-)
 _RESERVED = frozenset(
     {
         *(
@@ -55,8 +45,6 @@ _TYPES = frozenset(
     }
 )
 
-Expression = Callable[[Row | None], Value]
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -84,38 +72,11 @@ def parse(expression: str) -> Query:
     return _Parser(expression.strip().removesuffix(";")).query()
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    value: str
-    position: int
-
-    @property
-    def word(self) -> str:
-        """Return a keyword in upper case, empty for anything else."""
-        return self.value.upper() if self.kind == "name" else ""
-
-
-def _tokens(expression: str) -> list[_Token]:
-    found, position = [], 0
-    while True:
-        match = _TOKEN.match(expression, position)
-        if match is None:
-            raise CosError(
-                "LexerInvalidChar", f"The expression cannot be read from character {position + 1} on."
-            )
-        kind = match.lastgroup or ""
-        found.append(_Token(kind, match[kind], match.start(kind)))
-        if kind == "end":
-            return found
-        position = match.end()
-
-
 class _Parser:
     """Recursive descent, one method for each level of precedence."""
 
     def __init__(self, expression: str) -> None:
-        self._tokens = _tokens(expression)
+        self._tokens = tokens(expression)
         self._next = 0
         self._depth = 0
         self._table = self._alias = ""
@@ -127,7 +88,7 @@ class _Parser:
     # Tokens
 
     @property
-    def _token(self) -> _Token:
+    def _token(self) -> Token:
         return self._tokens[self._next]
 
     def _unexpected(self, wanted: str = "") -> CosError:
@@ -135,7 +96,7 @@ class _Parser:
         found = f"{token.value!r} at character {token.position + 1}" if token.value else "the end"
         return CosError("ParseUnexpectedToken", f"{found} was not expected{': ' + wanted if wanted else ''}.")
 
-    def _take(self) -> _Token:
+    def _take(self) -> Token:
         self._next += 1
         return self._tokens[self._next - 1]
 
@@ -198,7 +159,7 @@ class _Parser:
         path = self._steps([])
         self._word("AS")
         if self._token.kind in ("name", "quoted") and self._token.word not in _RESERVED:
-            self._alias = _unquoted(self._take())
+            self._alias = unquoted(self._take())
         return tuple(path)
 
     def _items(self) -> list[Item]:
@@ -222,7 +183,7 @@ class _Parser:
         if self._word("AS") or (self._token.kind in ("name", "quoted") and self._token.word not in _RESERVED):
             if self._token.kind not in ("name", "quoted"):
                 raise self._unexpected("a name must come here")
-            name = _unquoted(self._take())
+            name = unquoted(self._take())
         return Item(name, value)
 
     # Conditions
@@ -233,14 +194,14 @@ class _Parser:
             raise CosError("ParseUnexpectedToken", "The expression is nested too deeply.")
         left = self._and()
         while self._word("OR"):
-            left = _either(left, self._and())
+            left = either(left, self._and())
         self._depth -= 1
         return left
 
     def _and(self) -> Expression:
         left = self._not()
         while self._word("AND"):
-            left = _both(left, self._not())
+            left = both(left, self._not())
         return left
 
     def _not(self) -> Expression:
@@ -248,7 +209,7 @@ class _Parser:
         while self._word("NOT"):
             turned = not turned
         found = self._predicate()
-        return _opposite(found) if turned else found
+        return opposite(found) if turned else found
 
     def _predicate(self) -> Expression:
         left = self._sum()
@@ -267,7 +228,7 @@ class _Parser:
             if turned:
                 raise self._unexpected()
             return left
-        return _opposite(found) if turned else found
+        return opposite(found) if turned else found
 
     def _of_words(self, left: Expression) -> Expression | None:
         """Parse what may follow NOT: LIKE, IN or BETWEEN."""
@@ -276,12 +237,12 @@ class _Parser:
                 return self._like(left)
             case "IN":
                 self._need("(")
-                return _any_of(left, self._arguments())
+                return any_of(left, self._arguments())
             case "BETWEEN":
                 low = self._sum()
                 self._need("AND")
                 high = self._sum()
-                return _both(
+                return both(
                     lambda row: compare(">=", left(row), low(row)),
                     lambda row: compare("<=", left(row), high(row)),
                 )
@@ -290,9 +251,9 @@ class _Parser:
     def _like(self, left: Expression) -> Expression:
         pattern, escape = self._sum(), ""
         if self._word("ESCAPE"):
-            if self._token.kind != "text" or len(_string(self._token.value)) != 1:
+            if self._token.kind != "text" or len(string(self._token.value)) != 1:
                 raise self._unexpected("ESCAPE needs one character")
-            escape = _string(self._take().value)
+            escape = string(self._take().value)
 
         def like(row: Row | None) -> Value:
             value, wanted = left(row), pattern(row)
@@ -307,13 +268,13 @@ class _Parser:
     def _sum(self) -> Expression:
         left = self._product()
         while operator := self._sign("+", "-", "||"):
-            left = _binary(operator, left, self._product())
+            left = binary(operator, left, self._product())
         return left
 
     def _product(self) -> Expression:
         left = self._signed()
         while operator := self._sign("*", "/", "%"):
-            left = _binary(operator, left, self._signed())
+            left = binary(operator, left, self._signed())
         return left
 
     def _signed(self) -> Expression:
@@ -329,7 +290,7 @@ class _Parser:
             constant: Value = number(self._take().value)
             return lambda row: constant
         if token.kind == "text":
-            constant = _string(self._take().value)
+            constant = string(self._take().value)
             return lambda row: constant
         if self._sign("("):
             inner = self._or()
@@ -395,7 +356,7 @@ class _Parser:
     def _column(self) -> Expression:
         self._bare = self._bare or not self._in_aggregate
         start, token = self._next, self._take()
-        path = tuple(self._steps([Name(_unquoted(token), token.kind == "quoted")]))
+        path = tuple(self._steps([Name(unquoted(token), token.kind == "quoted")]))
         first = path[0]
         known = {self._alias.lower(), self._table.lower().strip('"')} - {""}
         if len(path) > 1 and isinstance(first, Name) and first.text.lower() in known:
@@ -410,7 +371,7 @@ class _Parser:
                 if self._token.kind not in ("name", "quoted"):
                     raise self._unexpected("a name must come here")
                 token = self._take()
-                path.append(Name(_unquoted(token), token.kind == "quoted"))
+                path.append(Name(unquoted(token), token.kind == "quoted"))
             elif self._sign("["):
                 path.append(self._subscript())
                 self._need("]")
@@ -424,65 +385,10 @@ class _Parser:
         if token.kind == "number" and token.value.isdigit():
             return Index(int(token.value))
         if token.kind == "text":
-            return Name(_string(token.value), quoted=True)
+            return Name(string(token.value), quoted=True)
         self._next -= 1
         raise self._unexpected("[ needs a number, a name or *")
 
 
-def _unquoted(token: _Token) -> str:
-    return token.value[1:-1].replace('""', '"') if token.kind == "quoted" else token.value
-
-
-def _string(value: str) -> str:
-    return value[1:-1].replace("''", "'")
-
-
 def _one(row: Row | None) -> Value:
     return 1
-
-
-def _binary(operator: str, a: Expression, b: Expression) -> Expression:
-    return lambda row: calculate(operator, a(row), b(row))
-
-
-def _opposite(a: Expression) -> Expression:
-    def opposite(row: Row | None) -> Value:
-        value = a(row)
-        return None if value is None else value is not True
-
-    return opposite
-
-
-def _both(a: Expression, b: Expression) -> Expression:
-    def both(row: Row | None) -> Value:
-        one = a(row)
-        if one is not None and one is not True:
-            return False
-        other = b(row)
-        if other is not None and other is not True:
-            return False
-        return None if one is None or other is None else True
-
-    return both
-
-
-def _either(a: Expression, b: Expression) -> Expression:
-    def either(row: Row | None) -> Value:
-        one = a(row)
-        if one is True:
-            return True
-        other = b(row)
-        if other is True:
-            return True
-        return None if one is None or other is None else False
-
-    return either
-
-
-def _any_of(left: Expression, candidates: list[Expression]) -> Expression:
-    def any_of(row: Row | None) -> Any:
-        value = left(row)
-        answers = [compare("=", value, candidate(row)) for candidate in candidates]
-        return True if True in answers else None if None in answers else False
-
-    return any_of

@@ -280,3 +280,5 @@ class Store(BucketStore, LockStore, PieceStore):
             storage_class=storage_class, replication="REPLICA", restored=0, expiry=0,
         )  # fmt: skip
         self._insert(replica, self.pieces(row.id, 0, row.size))
+        if self.configured(bucket, "object-lock") and not row.marker:
+            self.lock_new(bucket, number)

@@ -94,6 +94,11 @@ def elsewhere(
 
 MANY = b"<Delete>" + b"<Object><Key>a</Key></Object>" * 1001 + b"</Delete>"
 WRONG_VERSIONING = b"<VersioningConfiguration><Status>Off</Status></VersioningConfiguration>"
+FORM_TYPE = "multipart/form-data; boundary=line"
+FORM = b'--line\r\nContent-Disposition: form-data; name="key"\r\n\r\nform\r\n--line\r\n'
+FORM += (
+    b'Content-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + bytes(20_001) + b"\r\n--line--\r\n"
+)
 OLD_DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 TAGS = "".join(f"<Tag><Key>{n}</Key><Value>v</Value></Tag>" for n in range(11))
 OTHER_ETAG = '"00000000000000000000000000000000"'
@@ -108,6 +113,9 @@ TABLE: dict[str, tuple[Make, int, str]] = {
     "object too large": (lambda w: w("PUT", "/k", bytes(20_001)), 400, "EntityTooLarge"),
     "part too large": (
         lambda w: w("PUT", f"/up?partNumber=1&uploadId={upload(w)[0]}", bytes(20_001)), 400, "EntityTooLarge",
+    ),
+    "file of a form too large": (
+        lambda w: w("POST", "/", FORM, content_type=FORM_TYPE), 400, "EntityTooLarge",
     ),
     "appended too much": (
         lambda w: w("POST", "/log?append&position=4", bytes(19_997)), 400, "EntityTooLarge",

@@ -12,6 +12,7 @@ from qcloud_cos.cos_exception import CosServiceError
 
 from cosfs.emulator import Emulator
 from tests.emulator.asking import Asker, code, texts
+from tests.emulator.documents import replication
 from tests.emulator.signed import Signed
 
 VERSIONED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
@@ -131,6 +132,20 @@ def test_the_configuration_is_checked(wire: Signed) -> None:
     assert code(wire("PUT", "/?object-lock", b"<ObjectLockConfiguration/>")) == (400, "MalformedXML")
     assert wire("PUT", "/?object-lock", lock("36500")).status == 200
     assert code(wire("PUT", "/?versioning", SUSPENDED)) == (409, "InvalidBucketState")
+
+
+def test_replicas_are_locked_as_their_bucket_says(timed: Emulator, wire: Signed) -> None:
+    other = wire.other("ap-shanghai")
+    wire.versioning()
+    lock_for_two_days(other)
+    wire.ok("PUT", "/?replication", replication(other.bucket, region="ap-shanghai"))
+    wire.ok("PUT", "/k", b"1")
+    wire.ok("PUT", "/k", b"2")
+    timed.run_jobs()
+    version = other.ok("GET", "/k").headers["x-cos-version-id"]
+    assert code(other("DELETE", f"/k?versionId={version}")) == (409, "ObjectLocked")
+    assert other("GET", "/k").body == b"2"
+    other.close()
 
 
 def test_locks_survive_a_restart(ask: Asker) -> None:

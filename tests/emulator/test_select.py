@@ -324,6 +324,7 @@ def test_what_came_before_an_error_is_sent(wire: Signed) -> None:
     [
         ("<Parquet/>", AS_CSV, (501, "NotImplemented")),
         ("", AS_CSV, (400, "InvalidDataSource")),
+        (USE, AS_CSV + "</OutputSerialization><ScanRange/><OutputSerialization>", (501, "NotImplemented")),
         (USE, "", (400, "InvalidDataSource")),
         (csv(FileHeaderInfo="MAYBE"), AS_CSV, (400, "InvalidFileHeaderInfo")),
         (csv(FieldDelimiter="abc"), AS_CSV, (400, "InvalidRequestParameter")),
