@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cosfs.emulator.faults import When
+
 if TYPE_CHECKING:
     from cosfs.emulator import Emulator
 
@@ -95,6 +97,7 @@ NAMES = (
 )
 
 Run = Callable[..., int]
+FAILING = ("PutObject", "GetObject", "HeadObject", "ListObjects", "UploadPart", "Complete*", "DeleteObjects")
 LARGE = (2 << 20) + 12_345  # in parts, with the settings these runs are made with
 
 
@@ -235,14 +238,19 @@ def exercise_with_faults(run: Run, emulator: Emulator, bucket: str, root: Path, 
 
 
 def _add_faults(emulator: Emulator, seed: int) -> None:
-    """Let one request in twenty go wrong, in every way."""
+    """Let one request in twenty go wrong, in every way.
+
+    Not those that begin or abort an upload in parts: who does not hear of what COS began cannot abort it.
+    """
     share = 0.05 / 6
-    emulator.faults.error("*", count=0, share=share, seed=seed)
-    emulator.faults.error("*", "SlowDown", 503, count=0, share=share, seed=seed + 1)
-    emulator.faults.reset("*", count=0, share=share, seed=seed + 2)
-    emulator.faults.reset("*", after=True, count=0, share=share, seed=seed + 3)
-    emulator.faults.truncate("GetObject", offset=5, count=0, share=share, seed=seed + 4)
-    emulator.faults.corrupt("GetObject", offset=0, count=0, share=share, seed=seed + 5)
+    for number, operation in enumerate(FAILING):
+        faults, when = emulator.faults, When(count=0, share=share, seed=10 * seed + number)
+        faults.error(operation, **when)
+        faults.error(operation, "SlowDown", 503, **when)
+        faults.reset(operation, **when)
+        faults.reset(operation, after=True, **when)
+    emulator.faults.truncate("GetObject", offset=5, count=0, share=share, seed=seed)
+    emulator.faults.corrupt("GetObject", offset=0, count=0, share=share, seed=seed + 1)
 
 
 class _At(Tree):
