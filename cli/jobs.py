@@ -60,7 +60,7 @@ class JobMaker(Copying):
 
     async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
         """Run the jobs of a tree; return how many there were."""
-        from cosfs.transfer.bulk import transfer_many
+        from cosfs.transfer.bulk import UploadJob, transfer_many
         from cosfs.transfer.engine import open_nursery
 
         count = 0
@@ -90,7 +90,12 @@ class JobMaker(Copying):
             if error is not None:
                 if isinstance(error, ConfigError) or not isinstance(error, COSError | OSError):
                     raise error
-                self.failed(task.source, task.target, error)
+                if isinstance(error, FileNotFoundError) and isinstance(job, UploadJob):
+                    self.report.skip(
+                        self.label, task.source, "vanished", "it has vanished since it was found"
+                    )
+                else:
+                    self.failed(task.source, task.target, error)
                 return
             assert result is not None
             self.completed(job, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
@@ -263,6 +262,8 @@ class JsonPrinter(_Base):
     """One document, written while it is listed; many prefixes, which come last, wait in a file."""
 
     def __init__(self, out: Output, kind: Kind, look: Look) -> None:
+        import tempfile
+
         super().__init__(out, kind, look)
         self._count = 0
         self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115

@@ -695,3 +695,22 @@ def test_thousands_of_keys_are_all_copied(run: Run, bucket: str, tmp_path: Path)
     assert len(run("cp", "-r", "many", f"cos://{bucket}").lines) == 1205
     assert len(run("cp", "-r", f"cos://{bucket}", "back").lines) == 1205
     assert len(tree(tmp_path / "back")) == 1205
+
+
+def test_file_that_vanished_is_a_warning(
+    run: Run, client: CosClient, bucket: str, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cosfs.transfer import bulk
+
+    begin = bulk._Run._begin
+
+    async def remove_first(self: Any, job: Any, flow: Any) -> None:
+        """Remove a file between finding and opening it."""
+        if job.path.endswith("b.log"):
+            Path(job.path).unlink()  # noqa: ASYNC240
+        await begin(self, job, flow)
+
+    monkeypatch.setattr(bulk._Run, "_begin", remove_first)
+    result = run("cp", "-r", "d", f"cos://{bucket}", code=2)
+    assert result.err == "warning: skipped d/b.log: it has vanished since it was found\n"
+    assert keys(client, bucket) == ["a.txt", "sub/c.txt", "sub/d.log"]
