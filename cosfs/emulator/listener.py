@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
 import ssl
@@ -68,12 +69,17 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM as a wish to stop."""
+        """Take SIGINT and SIGTERM as a wish to stop: the second does not wait, the third ends the process.
+
+        The data survive even that, as they survive kill -9.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def stop(_number: int, _frame: FrameType | None) -> None:
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if self.force_exit:
+                os._exit(128 + number)
             self.force_exit = self.should_exit
             self.should_exit = True
 

@@ -91,3 +91,9 @@ def test_demo_cleans_up_when_it_is_interrupted(small_tree: Path, place: Path) ->
     assert process.wait(60) == 130
     assert not is_mounted(place / "mnt")
     assert not place.exists()
+
+
+def test_the_emulator_is_measured() -> None:
+    printed = run(TREE / "scripts" / "bench-emulator", "--seconds", "0.05")
+    for name in ("HEAD", "GET 4 KiB", "PUT 4 KiB", "GET 1 MiB", "GET 8 MiB", "PUT 8 MiB", "list 1,000 keys"):
+        assert f"{name} " in printed

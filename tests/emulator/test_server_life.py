@@ -22,10 +22,11 @@ def test_killing_it_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     data, written = tmp_path / "data", dict[str, bytes]()
     with running(data) as (process, url, key_id, key):
         sdk = sdk_at(int(url.rpartition(":")[2]), key_id, key)
-        timer = threading.Timer(1.0, process.kill)
-        timer.start()
+        timer = threading.Timer(0.1, process.kill)
         with pytest.raises(Exception):  # noqa: B017
             for number in range(100_000):
+                if number == 30:
+                    timer.start()
                 body = os.urandom(50_000 if number % 3 == 0 else 100)
                 sdk.put_object(Bucket="b-1250000000", Key=f"k{number}", Body=body)
                 written[f"k{number}"] = body
