@@ -1,8 +1,8 @@
 """Kill the emulator at random moments under concurrent writers, then look for what it promised to keep.
 
-Every answered write must be there whole, in listings too, and nothing half-written may be seen. Then an
-object of --large GiB goes in and out while the memory of the emulator is watched. Exit code 1 if a promise
-was broken.
+Every answered write must be there whole, in listings too, and nothing half-written may be seen; a bucket that
+another is replicated to must end up with the same versions in the same order, each once. Then an object of
+--large GiB goes in and out while the memory of the emulator is watched. Exit code 1 if a promise was broken.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TREE))
 
+from tests.emulator.documents import replication  # noqa: E402
 from tests.emulator.signed import Address, Signed  # noqa: E402
 
 SERVE = """
@@ -33,9 +34,9 @@ import pathlib, sys
 from cosfs.emulator import serve
 def ready(info):
     print(info.endpoint_url, info.secret_id, info.secret_key, info.region, flush=True)
-serve(pathlib.Path(sys.argv[1]), buckets=["plain", "kept"], ready=ready)
+serve(pathlib.Path(sys.argv[1]), buckets=["plain", "kept", "copies"], ready=ready)
 """
-PLAIN, KEPT = "plain-1250000000", "kept-1250000000"
+PLAIN, KEPT, COPIES = "plain-1250000000", "kept-1250000000", "copies-1250000000"
 WRITERS = 4
 KEYS = 8  # of each writer in each bucket
 PART = 1024 * 1024
@@ -196,6 +197,37 @@ def check_listings(wires: dict[str, Signed], writers: list[Writer]) -> None:
             raise BrokenPromiseError(f"{bucket}: the listing is not what is there")
 
 
+def _replicate(address: Address) -> None:
+    """Let the bucket with versions be replicated."""
+    for bucket in (COPIES, KEPT):
+        wire = Signed(address, bucket)
+        wire.versioning()
+        if bucket == KEPT:
+            wire.ok("PUT", "/?replication", replication(COPIES, region=address.region))
+        wire.close()
+
+
+def check_copies(address: Address, writers: list[Writer]) -> int:
+    """Compare the versions of each key in both buckets, once nothing waits any more."""
+    source, target = Signed(address, KEPT), Signed(address, COPIES)
+    names = [name for writer in writers for bucket, name in writer.keys if bucket == KEPT]
+    deadline, compared = time.monotonic() + 60, 0
+    for name in names:
+        while (wanted := _history(source, name)) != (found := _history(target, name)):
+            if time.monotonic() > deadline:
+                raise BrokenPromiseError(f"{name}: replicated as {found} instead of {wanted}")
+            time.sleep(0.1)
+        compared += len(wanted)
+    source.close()
+    target.close()
+    return compared
+
+
+def _history(wire: Signed, name: str) -> list[str]:
+    tree = wire.ok("GET", f"/?versions&prefix={name}").tree
+    return [node.findtext("ETag") or node.tag for node in tree if node.tag in ("Version", "DeleteMarker")]
+
+
 def check_files(data: Path) -> int:
     """Compare the files with the rows that name them; what no row names must be gone after a start."""
     database = sqlite3.connect(data / "metadata.sqlite")
@@ -215,9 +247,7 @@ def kill_often(data: Path, kills: int, seed: int, quiet: bool) -> None:
     """Kill and check, again and again."""
     chance, writers = random.Random(seed), [Writer(number, seed) for number in range(WRITERS)]
     server = Server(data)
-    first = Signed(server.address, KEPT)
-    first.versioning()
-    first.close()
+    _replicate(server.address)
     for kill in range(1, kills + 1):
         stop = threading.Event()
         threads = [threading.Thread(target=writer.write, args=(server.address, stop)) for writer in writers]
@@ -243,6 +273,7 @@ def kill_often(data: Path, kills: int, seed: int, quiet: bool) -> None:
                 f"kill {kill}: {answered} writes answered so far, {checked} objects read back whole",
                 flush=True,
             )
+    print(f"{check_copies(server.address, writers)} versions were replicated, in order")
     server.end()
     print(f"{check_files(data)} files, each named by the database")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -220,11 +222,25 @@ class Model:
         return versions[0][1] if versions else None
 
 
+CHANGES = (
+    *("put", "put", "delete", "delete version", "delete many"),
+    *("copy", "multipart", "Enabled", "Suspended"),
+)
 NAMES = ("a", "a/b")
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["put", "put", "delete", "delete version", "copy", "multipart", "Enabled", "Suspended"]
+            [
+                "put",
+                "put",
+                "delete",
+                "delete version",
+                "delete many",
+                "copy",
+                "multipart",
+                "Enabled",
+                "Suspended",
+            ]
         ),
         st.sampled_from(NAMES),
         st.sampled_from(NAMES),
@@ -275,11 +291,25 @@ def _step(wire: Signed, model: Model, step: str, key: str, other: str, place: in
             answer = wire.ok("DELETE", f"/{key}?versionId={id_}")
             assert answer.headers.get("x-cos-delete-marker") == ("true" if content is None else None)
             model.remove(key, id_)
+        case "delete many":
+            _delete_many(wire, model)
         case "copy":
             _copy(wire, model, key, other, place)
         case "Enabled" | "Suspended":
             wire.versioning(step)
             model.status = step
+
+
+def _delete_many(wire: Signed, model: Model) -> None:
+    named = "".join(f"<Object><Key>{name}</Key></Object>" for name in NAMES)
+    body = f"<Delete>{named}</Delete>".encode()
+    md5 = base64.b64encode(hashlib.md5(body).digest()).decode()
+    deleted = wire.ok("POST", "/?delete", body, content_md5=md5).tree.findall("Deleted")
+    for name, node in zip(NAMES, deleted, strict=True):
+        if model.status:
+            model.add(name, node.findtext("DeleteMarkerVersionId"), None)
+        else:
+            model.keys.pop(name, None)
 
 
 def _multipart(wire: Signed, model: Model, key: str, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,8 +155,8 @@ def test_what_waits_survives_a_restart_and_is_copied_by_itself(tmp_path: Path) -
         target.close()
     with Emulator(data, jobs_interval=30) as emulator:  # replication does not wait for the interval
         target = Signed(emulator, f"b-{emulator.appid}")
-        for _ in range(200):
-            if target.listed():
-                break
+        deadline = time.monotonic() + 20
+        while not target.listed() and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert target.ok("GET", "/key").body == b"data"
         target.close()
