@@ -42,6 +42,16 @@ def test_a_domain_of_the_owner_leads_to_its_bucket(timed: Emulator, wire: Signed
     other.close()
 
 
+def test_a_domain_of_type_website_shows_the_website(timed: Emulator, wire: Signed) -> None:
+    index = "<IndexDocument><Suffix>index.html</Suffix></IndexDocument>"
+    wire.ok("PUT", "/?website", f"<WebsiteConfiguration>{index}</WebsiteConfiguration>")
+    wire.ok("PUT", "/dir/index.html", b"page")
+    host = f"www-{wire.bucket}.example.org"
+    rule = DOCUMENTS["domain"].replace("www.example.com", host).replace("REST", "WEBSITE")
+    wire.ok("PUT", "/?domain", rule)
+    assert wire.ok("GET", "/dir/", host=host).body == b"page"
+
+
 def test_missing_objects_are_redirected_to_the_origin(timed: Emulator, wire: Signed) -> None:
     parameter = (
         "<OriginParameter><Protocol>HTTPS</Protocol><HttpRedirectCode>307</HttpRedirectCode>"
