@@ -25,7 +25,7 @@ async def resume(engine: Engine, state: State, progress: Progress | None = None)
     """Do the rest of a transfer, as the command that began it would; a changed source is begun again."""
     options = state.transfer_options()
     if state.region:
-        engine.client.set_region(state.bucket, state.region)
+        engine.client.know_region(state.bucket, state.region)
     if state.op == "upload":
         headers, forbid = _headers(state)
         return await upload_file(
@@ -96,7 +96,7 @@ async def discard(engine: Engine, record_id: str) -> None:
         state = record.state
         if state.upload_id:
             if state.region:
-                engine.client.set_region(state.bucket, state.region)
+                engine.client.know_region(state.bucket, state.region)
             upload = Upload(state.bucket, state.key, state.upload_id)
             try:
                 await engine.run(engine.client.abort_upload, upload)
