@@ -263,7 +263,8 @@ class TreeCopy(JobMaker):
             yield candidate.item
 
     def _warn_if_none(self, count: int, source: Place) -> None:
-        if count or self.report.failed or self.report.skipped or self.run.stopping:
+        report = self.report
+        if count or report.failed or report.skipped or report.unchanged or self.run.stopping:
             return
         hint = ""
         if isinstance(source, CosUrl) and source.key and not source.key.endswith("/"):

@@ -293,7 +293,7 @@ def test_what_is_there_is_listed_not_asked_for_one_by_one(
         (tmp_path / "d" / f"{number:02}").write_text("x")
     run("cp", "-r", "d", f"cos://{bucket}/p")
     emulator.requests.reset()
-    run("cp", "-r", "d", f"cos://{bucket}/p", "--no-overwrite")
+    assert run("cp", "-r", "d", f"cos://{bucket}/p", "--no-overwrite").err == ""
     assert emulator.requests.total == emulator.requests["ListObjects"] == 1
 
 
@@ -519,3 +519,15 @@ def test_large_files_take_parts_of_the_size_asked_for(
     emulator.requests.reset()
     run("cp", "big", f"cos://{bucket}/big", "--part-size", "5MB", "--traffic-limit", "100MB/s", "--no-resume")
     assert emulator.requests["UploadPart"] == 4
+
+
+def test_region_of_the_source_need_not_be_asked_for(
+    run: Run, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    client.put_object(bucket, "a", b"1")
+    requests = []
+    for option in ([], ["--source-region", emulator.region]):
+        emulator.requests.reset()
+        run("cp", f"cos://{bucket}/a", f"cos://{bucket}/b", *option, env={"COS_REGION": ""})
+        requests.append(emulator.requests["HeadBucket"])
+    assert requests == [1, 0]
