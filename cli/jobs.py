@@ -44,6 +44,7 @@ class Task:
     item: Item | None
     started: float = 0.0
     origin: Any = None  # the caller's own
+    label: str = ""  # what is done, if that is not what the command does with all others
 
     @property
     def progress(self) -> Progress | None:
@@ -74,7 +75,7 @@ class JobMaker(Copying):
                     count += 1
                     task: Task = job.tag
                     if self.options.dryrun:
-                        self.report.would(self.label, task.source, task.target)
+                        self.report.would(task.label or self.label, task.source, task.target)
                         continue
                     self.display.expect(task.size)
                     yield job
@@ -100,7 +101,8 @@ class JobMaker(Copying):
             assert result is not None
             self.completed(job, result)
             seconds = time.monotonic() - task.started
-            done = partial(self.report.done, self.label, task.source, task.target, result, seconds)
+            label = task.label or self.label
+            done = partial(self.report.done, label, task.source, task.target, result, seconds)
             if remover is None:
                 done()
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from cosfs.client.url import CosUrl
 from cosfs.errors import TransferError
 
 from .jobs import JobMaker
+from .objects import closing
 from .places import Local, Place, as_prefix, parse_place
 from .watching import Watching
 
@@ -131,14 +132,15 @@ class SyncCopy(JobMaker):
 
     # --- transfers
 
-    async def _jobs(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Job]:
+    async def _jobs(self, transfers: AsyncIterator[Transfer]) -> AsyncIterator[Job]:
         if self.operation != "upload":
             transfers = self._readable(transfers)
-        async for transfer in transfers:
-            job = await self._job(transfer)
-            if job is not None:
-                job.tag.origin = transfer
-                yield job
+        async with closing(transfers):
+            async for transfer in transfers:
+                job = await self._job(transfer)
+                if job is not None:
+                    job.tag.origin = transfer
+                    yield job
 
     async def _job(self, transfer: Transfer) -> Job | None:
         """Return the job of a transfer; None for what is done by then (directories)."""
@@ -194,6 +196,7 @@ class SyncCopy(JobMaker):
         assert isinstance(to, BucketSide) and transfer.copy_from is not None
         found = cast("ObjectInfo", transfer.copy_from.item)
         copy = self.copy_job(to.bucket, found, to.bucket, key)
+        copy.tag.label = "copy"
         if isinstance(transfer.source.item, ObjectInfo):
             return copy
         # It shall be what an upload would have made, not carry on what the old name suggested.
@@ -201,7 +204,7 @@ class SyncCopy(JobMaker):
         assert isinstance(copy, CopyJob) and isinstance(upload, UploadJob)
         return replace(copy, headers=upload.headers)
 
-    async def _readable(self, transfers: AsyncIterable[Transfer]) -> AsyncIterator[Transfer]:
+    async def _readable(self, transfers: AsyncIterator[Transfer]) -> AsyncIterator[Transfer]:
         """Leave out what is archived, and ask for what copies must say and a listing does not show."""
         from cosfs.transfer.sides import BucketSide
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 import trio
@@ -109,8 +109,9 @@ class Sync:
             else:
                 decided.append(transfer)
 
-        async with self.engine.flow(COMPARE, compared) as flow:
-            async for verdict, transfer in self.plan.decisions():
+        decisions = self.plan.decisions()
+        async with aclosing(decisions), self.engine.flow(COMPARE, compared) as flow:  # type: ignore[type-var]
+            async for verdict, transfer in decisions:
                 if verdict.action == "transfer":
                     await self._pass(transfer, gate)
                     continue

@@ -683,7 +683,8 @@ def test_renamed_files_are_copied_in_cos(
     (tmp_path / "d/s").rename(tmp_path / "d/t")
     write(tmp_path / "d", "four")
     emulator.requests.reset()
-    run("sync", "d", f"cos://{bucket}/p", "--delete", "--track-renames")
+    result = run("sync", "d", f"cos://{bucket}/p", "--delete", "--track-renames")
+    assert f"copy: cos://{bucket}/p/one.txt to cos://{bucket}/p/uno.html" in result.lines
     assert emulator.requests["PutObject"] == 1 and emulator.requests["CopyObject"] == 2
     assert keys(client, bucket) == ["p/four", "p/t/two", "p/three", "p/uno.html"]
     head = client.head_object(bucket, "p/uno.html")
