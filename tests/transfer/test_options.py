@@ -12,8 +12,9 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import CustomerKey, Headers
-from cosfs.emulator import Emulator
-from cosfs.errors import IntegrityError, TransferError, UsageError
+from cosfs.config import load_settings
+from cosfs.emulator import Emulator, Limits
+from cosfs.errors import IntegrityError, TooLargeError, TransferError, UsageError
 from cosfs.transfer.bulk import DownloadJob, transfer_many
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.download import download_file
@@ -23,7 +24,7 @@ from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.preserve import link_is_inside
 from cosfs.transfer.upload import upload_file
 from cosfs.units import KIB, MIB
-from tests.transfer.support import content, make_file
+from tests.transfer.support import SMALL_LIMITS, content, make_file, stored
 
 PRESERVE = TransferOptions(preserve=True)
 LINKS = TransferOptions(preserve_symlinks=True)
@@ -208,3 +209,44 @@ async def test_copies_keep_tags_and_take_an_acl(engine: Engine, client: CosClien
         assert info is not None and info.headers is not None
         assert info.storage_class == "STANDARD_IA"
         assert (info.headers.cache_control, info.headers.metadata) == ("c", {"a": "1"})
+
+
+async def test_objects_over_the_limit_of_one_request_are_copied(tmp_path: Path) -> None:
+    with Emulator(tmp_path / "store", limits=Limits(object_size=3 * MIB)) as small:
+        options = {
+            "endpoint_url": small.endpoint_url,
+            "region": small.region,
+            "secret_id": small.secret_id,
+            "secret_key": small.secret_key,
+        }
+        settings = load_settings(options, environ={"HOME": "/nonexistent"})
+        bucket = small.create_bucket("large")
+        with CosClient.from_settings(settings, options) as client:
+            async with Engine(client, SMALL_LIMITS) as engine:
+                data = make_file(tmp_path / "f", 7 * MIB + 1)
+                await upload_file(engine, tmp_path / "f", bucket, "k")
+                with pytest.raises(TooLargeError):
+                    await copy_object(engine, bucket, "k", bucket, "l")
+                parts = TransferOptions(part_threshold=3 * MIB, part_size=2 * MIB)
+                result = await copy_object(engine, bucket, "k", bucket, "l", options=parts)
+                assert (result.size, result.verified) == (7 * MIB + 1, "crc64")
+                assert stored(client, bucket, "l") == data
+
+
+@pytest.mark.parametrize("threshold", [MIB, 10 * MIB])
+async def test_copies_between_regions_name_the_source_where_it_is(
+    engine: Engine,
+    client: CosClient,
+    bucket: str,
+    sent: list[tuple[str, str, Mapping[str, str]]],
+    threshold: int,
+) -> None:
+    away = f"away{threshold}-1250000000"
+    client.create_bucket(away, region="ap-beijing")
+    client.put_object(away, "k", content(3 * MIB))
+    sent.clear()
+    options = TransferOptions(part_threshold=threshold, part_size=MIB)
+    await copy_object(engine, away, "k", bucket, "l", options=options)
+    sources = {headers["x-cos-copy-source"] for _, _, headers in sent if "x-cos-copy-source" in headers}
+    assert sources == {f"{away}.cos.ap-beijing.myqcloud.com/k"}
+    assert stored(client, bucket, "l") == content(3 * MIB)
