@@ -1,0 +1,216 @@
+"""cos cp and mv with keys that no path can have, and with odd things on the local side."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Run = Callable[..., Any]
+
+
+def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
+    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
+
+
+def put(client: CosClient, bucket: str, *names: str) -> None:
+    for name in names:
+        client.put_object(bucket, name, name.encode())
+
+
+def tree(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """f, and d with a.txt, b.log, sub/c.txt, sub/d.log."""
+    (tmp_path / "f").write_text("f")
+    for name in ("a.txt", "b.log", "sub/c.txt", "sub/d.log"):
+        path = tmp_path / "d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+# --- keys that no path can have
+
+
+HOSTILE = ["../up", "t/../../evil", "/lead", "a//b", "./dot", "n\0ul", "l" * 300, "ok"]
+
+
+@pytest.fixture
+def hostile(client: CosClient, bucket: str) -> str:
+    for key in HOSTILE:
+        if "\0" not in key:
+            client.put_object(bucket, f"p/{key}", b"x")
+    return bucket
+
+
+def test_hostile_keys_are_skipped_with_a_warning(run: Run, hostile: str, tmp_path: Path) -> None:
+    result = run("cp", "-r", f"cos://{hostile}/p", "out/in", code=2)
+    assert tree(tmp_path) == ["out/in/ok"]
+    assert result.err.count("warning: skipped") == len(HOSTILE) - 2
+    assert "--key-policy encode" in result.err
+
+
+def test_hostile_keys_are_errors_if_wanted(run: Run, hostile: str, tmp_path: Path) -> None:
+    run("cp", "-r", f"cos://{hostile}/p", "out", "--key-policy", "error", code=1)
+    assert tree(tmp_path) == ["out/ok"]
+
+
+def test_hostile_keys_make_a_round_trip_encoded(
+    run: Run, client: CosClient, hostile: str, tmp_path: Path
+) -> None:
+    client.put_object(hostile, "p/50%", b"x")
+    client.put_object(hostile, "p/50%2F", b"x")
+    client.put_object(hostile, "p/dir/", b"content")
+    client.delete_object(hostile, "p/" + "l" * 300)
+    run("cp", "-r", f"cos://{hostile}/p", "out", "--key-policy", "encode")
+    assert "%2E%2E/up" in tree(tmp_path / "out")
+    run("cp", "-r", "out", f"cos://{hostile}/q", "--key-policy", "encode")
+    before = [key.removeprefix("p/") for key in keys(client, hostile, "p/")]
+    assert [key.removeprefix("q/") for key in keys(client, hostile, "q/")] == before
+
+
+def test_symlink_planted_below_the_destination_is_not_followed(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "p/link/evil", "p/ok")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "outside")
+    result = run("cp", "-r", f"cos://{bucket}/p", "out", code=1)
+    assert list((tmp_path / "outside").iterdir()) == [] and (tmp_path / "out" / "ok").exists()
+    assert "symbolic link" in result.err
+
+
+def test_markers_become_directories(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    client.put_object(bucket, "p/", b"")
+    client.put_object(bucket, "p/empty/", b"")
+    client.put_object(bucket, "p/full/", b"content")
+    put(client, bucket, "p/full/x")
+    result = run("cp", "-r", f"cos://{bucket}/p", "out", code=2)
+    assert (tmp_path / "out" / "empty").is_dir() and tree(tmp_path / "out") == ["full/x"]
+    assert "p/full/:" in result.err
+
+
+def test_file_and_directory_of_one_name_are_told(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "p/file", "p/file-x", "p/file/child")
+    result = run("cp", "-r", f"cos://{bucket}/p", "out", code=1)
+    assert tree(tmp_path / "out") == ["file", "file-x"]
+    assert "file/child" in result.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "n" * 255,
+        "文" * 85,
+        "a\nb",
+        "tab\t",
+        "  spaces  ",
+        "quote'\"",
+        "back\\slash",
+        "émoji-🎉",
+        "-dash",
+        "%2F",
+    ],
+)
+def test_odd_file_names_make_a_round_trip(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_text(name)
+    run("cp", "-r", "in", f"cos://{bucket}")
+    assert keys(client, bucket) == [name]
+    result = run("cp", "-r", f"cos://{bucket}", "out")
+    assert (tmp_path / "out" / name).read_text() == name
+    assert len(result.lines) == 1
+
+
+def test_key_of_800_bytes(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    key = "/".join(["k" * 199] * 4)
+    run("cp", "f", f"cos://{bucket}/{key}")
+    run("cp", f"cos://{bucket}/{key}", "g")
+    run("cp", "f", f"cos://{bucket}/{'k' * 800}")
+    result = run("cp", f"cos://{bucket}/{'k' * 800}", "./", code=1)
+    assert "255" in result.err
+
+
+@pytest.mark.parametrize("key", ["a", "a/", "a/b", "a//b", "/x", "../x", "a\nb", "ü/文", "a/../b", ".", ".."])
+def test_every_key_can_be_written_read_and_removed(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "f").write_text(key)
+    client.put_object(bucket, key, key.encode())
+    assert run("cat", f"cos://{bucket}/{key}").out == key
+    assert run("stat", f"cos://{bucket}/{key}", "--output", "json").json["Key"] == key
+    run("cp", f"cos://{bucket}/{key}", "g")
+    assert (tmp_path / "g").read_text() == key
+    run("presign", f"cos://{bucket}/{key}")
+    run("rm", f"cos://{bucket}/{key}")
+    assert keys(client, bucket) == []
+    if not key.endswith("/"):
+        run("cp", "f", f"cos://{bucket}/{key}")
+        assert keys(client, bucket) == [key]
+
+
+# --- odd things on the local side
+
+
+def test_links_fifos_and_unreadable_files(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    (local / "d" / "link").symlink_to("a.txt")
+    (local / "d" / "loop").symlink_to(".")
+    (local / "d" / "dangling").symlink_to("nowhere")
+    os.mkfifo(local / "d" / "fifo")
+    result = run("cp", "-r", "d", f"cos://{bucket}", code=2)
+    assert "link" in keys(client, bucket) and not any("loop" in key for key in keys(client, bucket))
+    for name in ("loop", "dangling", "fifo"):
+        assert f"d/{name}" in result.err
+    silent = run("cp", "-r", "d", f"cos://{bucket}/n", "--no-follow-symlinks", "--exclude", "fifo")
+    assert silent.err == "" and "n/link" not in keys(client, bucket)
+
+
+def test_names_that_are_not_utf8(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / os.fsdecode(b"bad\xff")).write_text("x")
+    result = run("cp", "-r", "d", f"cos://{bucket}", "--output", "jsonl", code=2)
+    assert result.events[0]["status"] == "skipped" and "src_b64" in result.events[0]
+    assert "\\xff" in result.err
+
+
+def test_empty_directories(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    (local / "d" / "empty" / "deep").mkdir(parents=True)
+    run("cp", "-r", "d", f"cos://{bucket}")
+    assert not any(key.endswith("/") for key in keys(client, bucket))
+    run("cp", "-r", "d", f"cos://{bucket}", "--keep-dirs")
+    assert [key for key in keys(client, bucket) if key.endswith("/")] == ["empty/deep/"]
+
+
+def test_missing_source(run: Run, bucket: str, emulator: Emulator) -> None:
+    emulator.requests.reset()
+    assert "nosuch" in run("cp", "nosuch", f"cos://{bucket}/k", code=252).err
+    assert "nosuch" in run("cp", "-r", "nosuch", f"cos://{bucket}/k", code=252).err
+    assert emulator.requests.total == 0
+
+
+def test_downloaded_files_have_the_modes_of_new_files(
+    cos_environment: dict[str, str], client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "k")
+    script = f"umask 027; cos cp cos://{bucket}/k k"
+    subprocess.run(["sh", "-c", script], env=cos_environment, cwd=tmp_path, check=True, capture_output=True)
+    assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o640
