@@ -41,8 +41,8 @@ class Double:
     def __init__(self, program: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        # MD5 of large bodies that came without one would only cost its CPU.
-        command = [program, "--port", str(self.port), "--md5-max", "1048576"]
+        # COS always tells the CRC-64. MD5 of large bodies that came without one would only cost CPU.
+        command = [program, "--port", str(self.port), "--crc64", "--md5-max", "1048576"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         for _ in range(100):
             try:
