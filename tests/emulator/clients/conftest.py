@@ -95,7 +95,12 @@ class Program:
 
     def together(self, *commands: Sequence[str | os.PathLike[str]]) -> list[str]:
         """Run several at once; return what each said."""
-        ended = [_end(process) for process in [self.start(*arguments) for arguments in commands]]
+        started = [self.start(*arguments) for arguments in commands]
+        try:
+            ended = [_end(process) for process in started]
+        finally:
+            for process in started:
+                process.kill()  # nothing, unless the test was interrupted
         for arguments, (code, text) in zip(commands, ended, strict=True):
             assert code == 0, f"{self.command[0]} {arguments} ended with {code}: {text}"
         return [text for _, text in ended]
@@ -114,6 +119,9 @@ def _end(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int | Non
         except subprocess.TimeoutExpired:
             process.kill()
             return None, process.communicate()[0]
+        except BaseException:
+            process.kill()
+            raise
     return process.returncode, text
 
 
