@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .running import Run
     from .state import State
 
-# Others are of no use in a batch: they serve, mount, ask, or run commands themselves.
-RUNNABLE = frozenset(
+# Of no use in a batch: they serve, mount, ask, or run commands themselves.
+NOT_RUNNABLE = frozenset(
     {
-        *("cat", "check", "cp", "du", "find", "hash", "head", "ls", "mb", "mv", "presign", "rb", "restore"),
-        *("rm", "signurl", "stat", "sync", "tail", "undelete"),
+        *("completion", "config", "configure", "doctor", "emulator", "jobs", "mount", "run", "status"),
+        "umount",
     }
 )
 _AT_ONCE = 64  # lines; their requests are limited by --concurrency
@@ -148,8 +148,12 @@ def _runnable(args: list[str]) -> list[str]:
     """Return the command of a line; refuse what cannot be run here."""
     from cosfs.errors import UsageError
 
-    if args[0] not in RUNNABLE:
-        raise UsageError(f"{args[0]!r} cannot be run from a file", hint=f"Use {', '.join(sorted(RUNNABLE))}")
+    from .main import COMMANDS
+
+    if args[0] not in COMMANDS:
+        raise UsageError(f"there is no command {args[0]!r}")
+    if args[0] in NOT_RUNNABLE:
+        raise UsageError(f"{args[0]!r} cannot be run from a file")
     if args[0] in ("cp", "mv", "sync") and "-" in args[1:-1]:
         raise UsageError("standard input is not for the lines of a file", hint="Name a file to copy")
     return args
