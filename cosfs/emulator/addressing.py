@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from cosfs.emulator.errors import CosError
 
-_BUCKET_LABEL = re.compile(r"[a-z0-9][a-z0-9-]*-[0-9]+")
+_BUCKET_LABEL = re.compile(r".+-[0-9]+")  # names that COS refuses too: creating them must say so
 _BUCKET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _IPV4 = re.compile(r"[0-9]+(\.[0-9]+){3}")
 WEBSITE_PATH = "/_website/"  # before a bucket's name: for browsers that cannot be given a host name
@@ -98,11 +98,9 @@ def locate(target: Target, host: str, resolve: Callable[[str], str], default: st
     label, dot, rest = name.partition(".")
     website = rest.partition(".")[0].partition(":")[0] == "cos-website"
     if dot and not _IPV4.fullmatch(name) and label not in _SERVICE_LABELS:
-        if _BUCKET_LABEL.fullmatch(label):
-            return Place(label, path[1:], False, website)
-        full = resolve(label)
-        if full:  # S3 tools put the bucket there as it was typed, without the APPID
-            return Place(full, path[1:], False, website)
+        full = resolve(label)  # S3 tools put the bucket there as it was typed, without the APPID
+        if full or _BUCKET_LABEL.fullmatch(label):
+            return Place(full or label, path[1:], False, website)
     if default and is_address(name):
         return Place(default, path[1:], False)
     website = path.startswith(WEBSITE_PATH)

@@ -62,7 +62,7 @@ def _properties(call: Call, bucket: Bucket, row: Version) -> tuple[Properties, d
 def copy_object(call: Call) -> Response:
     """Make an object that shares the bytes of another."""
     bucket = call.bucket
-    _, row = find_source(call)
+    source, row = find_source(call)
     if row.size > call.emulation.limits.object_size:
         raise CosError("EntityTooLarge", "The copy source is larger than the maximum allowed size.")
     check_overwrite(call, bucket)
@@ -77,8 +77,7 @@ def copy_object(call: Call) -> Response:
         raise CosError("InvalidRequest", "This copy request is illegal: it would change nothing.")
     created = call.store.put(bucket, call.key, call.store.all_bytes(row), made)
     headers = {**version_header(bucket, created), **echoed}
-    source_bucket = next(b for b in call.store.buckets() if b.id == row.bucket)
-    if source_bucket.versioning:
+    if source.versioning:
         headers["x-cos-copy-source-version-id"] = row.version
     result = {
         "ETag": f'"{created.etag}"',

@@ -145,13 +145,10 @@ class Emulator(MembersApi):
             self._tls = (secure, authority.context())
             https_url, ca_file = self._url("https", self._https_port), authority.file
             self._app.https_address = secure[0].getsockname()[:2]
-        try:
-            for name in self._buckets:
-                self.create_bucket(name)
-            if self._default_bucket:
-                self._default_bucket = emulation.default_bucket = self.create_bucket(self._default_bucket)
-        except CosError as error:
-            raise EmulatorError(f"a bucket cannot be made: {error.message}") from error
+        for name in self._buckets:
+            self._make_bucket(name)
+        if self._default_bucket:
+            self._default_bucket = emulation.default_bucket = self._make_bucket(self._default_bucket)
         if self._instance_role:
             self.set_instance_role(self._instance_role)
         self._info = EmulatorInfo(
@@ -161,6 +158,15 @@ class Emulator(MembersApi):
         )  # fmt: skip
         if self._admin:
             self._app.admin = self._make_admin(self._info)
+
+    def _make_bucket(self, name: str) -> str:
+        try:
+            return self.create_bucket(name)
+        except CosError as error:
+            raise EmulatorError(
+                f"a bucket named {name!r} cannot be made: {error.message} "
+                "Names have a-z, 0-9 and hyphens, and with the APPID at most 63 characters"
+            ) from error
 
     def _listen(self, stack: contextlib.ExitStack, port: int) -> list[socket.socket]:
         listeners = listen(self._host, port)

@@ -133,7 +133,7 @@ def test_what_cannot_be_served_is_said_in_a_sentence(cos: Any, tmp_path: Path) -
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "another program does" in said("--port", str(taken.getsockname()[1]))
-    assert "bucket cannot be made" in said("--bucket", "Not_A_Name")
+    assert "'Not_A_Name' cannot be made" in said("--bucket", "Not_A_Name")
     (tmp_path / "store" / "emulator.json").write_text('{"secret_id": 1}')
     assert "emulator.json is damaged" in said()
     (tmp_path / "store" / "emulator.json").unlink()

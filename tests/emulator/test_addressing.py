@@ -12,7 +12,7 @@ FULL = "examplebucket-1250000000"
 
 
 def resolve(name: str) -> str:
-    return FULL if name in (FULL, "examplebucket") else ""
+    return {"examplebucket": FULL, FULL: FULL, "photos-2024": "photos-2024-1250000000"}.get(name, "")
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,8 @@ def resolve(name: str) -> str:
         (f"{FULL.upper()}.anything", "/A", (FULL, "A")),
         ("other-1250000000.x", "/", ("other-1250000000", "")),
         ("examplebucket.localhost:9000", "/a", (FULL, "a")),
+        ("photos-2024.localhost:9000", "/a", ("photos-2024-1250000000", "a")),
+        ("-bad_name-1250000000.localhost:9000", "/", ("-bad_name-1250000000", "")),
         ("127.0.0.1:9000", "/", ("", "")),
         ("localhost", "/", ("", "")),
         ("service.cos.myqcloud.com", "/", ("", "")),

@@ -131,6 +131,9 @@ TABLE: dict[str, tuple[Make, int, str]] = {
     "key in characters of three bytes": (lambda w: w("PUT", "/" + "中" * 284, b""), 400, "KeyTooLong"),
     "control character": (lambda w: w("GET", "/a\x18b"), 400, "InvalidObjectName"),
     "bucket name": (lambda w: w("PUT", "/Bad_name", host="127.0.0.1"), 400, "InvalidBucketName"),
+    "bucket name in the host": (
+        lambda w: elsewhere(w, "-bad_name-1250000000", "PUT", "/"), 400, "InvalidBucketName",
+    ),
     "one bucket too many": (lambda w: elsewhere(w, "c-1250000000", "PUT", "/"), 400, "TooManyBuckets"),
     "bucket twice": (lambda w: w("PUT", "/"), 409, "BucketAlreadyOwnedByYou"),
     "bucket missing": (lambda w: elsewhere(w, "none-1250000000", "GET", "/k"), 404, "NoSuchBucket"),

@@ -229,19 +229,7 @@ CHANGES = (
 NAMES = ("a", "a/b")
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(
-            [
-                "put",
-                "put",
-                "delete",
-                "delete version",
-                "delete many",
-                "copy",
-                "multipart",
-                "Enabled",
-                "Suspended",
-            ]
-        ),
+        st.sampled_from(CHANGES),
         st.sampled_from(NAMES),
         st.sampled_from(NAMES),
         st.integers(0, 2),
