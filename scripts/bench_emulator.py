@@ -122,14 +122,14 @@ class Running:
 
 
 @contextmanager
-def running(serve: Callable[[str, Connection], None]) -> Iterator[Running]:
-    """Run a server in a process of its own."""
+def running(serve: Callable[[str, Connection], None], patience: float = 60) -> Iterator[Running]:
+    """Run a server in a process of its own; it may take so many seconds to start."""
     with tempfile.TemporaryDirectory(prefix="bench-emulator-") as data:
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(target=serve, args=(data, theirs))
         process.start()
         try:
-            if not ours.poll(60):
+            if not ours.poll(patience):
                 raise SystemExit("the server did not start")
             yield Running(int(ours.recv().rpartition(":")[2]), process.pid or 0)
         finally:

@@ -97,3 +97,10 @@ def test_the_emulator_is_measured() -> None:
     printed = run(TREE / "scripts" / "bench-emulator", "--seconds", "0.05")
     for name in ("HEAD", "GET 4 KiB", "PUT 4 KiB", "GET 1 MiB", "GET 8 MiB", "PUT 8 MiB", "list 1,000 keys"):
         assert f"{name} " in printed
+
+
+def test_listings_are_measured() -> None:
+    options = ("--objects", "4000", "--rounds", "3", "--limit", "5000")
+    printed = run(TREE / "scripts" / "bench-listings", *options)
+    for name in ("keys, anywhere", "keys of a directory", "common prefixes, 9 keys each", "versions"):
+        assert name in printed
