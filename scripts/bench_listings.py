@@ -1,6 +1,6 @@
 """Measure pages of 1,000 in a bucket of very many objects.
 
-Half of the objects lie 1,000 to a directory, half 9 to a directory. Pages begin at places all over the bucket;
+Half of the objects lie 1,000 to a directory, half 9 to a directory. Pages begin all over the bucket;
 each is asked for once with the database just opened, then again and again. Exit code 1 if the median of a
 page's time, from the request sent to the answer read, is above --limit.
 """
