@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cosfs.client.url import CosUrl
-from cosfs.errors import AlreadyExistsError, ConfigError, COSError
+from cosfs.errors import AlreadyExistsError, ConfigError, COSError, TransferError
 
 from .places import Operation
 
@@ -50,6 +50,18 @@ class Copying:
         else:
             self.report.failure(self.label, source, target, error)
 
+    def claims(self, source: str, target: str) -> bool:
+        """Whether a target is free for this source; reports a failure if another source has become it."""
+        taken = self.run.taken
+        if taken is None or target.endswith("/"):  # directories are made once more without harm
+            return True
+        if target in taken:
+            error = TransferError("another source of this command is there already")
+            self.report.failure(self.label, source, target, error)
+            return False
+        taken.add(target)
+        return True
+
     async def single(
         self,
         source: str,
@@ -59,6 +71,8 @@ class Copying:
         remove: Callable[[], Awaitable[None]],
     ) -> None:
         """Do, show and report one transfer."""
+        if not self.claims(source, target):
+            return
         if self.options.dryrun:
             self.report.would(self.label, source, target)
             return

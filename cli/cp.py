@@ -74,6 +74,8 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     async def job(run: Run) -> None:
         # One object's size is known before its first byte moves; that of a tree when it is listed.
         run.display.complete = len(pairs) == 1 and not options.recursive
+        if len(pairs) > 1 or options.key_policy == "encode":
+            run.taken = set()
         for source, target in pairs:
             await _copy(run, options, source, target)
 

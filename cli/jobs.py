@@ -74,6 +74,8 @@ class JobMaker(Copying):
                         return
                     count += 1
                     task: Task = job.tag
+                    if not self.claims(task.source, task.target):
+                        continue
                     if self.options.dryrun:
                         self.report.would(task.label or self.label, task.source, task.target)
                         continue

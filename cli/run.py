@@ -30,10 +30,11 @@ _AT_ONCE = 64  # lines; their requests are limited by --concurrency
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One command; number counts the lines of its file."""
+    """One command; number counts the lines of its file. problem says why it cannot be read."""
 
     number: int
     args: list[str]
+    problem: str = ""
 
 
 @command("run")
@@ -127,7 +128,7 @@ def _run_line(state: State, batch: Any, line: Line, dryrun: bool) -> int:
 
     own = LineState(state, batch, f"line {line.number}: ")
     try:
-        args = _runnable(line.args)
+        args = _runnable(line)
         if dryrun and not _has_dryrun(args[0]):
             state.out.result(f"(dryrun) cos {shlex.join(line.args)}")
             return 0
@@ -144,12 +145,15 @@ def _run_line(state: State, batch: Any, line: Line, dryrun: bool) -> int:
     return code
 
 
-def _runnable(args: list[str]) -> list[str]:
+def _runnable(line: Line) -> list[str]:
     """Return the command of a line; refuse what cannot be run here."""
     from cosfs.errors import UsageError
 
     from .main import COMMANDS
 
+    args = line.args
+    if line.problem:
+        raise UsageError(f"{line.problem}: {args[0]}")
     if args[0] not in COMMANDS:
         raise UsageError(f"there is no command {args[0]!r}")
     if args[0] in NOT_RUNNABLE:
@@ -173,20 +177,18 @@ def _has_dryrun(name: str) -> bool:
 def read_lines(stream: Any) -> Iterator[Line]:
     """Read commands as they come; a line whose quotes do not close is an error of its own."""
     for number, text in enumerate(stream, 1):
-        words = _words(text)
+        stripped = text.strip(" \t\r\n")
+        if not stripped or stripped.startswith("#"):
+            continue
+        try:
+            words = shlex.split(stripped)
+        except ValueError as error:
+            yield Line(number, [stripped], str(error).lower())
+            continue
+        if words[:1] == ["cos"]:
+            del words[0]
         if words:
             yield Line(number, words)
-
-
-def _words(text: str) -> list[str]:
-    stripped = text.strip()
-    if not stripped or stripped.startswith("#"):
-        return []
-    try:
-        words = shlex.split(stripped)
-    except ValueError as error:
-        return [f"({error}) {stripped}"]
-    return words[1:] if words[:1] == ["cos"] else words
 
 
 def _checked_lines(file: str) -> list[Line]:
@@ -197,10 +199,10 @@ def _checked_lines(file: str) -> list[Line]:
         text = Path(file).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    lines = list(read_lines(text.splitlines()))
+    lines = list(read_lines(text.split("\n")))  # splitlines knows more ends, which keys can hold
     for line in lines:
         try:
-            _runnable(line.args)
+            _runnable(line)
         except UsageError as error:
             raise UsageError(f"line {line.number} of {file}: {error.message}", hint=error.hint) from None
     return lines
@@ -231,7 +233,9 @@ def failed_lines(file: str) -> list[Line]:
         try:
             event = json.loads(text)
         except ValueError:
-            raise UsageError(f"line {number} of {file} is not an event of a report") from None
+            event = None
+        if not isinstance(event, dict):
+            raise UsageError(f"line {number} of {file} is not an event of a report")
         if event.get("type") == "command":
             common = event
         if event.get("status") != "failed" or event.get("op") not in _RETRY:

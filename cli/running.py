@@ -39,6 +39,8 @@ class Run:
         self.report = report
         self.stopping = False
         self.on_stop: Callable[[], None] | None = None  # for who waits for something that may never come
+        # What was written already, where two sources may get one name: the second must not replace the first.
+        self.taken: set[str] | None = None
         self._scope = scope
 
     def stop(self, grace: float = _GRACE) -> None:

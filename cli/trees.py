@@ -116,21 +116,32 @@ class TreeCopy(JobMaker):
             page_size=self.options.page_size,
             headers=transfer.source_key_headers if isinstance(destination, CosUrl) else transfer.key_headers,
         )
-        self._warn_if_none(await self._fetch_all(source.bucket, prefix, infos, destination), source)
+        count = await self._fetch_all(
+            source.bucket, prefix, infos, destination, lambda key: key.startswith(prefix)
+        )
+        self._warn_if_none(count, source)
 
     async def fetch_glob(self, source: CosUrl, glob: Glob, destination: Place) -> None:
         """Download or copy the objects whose keys match a pattern."""
         infos = self._matching(source.bucket, glob)
-        if not await self._fetch_all(source.bucket, glob.base, infos, destination):
+        count = await self._fetch_all(source.bucket, glob.base, infos, destination, glob.matches)
+        if not count and not self.report.failed:
             error = TransferError("no object has this key or matches it as a pattern")
             self.report.failure(self.label, str(source), str(destination), error)
 
     async def _fetch_all(
-        self, bucket: str, base: str, infos: AsyncGenerator[ObjectInfo, None], destination: Place
+        self,
+        bucket: str,
+        base: str,
+        infos: AsyncGenerator[ObjectInfo, None],
+        destination: Place,
+        is_source: Callable[[str], object],
     ) -> int:
         remover = self._tree_remover(bucket)
         infos = self.readable(bucket, infos)
         if isinstance(destination, CosUrl):
+            if destination.bucket == bucket:
+                infos = self._apart(bucket, base, infos, as_prefix(destination.key), is_source)
             copies = self._copy_jobs(bucket, base, infos, destination.bucket, as_prefix(destination.key))
             return await self.transfer(copies, remover)
         if destination.is_stream:
@@ -155,6 +166,30 @@ class TreeCopy(JobMaker):
             async for info in listing:
                 assert isinstance(info, ObjectInfo)
                 if glob.matches(info.key):
+                    yield info
+
+    async def _apart(
+        self,
+        bucket: str,
+        base: str,
+        infos: AsyncGenerator[ObjectInfo, None],
+        prefix: str,
+        is_source: Callable[[str], object],
+    ) -> AsyncGenerator[ObjectInfo, None]:
+        """Leave out, as failures, the objects whose copies would be sources themselves.
+
+        A copy could replace one that is still to be copied, be copied again, or be removed by mv.
+        """
+        async with aclosing(infos):
+            async for info in infos:
+                key = prefix + info.key[len(base) :]
+                if is_source(key) and not (self.in_place and key == info.key):
+                    error = TransferError(
+                        "its copy would be among what is copied", hint="Copy to a place outside of the source"
+                    )
+                    names = str(CosUrl(bucket, info.key)), str(CosUrl(bucket, key))
+                    self.report.failure(self.label, *names, error)
+                else:
                     yield info
 
     async def _copy_jobs(

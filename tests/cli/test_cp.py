@@ -151,6 +151,46 @@ def test_nothing_is_copied_onto_or_into_itself(
     assert keys(client, bucket) == ["k", "x/k"]
 
 
+def test_moving_up_replaces_nothing_that_is_moved_itself(run: Run, client: CosClient, bucket: str) -> None:
+    put(client, bucket, "x/y/a", "x/y/y/a")
+    result = run("mv", "-r", f"cos://{bucket}/x/y", f"cos://{bucket}/x", code=1)
+    assert keys(client, bucket) == ["x/a", "x/y/y/a"] and content(client, bucket, "x/a") == b"x/y/a"
+    assert "would be among what is copied" in result.err
+
+
+@pytest.mark.parametrize(("pattern", "target"), [("*.txt", ""), ("**", "sub/")])
+def test_a_pattern_does_not_take_its_own_copies(
+    run: Run, client: CosClient, bucket: str, pattern: str, target: str
+) -> None:
+    put(client, bucket, "a.txt", "b.txt")
+    args = [f"cos://{bucket}/{pattern}", f"cos://{bucket}/{target}", "--metadata", "new=1"]
+    run("mv", *args, code=1 if target else 252)
+    assert keys(client, bucket) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_two_sources_of_one_name_do_not_replace_each_other(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, recursive: bool
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    sources = ["-r", "one", "two"] if recursive else ["one/f", "two/f"]
+    result = run("mv", *sources, f"cos://{bucket}/x/", code=1)
+    assert content(client, bucket, "x/f") == b"one" and "two/f" in result.err
+    assert (tmp_path / "two" / "f").read_text() == "two" and not (tmp_path / "one" / "f").exists()
+
+
+def test_names_that_decode_to_one_key_do_not_replace_each_other(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "a" / "b").write_text("plain")
+    (tmp_path / "d" / "a%2Fb").write_text("encoded")
+    run("mv", "-r", "d", f"cos://{bucket}/", "--key-policy", "encode", code=1)
+    assert content(client, bucket, "a/b") == b"plain" and tree(tmp_path / "d") == ["a%2Fb"]
+
+
 def test_short_and_full_name_of_a_bucket_are_one(run: Run, client: CosClient, bucket: str) -> None:
     put(client, bucket, "k")
     run("mv", f"cos://{bucket}/k", f"cos://{bucket.rpartition('-')[0]}/k", code=252)
