@@ -276,8 +276,12 @@ class JobMaker(Copying):
 
     def unnamed(self, source: str, problem: str) -> None:
         """Report an object that no local file can have the name of."""
+        from cosfs.transfer.paths import encode_key, key_problem
+
         policy = self.options.key_policy
-        hint = "" if policy == "encode" else "; --key-policy encode downloads it under another name"
+        # What is too long stays so.
+        helps = policy != "encode" and not key_problem(encode_key(source.split("/", 3)[3]))
+        hint = "; --key-policy encode downloads it under another name" if helps else ""
         text = f"no file can have this name: {problem}{hint}"
         if policy == "error":
             self.report.failure(self.label, source, "", TransferError(text))

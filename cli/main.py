@@ -152,7 +152,10 @@ cos = Program(
 def main() -> NoReturn:
     """Run the program and end the process with its exit code."""
     _open_missing_streams()
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+    keeping = "surrogateescape"  # names need not be UTF-8
+    for stream, errors in (
+        (sys.stdin, keeping), (sys.stdout, keeping), (sys.stderr, "backslashreplace")
+    ):  # fmt: skip
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors=errors)
     hide_secrets("cos", sys.argv[1:])
@@ -161,10 +164,14 @@ def main() -> NoReturn:
 
 
 def _open_missing_streams() -> None:
-    """Open what was closed by `>&-`: a socket must not get number 1 or 2 and be written to."""
+    """Open what was closed by `>&-`: a socket must not get number 1 or 2 and be written to.
+
+    Reading the standard input there is not fails: it is not the same as an empty one.
+    """
+    null = os.O_WRONLY, os.O_RDWR, os.O_RDWR
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, null[number]), mode))
             assert getattr(sys, name).fileno() == number
 
 

@@ -331,7 +331,7 @@ def _pattern_file(name: str) -> Sequence[str]:
     from cosfs.errors import UsageError
 
     try:
-        lines = Path(name).read_text(encoding="utf-8").splitlines()
+        lines = Path(name).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"cannot read the patterns in {name}: {reason}") from None

@@ -36,7 +36,7 @@ class Report:
         self._state = state
         self._lock = threading.Lock()
         if self._file is not None:
-            self._file.write(_event_text({"type": "command", **state.command_record()}) + "\n")
+            self._write({"type": "command", **state.command_record()})
         self._started = time.monotonic()
         self._open_document = False
         self.ok = 0
@@ -210,10 +210,24 @@ class Report:
                 end = "\n" if self._open_document else ""
                 self._out.line(f'{opening}{end}], "Summary": {_event_text(summary)}}}')
         if self._file is not None:
-            self._file.write(_event_text(summary) + "\n")
-            self._file.close()
-            self._file = None
+            self._write(summary)
+            self._close()
         return code
+
+    def _write(self, event: dict[str, Any]) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(_event_text(event) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from None
+
+    def _close(self) -> None:
+        assert self._file is not None
+        file, self._file = self._file, None
+        try:
+            file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, file.name) from None
 
     @property
     def _hushed(self) -> bool:
@@ -229,7 +243,7 @@ class Report:
         """Write an event to the file, and where results go if that is wanted."""
         with self._lock:
             if self._file is not None:
-                self._file.write(_event_text(event) + "\n")
+                self._write(event)
             if not wanted:
                 return
             if self._format == "jsonl":

@@ -104,6 +104,7 @@ def test_what_cannot_be_run_is_refused_before_any_line_is(
     emulator.requests.reset()
     result = run("run", "list", code=252)
     assert "line 2" in result.err and emulator.requests.total == 0
+    assert "cp 'open" not in line or "no closing quotation: cp 'open" in result.err
 
 
 def test_skipping_lines_exit_2(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
@@ -213,6 +214,28 @@ def test_secret_options_are_not_written_and_cannot_be_repeated(
     run("cp", "f 00", f"cos://{bucket}/k", "--sse-c-key", "k" * 32, "--report", "r.jsonl", code=1)
     assert "kkkk" not in (files / "r.jsonl").read_text()
     assert "--sse-c-key" in run("run", "--retry-failed", "r.jsonl", code=252).err
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\x0bb", " a"])
+def test_only_line_feeds_end_lines(run: Run, client: CosClient, bucket: str, files: Path, name: str) -> None:
+    (files / name).write_text("x")
+    write(files, f"cp '{name}' 'cos://{bucket}/in/{name}'")
+    run("run", "list")
+    assert keys(client, bucket) == [f"in/{name}"]
+    run("cp", name, f"cos://{bucket}/", "--no-overwrite", "--report", "r.jsonl")
+    report = (files / "r.jsonl").read_text().replace('"status":"ok"', '"status":"failed"')
+    (files / "r.jsonl").write_text(report)
+    (files / "patterns").write_text(f"{name}\n")
+    run("cp", "-r", ".", f"cos://{bucket}/again", "--include-from", "patterns")
+    run("rm", f"cos://{bucket}/{name}")
+    run("run", "--retry-failed", "r.jsonl")
+    assert keys(client, bucket) == sorted(f"{place}{name}" for place in ("again/", "in/", ""))
+
+
+@pytest.mark.parametrize("text", ["[1]", '"x"', "3", "null", "{", "cp a b"])
+def test_what_is_no_report_is_refused(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.jsonl").write_text(f"{text}\n")
+    assert "line 1 of r.jsonl" in run("run", "--retry-failed", "r.jsonl", code=252).err
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,13 @@ def test_a_copy_is_independent() -> None:
 
 def test_appending_and_random_writes_are_fast() -> None:
     extents = Extents()
-    started = time.perf_counter()
+    started = time.process_time()
     for offset in range(0, 100_000 * 2, 2):
         extents.add(offset, offset + 1)  # the worst case: nothing ever merges
     for index in range(20_000):
         extents.covers(index * 7919 % 200_000, index * 7919 % 200_000 + 1)
     assert len(extents) == 100_000
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_plan_at_real_sizes() -> None:
     whole = plan_parts(size, Extents(), 0, 8 << 20)
     assert len(whole) <= 10_000
     assert max(part.stop - part.start for part in whole) <= 5 * gib
-    started = time.perf_counter()
+    started = time.process_time()
     scattered = Extents((offset, offset + 4096) for offset in range(0, 100 * gib, 4 << 20))
     assert len(plan_parts(100 * gib, scattered, 100 * gib, 8 << 20)) <= 10_000
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
