@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -180,6 +181,35 @@ def test_the_steps_to_a_signature_are_the_published_ones(name: str) -> None:
     nodes = caught.value.nodes
     assert nodes["StringToSign"] == f"sha1\n{vector.times}\n{digest}\n"
     assert hashlib.sha1(nodes["FormatString"].encode()).hexdigest() == digest
+
+
+def signed_by_hand(sign_time: str, key_time: str, names: str, canonical_headers: str) -> str:
+    """Write an Authorization for GET / with fields that no client would choose."""
+    sign_key = hmac.new(SECRET_KEY.encode(), key_time.encode(), hashlib.sha1).hexdigest()
+    digest = hashlib.sha1(f"get\n/\n\n{canonical_headers}\n".encode()).hexdigest()
+    signature = hmac.new(sign_key.encode(), f"sha1\n{sign_time}\n{digest}\n".encode(), hashlib.sha1)
+    return (
+        f"q-sign-algorithm=sha1&q-ak={SECRET_ID}&q-sign-time={sign_time}&q-key-time={key_time}"
+        f"&q-header-list={names}&q-url-param-list=&q-signature={signature.hexdigest()}"
+    )
+
+
+def test_every_field_of_a_signature_counts(ask: Asker) -> None:
+    now = int(NOW)
+    day, minute = f"{now - 9};{now + 86400}", f"{now - 1};{now + 60}"
+
+    def sent(text: str, **headers: str) -> int:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return ask.raw("GET", "/", {"host": HOST, "authorization": text, **given}).status
+
+    good = signed_by_hand(minute, day, "host", f"host={HOST}")  # a key of the day signs for a minute
+    assert sent(good) == 200
+    assert sent(good[:-1] + ("0" if good[-1] != "0" else "1")) == 403
+    assert sent(good.replace(f"q-key-time={day}", f"q-key-time={minute}")) == 403
+    assert sent(signed_by_hand(minute, f"{now - 9};{now - 1}", "host", f"host={HOST}")) == 403
+    empty = signed_by_hand(minute, day, "host;x-cos-meta-a", f"host={HOST}&x-cos-meta-a=")
+    assert sent(empty, x_cos_meta_a="") == 200
+    assert sent(empty) == 403
 
 
 def test_a_wrong_signature_shows_what_the_server_has_computed(ask: Asker) -> None:

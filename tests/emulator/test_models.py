@@ -223,7 +223,7 @@ class Model:
 
 
 CHANGES = (
-    *("put", "put", "delete", "delete version", "delete many"),
+    *("put", "put", "delete", "delete version", "delete version", "delete many"),
     *("copy", "multipart", "Enabled", "Suspended"),
 )
 NAMES = ("a", "a/b")
@@ -232,7 +232,7 @@ STEPS = st.lists(
         st.sampled_from(CHANGES),
         st.sampled_from(NAMES),
         st.sampled_from(NAMES),
-        st.integers(0, 2),
+        st.sampled_from([0, 0, 1, 2]),
     ),
     min_size=4,
     max_size=16,
@@ -240,11 +240,13 @@ STEPS = st.lists(
 
 
 @EXAMPLES
-@given(STEPS)
+@given(st.sampled_from(["", "Enabled", "Suspended"]), STEPS)
 def test_any_sequence_of_changes_equals_a_model(
-    fresh: Callable[[], Signed], steps: list[tuple[str, str, str, int]]
+    fresh: Callable[[], Signed], status: str, steps: list[tuple[str, str, str, int]]
 ) -> None:
-    wire, model = fresh(), Model()
+    wire, model = fresh(), Model(status)
+    if status:
+        wire.versioning(status)
     for number, (step, key, other, place) in enumerate(steps):
         _step(wire, model, step, key, other, place, f"{number}".encode())
         _compare(wire, model, key)
