@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from typing import TypeVar
@@ -16,8 +18,11 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.errors import CancelledError, COSError, UsageError
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.resume import Records
 
 __all__ = ["Cancellation", "EngineThread"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,19 +71,28 @@ class _Call:
         self._scope = trio.CancelScope()
 
     async def run(self, engine: Engine) -> None:
-        """Run it; nothing is raised here."""
-        with self._scope as scope:
-            await trio.lowlevel.checkpoint()
-            found = await outcome.acapture(self.function, engine)
-            if isinstance(found, outcome.Error) and not isinstance(found.error, Exception):
-                # Cancelled, perhaps inside groups: the scope takes it.
-                found.unwrap()
+        """Run it; nothing is raised here but what ends the whole engine."""
+        try:
+            with self._scope as scope:
+                await trio.lowlevel.checkpoint()
+                found = await outcome.acapture(self.function, engine)
+                if isinstance(found, outcome.Error) and not isinstance(found.error, Exception):
+                    # Cancelled, perhaps inside groups: the scope takes it.
+                    found.unwrap()
+        except BaseException:
+            self.fail(CancelledError("the session was closed"))
+            raise
         if scope.cancelled_caught:
-            self.done.set_exception(CancelledError("cancelled"))
+            self.fail(CancelledError("cancelled"))
         elif isinstance(found, outcome.Error):
-            self.done.set_exception(_innermost(found.error))
+            self.fail(_innermost(found.error))
         else:
             self.done.set_result(found.unwrap())
+
+    def fail(self, error: BaseException) -> None:
+        """Raise error where it is waited for; nothing happens if it is done."""
+        with suppress(InvalidStateError):
+            self.done.set_exception(error)
 
     def cancel(self) -> None:
         """End it; from any thread, again is fine."""
@@ -93,31 +107,33 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 class EngineThread:
-    """Runs coroutines on one engine for any number of threads. Starts with its first call."""
+    """Runs coroutines on engines for any number of threads. Starts with its first call."""
 
-    def __init__(self, client: CosClient, settings: TransferSettings) -> None:
+    def __init__(
+        self,
+        client: CosClient,
+        settings: TransferSettings,
+        *,
+        records: Records | None = None,
+        first: int = 0,
+    ) -> None:
         self._client = client
-        self._settings = settings
+        self._make = lambda: Engine(client, settings, records=records, first=first)
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
         self._closed = False
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._nursery: trio.Nursery | None = None
-        self._engine: Engine | None = None
+        self._running: _Running | None = None
 
     def run(self, function: Callable[[Engine], Awaitable[T]], cancellation: Cancellation | None = None) -> T:
         """Run function(engine) in the engine's thread and return what it returns.
 
         A KeyboardInterrupt (or whatever else is raised in the waiting thread) ends the call first.
         """
-        self._start()
-        assert self._token is not None
-        call = _Call(function, self._token)
+        running = self._start()
+        call = _Call(function, running.token)
         if cancellation is not None:
             cancellation._add(call.cancel)
         try:
-            self._token.run_sync_soon(self._spawn, call)
+            running.add(call)
             return self._wait(call)
         finally:
             if cancellation is not None:
@@ -138,38 +154,99 @@ class EngineThread:
                     call.done.result(timeout=_GRACE)
             raise
 
-    def _start(self) -> None:
+    def _start(self) -> _Running:
         with self._lock:
             if self._closed:
                 raise UsageError("the session is closed")
-            if self._thread is None:
-                # A daemon: a program that forgets to close its session ends all the same.
-                self._thread = threading.Thread(target=self._main, name="cos-engine", daemon=True)
-                self._thread.start()
-        self._ready.wait()
-
-    def _main(self) -> None:
-        trio.run(self._serve)
-
-    async def _serve(self) -> None:
-        async with Engine(self._client, self._settings) as engine, trio.open_nursery() as nursery:
-            self._token = trio.lowlevel.current_trio_token()
-            self._engine, self._nursery = engine, nursery
-            self._ready.set()
-            await trio.sleep_forever()
-
-    def _spawn(self, call: _Call) -> None:
-        assert self._nursery is not None and self._engine is not None
-        self._nursery.start_soon(call.run, self._engine)
+            running = self._running
+            if running is not None and running.pid != os.getpid():
+                # The thread stayed in the parent; so did whoever heard that COS is slow.
+                running = None
+                self._client.slow_listeners.clear()
+            if running is None or running.ended:
+                running = self._running = _Running(self._make)
+        running.wait_until_ready()
+        return running
 
     def close(self) -> None:
         """End all calls and the thread; again is fine."""
         with self._lock:
             self._closed = True
-            thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        assert self._token is not None and self._nursery is not None
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._nursery.cancel_scope.cancel)
-        thread.join(timeout=_GRACE)
+            running, self._running = self._running, None
+        if running is not None and running.pid == os.getpid():
+            running.close()
+
+
+class _Running:
+    """One engine in one thread. However the thread ends, nobody is left waiting for a call."""
+
+    token: trio.lowlevel.TrioToken
+
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self.pid = os.getpid()
+        self.ended = False
+        self._make = make
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._calls: set[_Call] = set()  # each is added here before the thread hears of it
+        self._lock = threading.Lock()
+        # A daemon: a program that forgets to close its session ends all the same.
+        self._thread = threading.Thread(target=self._main, name="cos-engine", daemon=True)
+        self._thread.start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until calls can be added; raise what kept the engine from starting."""
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def add(self, call: _Call) -> None:
+        """Begin a call; from any thread."""
+        with self._lock:
+            if self.ended:
+                call.fail(CancelledError("the session was closed"))
+                return
+            self._calls.add(call)
+        with suppress(trio.RunFinishedError):  # then what ends the thread fails the call
+            self.token.run_sync_soon(self._spawn, call)
+
+    def _spawn(self, call: _Call) -> None:
+        if self._nursery.cancel_scope.cancel_called:
+            call.fail(CancelledError("the session was closed"))
+        else:
+            self._nursery.start_soon(self._run, call)
+
+    async def _run(self, call: _Call) -> None:
+        try:
+            await call.run(self._engine)
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+    def _main(self) -> None:
+        try:
+            trio.run(self._serve)
+        except BaseException as error:
+            self._failure = error
+            log.critical("the engine has ended: %s", error, exc_info=error)
+        finally:
+            with self._lock:
+                self.ended = True
+                calls = list(self._calls)
+            for call in calls:
+                call.fail(self._failure or CancelledError("the session was closed"))
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        async with self._make() as engine, trio.open_nursery() as nursery:
+            self.token = trio.lowlevel.current_trio_token()
+            self._engine, self._nursery = engine, nursery
+            self._ready.set()
+            await trio.sleep_forever()
+
+    def close(self) -> None:
+        """End all calls and the thread."""
+        self._ready.wait()
+        with suppress(trio.RunFinishedError, AttributeError):
+            self.token.run_sync_soon(self._nursery.cancel_scope.cancel)
+        self._thread.join(timeout=_GRACE)

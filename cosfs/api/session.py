@@ -15,12 +15,14 @@ from cosfs.client.model import Bucket, Headers, ListPage, ObjectId, ObjectInfo
 from cosfs.client.url import CosUrl, is_cos_url, parse_url
 from cosfs.config import Settings, load_settings
 from cosfs.errors import TransferError, UsageError
+from cosfs.transfer.concurrency import FIRST
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.download import download_file
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.plan import SyncOptions
+from cosfs.transfer.resume import Records
 from cosfs.transfer.scan import Prefix
 from cosfs.transfer.upload import upload_file
 from cosfs.transfer.work import Progress
@@ -52,7 +54,12 @@ class Session:
             raise UsageError("a session takes settings or options, not both")
         self.settings = settings or load_settings(options)
         self.client = CosClient.from_settings(self.settings, options)
-        self._engine = EngineThread(self.client, self.settings.transfer)
+        self._engine = EngineThread(
+            self.client,
+            self.settings.transfer,
+            records=Records(self.settings.resume_path),
+            first=FIRST,
+        )
 
     def close(self) -> None:
         """End what is under way and close all connections."""

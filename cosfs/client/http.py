@@ -150,6 +150,7 @@ class Transport:
         self._lock = threading.Lock()
         self._idle: dict[Key, deque[Connection]] = {}
         self._busy: set[Connection] = set()
+        self._closed = 0  # how often: what was handed out before is not kept afterwards
         self._ssl_context: ssl.SSLContext | None = None
         self.proxies = Proxies(settings.proxy)
         self._pid = os.getpid()
@@ -208,7 +209,13 @@ class Transport:
             connection.shut_down()
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and those that are when they are given back."""
+        with self._lock:
+            self._closed += 1
+        self.forget_idle()
+
+    def forget_idle(self) -> None:
+        """Close kept connections: one was stale, so the others probably are."""
         with self._lock:
             idle, self._idle = self._idle, {}
         for connections in idle.values():
@@ -218,6 +225,7 @@ class Transport:
     def _take(self, address: Address, limits: Limits) -> Connection:
         key = (address.scheme, address.host, address.port)
         now = time.monotonic()
+        closed = self._closed
         with self._lock:
             if self._pid != os.getpid():
                 # After a fork the sockets are the parent's too.
@@ -236,6 +244,7 @@ class Transport:
             connection = offload(lambda: self._connect(address, key, limits))
             with self._lock:
                 self._busy.add(connection)
+        connection.handed_out = closed
         connection.wait_by(current_hub())
         if self.cancelled.is_set():
             self.discard(connection)
@@ -249,6 +258,7 @@ class Transport:
         with self._lock:
             self._busy.discard(connection)
             idle = self._idle.setdefault(connection.key, deque())
+            keep = keep and connection.handed_out == self._closed
             if keep and len(idle) < self._settings.max_connections and not self.cancelled.is_set():
                 connection.since = now
                 idle.append(connection)
@@ -260,10 +270,6 @@ class Transport:
         with self._lock:
             self._busy.discard(connection)
         connection.close()
-
-    def forget_idle(self) -> None:
-        """Close kept connections: one was stale, so the others probably are."""
-        self.close()
 
     def reraise(self, error: BaseException, host: str, doing: str, *, stale: bool = False) -> NoReturn:
         """Raise an error of the network in our own words, anything else as it is."""

@@ -84,6 +84,7 @@ class Hub:
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
+        self._fd_lock = threading.Lock()  # other threads write to it
         self._asleep = False
         self._running = 0
         self.idle = 0.0  # seconds
@@ -167,12 +168,21 @@ class Hub:
     def _end(self) -> None:
         self._helpers.close()
         self._epoll.close()
+        with self._fd_lock:
+            os.close(self._wake_fd)
+            self._wake_fd = -1
 
     def wake(self) -> None:
         """Have the hub look for calls to run; from any thread."""
         if self._asleep:
             self._asleep = False
-            os.eventfd_write(self._wake_fd, 1)
+            self._notify()
+
+    def _notify(self) -> None:
+        with self._fd_lock:
+            # Never the number of a closed one: it may be somebody's file by now.
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     # --- the calls
 
@@ -200,7 +210,7 @@ class Hub:
         def work() -> None:
             found = outcome.capture(fn)
             self._posted.append((call, found))
-            os.eventfd_write(self._wake_fd, 1)
+            self._notify()
 
         self._helpers.put(work)
         result: outcome.Outcome[T] = self._switch()

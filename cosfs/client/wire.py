@@ -240,7 +240,19 @@ def make_reader(status: int, headers: Mapping[str, str], connection: Connection,
 class Connection:
     """One open connection. Bytes that came along with the head wait in _rest."""
 
-    __slots__ = ("_hub", "_poll", "_rest", "_timeout", "host", "key", "reused", "since", "sock", "wrapper")
+    __slots__ = (
+        "_hub",
+        "_poll",
+        "_rest",
+        "_timeout",
+        "handed_out",
+        "host",
+        "key",
+        "reused",
+        "since",
+        "sock",
+        "wrapper",
+    )
 
     def __init__(self, wrapper: _Owner, key: Key, host: str) -> None:
         self.wrapper = wrapper  # owns the socket
@@ -249,6 +261,7 @@ class Connection:
         self.host = host
         self.reused = False
         self.since = 0.0
+        self.handed_out = 0  # by the transport, which was closed so often before
         self._rest = b""
         self._timeout = -1.0
         self._hub: Hub | None = None

@@ -49,6 +49,8 @@ TINY = "tiny"  # whole files, so small that very many of them may be in flight a
 _CLEAN_UP_TIME = 3.0
 # Bytes a second that one transfer gets at least when the bandwidth is limited.
 _SLOWEST = 256 * 1024
+# Seconds that a part may take because the bandwidth is limited.
+_PART_TIME = 10.0
 # Results of a stream of jobs are handed over after so many seconds or at so many.
 _BATCH_TIME = 0.01
 _BATCH = 64
@@ -81,11 +83,12 @@ class Engine:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._concurrency = Concurrency(self.limit, first)
-        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit())
+        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit(), self._part_limit())
         self._window = Window(max(self.limit, settings.max_small_requests))
         self._tiny: Scheduler[Job] = Scheduler(self._window.most, self._bulk_limit())
         self._tiny.set_limits(self._window.size)
-        self._lanes = Lanes(self._next_tiny)
+        self._lanes = Lanes(self._next_tiny, self._break)
+        self._failure: BaseException | None = None
         self._queues: dict[str, Queue[Job]] = {}
         self._threads = 0
         self._idle = 0
@@ -104,6 +107,12 @@ class Engine:
         # So many that each is fast enough not to be taken for a dead connection.
         rate = self.settings.max_bandwidth
         return max(1, rate // _SLOWEST) if rate else None
+
+    def _part_limit(self) -> dict[str, int]:
+        """Return how many parts may share the bandwidth."""
+        # What is done of a part is lost when it is interrupted, and if all crawl, none is ever done.
+        rate = self.settings.max_bandwidth
+        return {LARGE: max(1, int(rate * _PART_TIME) // self.settings.multipart_chunksize)} if rate else {}
 
     async def __aenter__(self) -> Engine:
         self._token = trio.lowlevel.current_trio_token()
@@ -296,6 +305,16 @@ class Engine:
         with self._lock:
             job = None if self._closing else self._tiny.take()
         return None if job is None else partial(self._execute, job)
+
+    def _break(self, error: BaseException) -> None:
+        """Have everybody told who waits for calls that can never end; from a thread that could not go on."""
+        log.critical("a thread of the engine has ended: %s", error, exc_info=error)
+        self._failure = error
+
+    def check(self) -> None:
+        """Raise if calls were lost."""
+        if self._failure is not None:
+            raise RuntimeError("a thread of the engine has ended, and its calls with it") from self._failure
 
     def _execute(self, job: Job) -> None:
         current.abandoned = job.is_abandoned

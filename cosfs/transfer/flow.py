@@ -95,6 +95,8 @@ class Flow:
             with trio.move_on_after(0.05):
                 await self._changed.wait()
             self._engine.deliver()
+            if self._unfinished > count:
+                self._engine.check()
         self._wanted = -1
         if self._error is not None:
             raise self._error

@@ -50,10 +50,19 @@ class Window:
 
 
 class Lanes:
-    """The threads; take returns the next call, or None while there is none or the window is full."""
+    """The threads; take returns the next call, or None while there is none or the window is full.
 
-    def __init__(self, take: Callable[[], Callable[[], None] | None], threads: int = 2) -> None:
+    on_failure hears of what ended a thread, and with it the calls that ran there.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], Callable[[], None] | None],
+        on_failure: Callable[[BaseException], None],
+        threads: int = 2,
+    ) -> None:
         self._take = take
+        self._on_failure = on_failure
         self._threads = threads
         self._hubs: list[Hub] = []
         self._closed = False
@@ -74,7 +83,10 @@ class Lanes:
         return sum(hub.idle for hub in self._hubs)
 
     def _run(self, hub: Hub) -> None:
-        hub.run(self._take, lambda: self._closed)
+        try:
+            hub.run(self._take, lambda: self._closed)
+        except BaseException as error:
+            self._on_failure(error)
 
     def close(self) -> None:
         """Let the threads end, each when its last call does."""

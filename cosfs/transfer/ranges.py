@@ -199,6 +199,7 @@ class _Download:
             return None
         self._sink = write_to
         try:
+            await trio.to_thread.run_sync(partial(temporary.allocate, info.size, sparse=True))
             await self._keep_what_is_good(temporary)
         except BaseException:
             temporary.keep()
@@ -259,12 +260,13 @@ class _Download:
         record, records = self._record, self._engine.records
         if record is None or records is None:
             return
-        kept = error is not None and bool(self._pieces) and can_be_resumed(error)
-        if kept:
-            temporary.keep()
-            records.kept.append(record.id)
+        wanted = error is not None and bool(self._pieces) and can_be_resumed(error)
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(record.save if kept else record.remove)
+            if wanted and await trio.to_thread.run_sync(record.keep):
+                temporary.keep()
+                records.kept.append(record.id)
+            else:
+                await trio.to_thread.run_sync(record.remove)
 
 
 def _fetch_first(

@@ -153,10 +153,12 @@ async def held(engine: Engine, record: Record | None, upload: MultipartUpload) -
             yield
         except BaseException as error:
             shield.shield = True
-            upload.kept = bool(upload.parts) and can_be_resumed(error)
-            if upload.kept and engine.records is not None:
+            wanted = bool(upload.parts) and can_be_resumed(error)
+            upload.kept = wanted and await trio.to_thread.run_sync(record.keep)
+            if not upload.kept:
+                await trio.to_thread.run_sync(record.remove)
+            elif engine.records is not None:
                 engine.records.kept.append(record.id)
-            await trio.to_thread.run_sync(record.save if upload.kept else record.remove)
             raise
         else:
             shield.shield = True

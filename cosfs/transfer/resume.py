@@ -141,19 +141,29 @@ class Record:
             Path(name).unlink(missing_ok=True)
             raise
 
+    def keep(self) -> bool:
+        """Save it for whoever goes on later; whether what is on the disk now is of use to them."""
+        with _quiet():
+            self.save()
+            return True
+        # Most likely the disk is full. What was written before tells of fewer parts, that is all.
+        before = _read(self._path)
+        mine = (self.state.upload_id, self.state.temporary)
+        return before is not None and (before.upload_id, before.temporary) == mine
+
     def remove(self) -> None:
         """Forget the transfer: it is done, or cannot be resumed."""
-        self._path.unlink(missing_ok=True)
-        if self._lock >= 0:
-            # While it is locked: whoever opened it meanwhile sees that its name is gone.
-            self._path.with_suffix(".lock").unlink(missing_ok=True)
+        with _quiet():
+            self._path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
         """Let another process have it; again is fine."""
         if self._lock >= 0:
-            if not self._path.exists():
-                self._path.with_suffix(".lock").unlink(missing_ok=True)
+            with _quiet():
+                if not self._path.exists():
+                    # While it is locked: whoever opened it meanwhile sees that its name is gone.
+                    self._path.with_suffix(".lock").unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
 
@@ -263,13 +273,40 @@ def _is(fd: int, path: Path) -> bool:
 
 
 def _read(path: Path) -> State | None:
+    """Return what a file says; None if it is not a record as we write them."""
     try:
         found = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
         if found.pop("v") != _VERSION:
             return None
-        return State(**found)
+        state = State(**found)
+        return state if _is_sound(state) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_sound(state: State) -> bool:
+    """Whether every field is of its kind: what relies on them must not trip over a damaged file."""
+    blank = State(state.op, "", "")
+    for each in fields(State):
+        value, kind = getattr(state, each.name), type(getattr(blank, each.name))
+        if each.name == "crc64":
+            good = value is None or isinstance(value, int)
+        else:
+            good = isinstance(value, (int, float) if kind is float else kind)
+        if not good:
+            return False
+    if state.op not in ("upload", "download", "copy") or not all(isinstance(n, int) for n in state.file):
+        return False
+    return all(_is_sound_part(state, start, done) for start, done in state.done.items())
+
+
+def _is_sound_part(state: State, start: str, done: list[Any]) -> bool:
+    if state.op == "download":
+        stop, crc = done
+        return 0 <= int(start) <= stop <= state.size and isinstance(crc, int)
+    etag, md5, crc = done
+    # Copied parts have no checksums of ours.
+    return int(start) >= 1 and isinstance(etag, str) and isinstance(md5, str) and isinstance(crc, int | None)
 
 
 def can_be_resumed(error: BaseException) -> bool:

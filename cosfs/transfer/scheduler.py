@@ -11,11 +11,14 @@ big file uses every slot while it is alone and gives half of them up when small 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 __all__ = ["REQUEST", "Queue", "Scheduler"]
 
 REQUEST = "request"
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
 class Schedulable(Protocol):
@@ -49,11 +52,14 @@ class Scheduler(Generic[J]):
     """All waiting and running jobs; at most limit of them run at once.
 
     One slot in eight is kept for kind `request`: a lookup never waits for a part to end. bulk_limit
-    is a further limit on all other kinds.
+    is a further limit on all other kinds together, most_of on single ones.
     """
 
-    def __init__(self, limit: int, bulk_limit: int | None = None) -> None:
+    def __init__(
+        self, limit: int, bulk_limit: int | None = None, most_of: Mapping[str, int] = NO_LIMITS
+    ) -> None:
         self._most_bulk = 1 << 30 if bulk_limit is None else bulk_limit
+        self._most_of = most_of
         self.set_limit(limit)
         self.running = 0
         self._requests: _Lane[J] = _Lane(REQUEST)
@@ -109,7 +115,12 @@ class Scheduler(Generic[J]):
         running = self.running + starting
         if running >= self.limit:
             return False
-        return kind == REQUEST or running - self._requests.running < self.bulk_limit
+        if kind == REQUEST:
+            return True
+        most = self._most_of.get(kind)
+        if most is not None and self._lane(kind).running >= most:
+            return False
+        return running - self._requests.running < self.bulk_limit
 
     def _choose_lane(self) -> _Lane[J] | None:
         best: _Lane[J] | None = None

@@ -9,11 +9,12 @@ import re
 import secrets
 import threading
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
 from cosfs.client.model import ObjectInfo
+from cosfs.client.waiting import offload
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import LocalTarget
 from cosfs.transfer.preserve import restore, restore_mtime
@@ -106,7 +107,8 @@ class TemporaryFile:
             if options.set_mtime and mtime_ns:
                 os.utime(fd, ns=(mtime_ns, mtime_ns))
             if options.fsync:
-                os.fsync(fd)
+                # The disk takes its time, and many files may be in flight in this thread.
+                offload(partial(os.fsync, fd))
         self._replace_target()
 
     def commit_link(self, target: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from cosfs.errors import (
     UsageError,
 )
 from cosfs.units import MIB
+from tests.conftest import Cos
 
 
 @pytest.fixture
@@ -202,6 +205,113 @@ with cosfs.Session() as cos:
         endpoint_url=emulator.endpoint_url, secret_id=emulator.secret_id, secret_key=emulator.secret_key
     ) as session:
         assert not session.client.list_uploads(base.removeprefix("cos://")).uploads
+
+
+def test_closing_ends_calls_of_other_threads(
+    session: cosfs.Session, base: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    (tmp_path / "f").write_bytes(bytes(30 * MIB))
+    emulator.faults.latency(1, "UploadPart")
+    emulator.requests.reset()
+    ended: list[BaseException] = []
+
+    def upload() -> None:
+        try:
+            session.upload(tmp_path / "f", f"{base}/k")
+        except cosfs.COSError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=upload, daemon=True)
+    thread.start()
+    while not emulator.requests["UploadPart"]:
+        time.sleep(0.01)
+    session.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert [type(error) for error in ended] == [CancelledError]
+
+
+def test_a_session_works_in_a_forked_process(
+    cos_environment: dict[str, str], base: str, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    code = f"""
+import cosfs, os
+with cosfs.Session() as cos:
+    cos.upload("f", "{base}/one")
+    child = os.fork()
+    if not child:
+        cos.upload("f", "{base}/two")
+        cos.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    cos.upload("f", "{base}/three")
+    print(*sorted(item.key for item in cos.list("{base}/")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("one three two\n", "")
+
+
+@pytest.mark.parametrize("op", ["upload", "download", "copy"])
+def test_what_a_killed_program_did_is_gone_on_with(
+    cos_environment: dict[str, str], base: str, tmp_path: Path, emulator: Emulator, cos: Cos, op: str
+) -> None:
+    data = os.urandom(16 * MIB)
+    (tmp_path / "f").write_bytes(data)
+    bucket = base.removeprefix("cos://")
+    emulator.put_objects(bucket, [("k", data)])
+    operation = {"upload": "UploadPart", "download": "GetObject", "copy": "UploadPartCopy"}[op]
+    call = {
+        "upload": f"cos.upload('f', '{base}/l', options=options)",
+        "download": f"cos.download('{base}/k', 'g', options=options)",
+        "copy": f"cos.copy('{base}/k', '{base}/l', options=options)",
+    }[op]
+    code = f"""
+import cosfs
+options = cosfs.TransferOptions(part_size=1 << 20, part_threshold=8 << 20)
+with cosfs.Session() as cos:
+    {call}
+"""
+    # The sixth part and all after it hang, so it is known what is done when the program is killed.
+    home = Path(cos_environment["HOME"])
+    (home / ".cos").mkdir(mode=0o700, exist_ok=True)
+    (home / ".cos/config").write_text(
+        "[default]\ncos =\n  resume_threshold = 8MB\n  max_concurrent_requests = 1\n"
+    )
+    fault = emulator.faults.latency(30, operation)
+    fault.skip = 5
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=cos_environment, cwd=tmp_path, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not any(len(job["done"]) >= 4 for job in jobs(home)):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    emulator.faults.clear()
+    (job,) = jobs(home)
+    emulator.requests.reset()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert emulator.requests[operation] == 16 - len(job["done"])
+    if op == "download":
+        assert (tmp_path / "g").read_bytes() == data
+    else:
+        cos("cp", f"{base}/l", "back", check=True)
+        assert (tmp_path / "back").read_bytes() == data
+    assert jobs(home) == []
+    assert not [*tmp_path.glob(".cos-*")]
+    assert cos("multipart", "ls", base, "--output", "text", check=True).stdout == ""
+
+
+def jobs(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(home.glob(".cos/resume/*.json"))]
 
 
 # --- trees

@@ -12,6 +12,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import ObjectInfo
+from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, TransferError
 from cosfs.transfer.bulk import CopyJob, DownloadJob, Job, UploadJob, transfer_many
@@ -19,6 +20,7 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.scan import list_objects, walk
+from cosfs.transfer.upload import upload_file
 from cosfs.units import MIB
 from tests.transfer.support import SMALL_LIMITS, Moved, make_file, open_uploads, settled, stored
 
@@ -206,6 +208,23 @@ async def test_bandwidth_is_kept(client: CosClient, bucket: str, tmp_path: Path)
         took_down = trio.current_time() - started
     assert 1.1 < took_up < 4
     assert 1.1 < took_down < 4
+
+
+async def test_parts_do_not_all_crawl_when_the_bandwidth_is_small(
+    client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    settings = TransferSettings(max_bandwidth=2_000_000)
+    make_file(tmp_path / "f", 64 * MIB)
+    async with Engine(client, settings) as engine, trio.open_nursery() as nursery:
+        most = 0
+        nursery.start_soon(upload_file, engine, tmp_path / "f", bucket, "k")
+        with trio.move_on_after(0.7):
+            while True:
+                most = max(most, engine.running)
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    # Two parts of 8 MiB take eight seconds, all eight at once would all end after half a minute.
+    assert most == 2
 
 
 async def test_random_cancelling_never_loses_a_slot(client: CosClient, bucket: str, tmp_path: Path) -> None:

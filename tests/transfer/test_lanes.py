@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.waiting import current_hub
 from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import IntegrityError, ObjectNotFoundError
@@ -219,3 +220,62 @@ async def test_calls_know_themselves_apart(engine: Engine) -> None:
         assert await kept.wait() == "kept"
         await settled(engine)
     assert ended == ["kept"]
+
+
+def break_hub() -> None:
+    hub = current_hub()
+    assert hub is not None
+    hub._epoll.close()
+    pause(60)
+
+
+async def test_a_lane_that_breaks_is_told_and_nobody_waits_for_ever(engine: Engine) -> None:
+    with trio.fail_after(20), pytest.raises(RuntimeError, match="a thread of the engine has ended"):
+        async with engine:
+            await engine.run_many(lambda fn: fn(), [break_hub, lambda: None] * 20, lambda *_: None, kind=TINY)
+
+
+def open_descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+async def lanes_ended() -> None:
+    with trio.fail_after(5):
+        while any(thread.name == "cos-lane" for thread in threading.enumerate()):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_engines_leave_no_descriptors(client: CosClient, bucket: str, tmp_path: Path) -> None:
+    make_file(tmp_path / "f0", 10)
+    found = []
+    for _ in range(8):
+        async with Engine(client, TransferSettings()) as engine:
+            await upload(engine, tmp_path, bucket, 1)
+            await settled(engine)
+        await lanes_ended()
+        client.close()
+        found.append(open_descriptors())
+    # The emulator runs in this process, too, and may not have closed its end yet.
+    assert found[-1] <= found[0] + 2
+
+
+async def test_connections_of_calls_that_were_given_up_are_closed_with_the_client(
+    client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.put_objects(bucket, [(f"d/k{n}", b"x" * 50) for n in range(60)])
+    before = open_descriptors()
+    latency = emulator.faults.latency(0.5, "GetObject")
+    async with Engine(client, TransferSettings()) as engine:
+        async with list_objects(engine, bucket, "d/") as listing:
+            infos = [info async for info in listing]
+        with trio.move_on_after(0.2), DestinationRoot(tmp_path / "down") as root:
+            jobs = [DownloadJob(bucket, info, root.target(info.key)) for info in infos]  # type: ignore[arg-type, union-attr]
+            await transfer_many(engine, jobs, on_result=Results())
+        client.close()  # while the answers are still to come
+        emulator.faults.remove(latency)
+        await settled(engine)
+    await lanes_ended()
+    # The emulator runs in this process, too, and holds the other ends.
+    with trio.fail_after(5):
+        while open_descriptors() > before:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)

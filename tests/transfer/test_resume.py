@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,17 @@ async def test_bytes_that_never_reached_the_disk_are_fetched_again(
     assert (tmp_path / "f").read_bytes() == data
 
 
+async def test_what_was_added_behind_the_end_is_cut_off(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    data = await interrupted_download(engine, client, emulator, bucket, tmp_path / "g")
+    [temporary] = below(tmp_path)
+    with temporary.open("ab") as file:
+        file.write(b"more")
+    await download_file(engine, bucket, "k", tmp_path / "g")
+    assert (tmp_path / "g").read_bytes() == data
+
+
 async def test_another_file_in_the_place_of_the_temporary_one_is_left_alone(
     engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -324,6 +336,81 @@ async def test_trouble_with_records_does_not_end_a_transfer(
         await upload_file(engine, tmp_path / "f", bucket, "k")
         await download_file(engine, bucket, "k", tmp_path / "g")
     assert (tmp_path / "g").read_bytes() == data
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["done", "refused"])
+@pytest.mark.parametrize("op", ["upload", "download", "copy"])
+async def test_records_lost_on_the_way_change_nothing_about_how_a_transfer_ends(
+    engine: Engine,
+    client: CosClient,
+    bucket: str,
+    emulator: Emulator,
+    records: Records,
+    tmp_path: Path,
+    op: str,
+    refused: bool,
+) -> None:
+    data = make_file(tmp_path / "f", SIZE)
+    client.put_object(bucket, "k", data)
+
+    def lose(_: int) -> None:
+        # As when the disk is full or the home directory has gone: no file can be written, read or removed.
+        if records.directory.is_dir():
+            shutil.rmtree(records.directory)
+            records.directory.write_bytes(b"")
+
+    async def transfer() -> None:
+        if op == "upload":
+            await upload_file(engine, tmp_path / "f", bucket, "l", progress=lose)
+        elif op == "copy":
+            await copy_object(engine, bucket, "k", bucket, "l", options=COPY, progress=lose)
+        else:
+            await download_file(engine, bucket, "k", tmp_path / "g", progress=lose)
+
+    if refused:
+        deny(emulator, {"upload": "UploadPart", "copy": "UploadPartCopy", "download": "GetObject"}[op], 4)
+        with pytest.raises(PermissionDeniedError):
+            await transfer()
+    else:
+        await transfer()
+        assert (tmp_path / "g").read_bytes() == data if op == "download" else stored(client, bucket, "l")
+    assert records.directory.is_file() and not records.kept
+    assert open_uploads(client, bucket) == []
+    assert {path.name for path in below(tmp_path)} <= {"f", "g"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"done": []},
+        {"done": {"1": None}},
+        {"done": {"one": ["e", "m", 1]}},
+        {"done": {"1": ["e", "m"]}},
+        {"done": {"1": ["e", "m", "1"]}},
+        {"upload_id": 5},
+        {"part_size": "1"},
+        {"file": ["x"]},
+        {"options": None},
+        {"op": "unload"},
+    ],
+    ids=str,
+)
+async def test_a_damaged_record_is_begun_again(
+    engine: Engine,
+    client: CosClient,
+    bucket: str,
+    emulator: Emulator,
+    tmp_path: Path,
+    damage: dict[str, object],
+) -> None:
+    data = make_file(tmp_path / "f", SIZE)
+    record_id = await interrupted_upload(engine, emulator, tmp_path / "f", bucket)
+    assert engine.records is not None
+    path = engine.records.directory / f"{record_id}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    assert [*engine.records.all()] == []
+    await upload_file(engine, tmp_path / "f", bucket, "k")
+    assert stored(client, bucket, "k") == data
 
 
 def test_records_that_cannot_be_read_are_begun_again(records: Records) -> None:
