@@ -8,6 +8,7 @@ held while it does: the next call of the same thread that wants it would wait fo
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import os
 import select
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 # Threads for what cannot be waited for otherwise: names, new connections, new credentials.
 _HELPERS = 16
+# How long the end of the program waits for threads to stand still.
+_PARKING = 2.0
 # How exactly time-outs are kept.
 _PRECISION = 0.25
 
@@ -78,9 +81,12 @@ class _Waiter:
 
 
 class Hub:
-    """Runs the calls of one thread, each until it waits. Of its methods only `wake` is for other threads."""
+    """Runs the calls of one thread, each until it waits. Only `wake` and `park` are for other threads."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._to_park = False
+        self.parked = threading.Event()
         self._epoll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wake_fd, select.EPOLLIN)
@@ -107,8 +113,10 @@ class Hub:
         self._main = greenlet.getcurrent()
         self._take = take
         _local.hub = self
+        _hubs.add(self)
         try:
             while self._running or not closed():
+                self._rest()
                 while (call := take()) is not None:
                     greenlet.greenlet(self._run).switch(call)
                 self._asleep = True
@@ -126,6 +134,7 @@ class Hub:
                 self._go_on(events)
         finally:
             _local.hub = None
+            _hubs.discard(self)
             self._end()
 
     def _run(self, call: Callable[[], None] | None) -> None:
@@ -166,11 +175,26 @@ class Hub:
         return timeout
 
     def _end(self) -> None:
+        self.parked.set()  # in the best of all ways
         self._helpers.close()
         self._epoll.close()
         with self._fd_lock:
             os.close(self._wake_fd)
             self._wake_fd = -1
+
+    def park(self, seconds: float) -> None:
+        """Have the thread stand still for ever, and wait for that; the interpreter is about to end."""
+        if self._pid == os.getpid():
+            self._to_park = True
+            self._notify()
+            self.parked.wait(seconds)
+
+    def _rest(self) -> None:
+        if self._to_park:
+            self.parked.set()
+            # Without the interpreter lock, which an ending interpreter takes away from threads: it makes
+            # them unwind their stack, and one that greenlets were switched on does not survive that.
+            threading.Event().wait()
 
     def wake(self) -> None:
         """Have the hub look for calls to run; from any thread."""
@@ -219,6 +243,16 @@ class Hub:
     def _switch(self) -> Any:
         assert self._main is not None
         return self._main.switch()
+
+
+_hubs: set[Hub] = set()
+
+
+@atexit.register
+def _park() -> None:
+    end = time.monotonic() + _PARKING
+    for hub in list(_hubs):
+        hub.park(max(0.0, end - time.monotonic()))
 
 
 class _Helpers:

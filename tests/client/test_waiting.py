@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -211,3 +213,23 @@ def test_encrypted_connections(runner: Runner) -> None:
             assert runner.wait(10) == [True] * 10
             # Kept connections serve threads as well, which wait in their own way.
             assert client.get_range(B, "k", 0, len(data))[1] == data
+
+
+def test_threads_stand_still_before_the_interpreter_ends() -> None:
+    # An ending interpreter unwinds threads; with greenlets on their stacks that crashes, now and then.
+    code = """
+import atexit, threading, time
+atexit.register(lambda: print(all(hub.parked.is_set() for hub in hubs)))
+from cosfs.client.waiting import Hub, sleep
+hubs = [Hub(), Hub()]
+def call():
+    while True:
+        sleep(0.001)
+for hub in hubs:
+    calls = [call] * 50
+    take = lambda calls=calls: calls.pop() if calls else None
+    threading.Thread(target=hub.run, args=(take, lambda: False), daemon=True).start()
+time.sleep(0.1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
