@@ -81,7 +81,10 @@ class Copying:
         try:
             result = await transfer(self.display.advance)
             if self.options.move:
-                await remove()
+                try:
+                    await remove()
+                except OSError as error:
+                    raise not_removed(error) from None
         except ConfigError:
             raise
         except (COSError, OSError) as error:
@@ -159,6 +162,11 @@ class Copying:
 
 async def nothing() -> None:
     """Remove nothing: the source of a move is no file and no object."""
+
+
+def not_removed(error: OSError) -> TransferError:
+    """Return the error of a move that ended half-way: both ends are there."""
+    return TransferError(f"it was copied, but cannot be removed: {(error.strerror or str(error)).lower()}")
 
 
 def exists(path: str) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
 
-from .copying import Copying, Progress, nothing
+from .copying import Copying, Progress, not_removed, nothing
 from .objects import closing
 from .output import printable
 from .places import Operation
@@ -342,7 +342,7 @@ class Remover:
             try:
                 Path(task.remove).unlink()
             except OSError as error:
-                self._run.report.failure(self._label, task.source, task.target, error)
+                self._run.report.failure(self._label, task.source, task.target, not_removed(error))
             else:
                 done()
             return

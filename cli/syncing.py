@@ -14,6 +14,7 @@ from cosfs.errors import TransferError
 
 from .jobs import JobMaker
 from .objects import closing
+from .output import printable
 from .places import Local, Place, as_prefix, parse_place
 from .watching import Watching
 
@@ -303,7 +304,8 @@ class SyncCopy(JobMaker):
         if at_source:
             self.report.skip(self.label, problem.path, "unreadable", problem.reason)
         else:
-            self.run.state.out.warn(f"{problem.path} at the destination {problem.reason}")
+            text = f"{printable(problem.path)} at the destination: {problem.reason}"
+            self.run.state.out.warn(text)
 
     def missing(self, name: str) -> None:
         """Report a name of --files-from that the source does not have."""

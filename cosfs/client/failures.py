@@ -100,7 +100,7 @@ _BY_CODE: Mapping[str, _Kind] = {
         "It may hold old versions or unfinished uploads too; cos rb --force removes all",
     ),
     "InvalidObjectState": _Kind(
-        ArchivedError, "the object is archived and cannot be read yet", "Restore it first: cos restore"
+        ArchivedError, "the object is archived and cannot be read yet", "It must be restored first"
     ),
     "EntityTooLarge": _Kind(TooLargeError, "the body is larger than COS takes in one request"),
     "KeyTooLong": _Kind(TooLargeError, "the key or the metadata is longer than COS allows"),

@@ -216,7 +216,7 @@ class _Tree:
         """Read the names of a directory and sort them as keys sort."""
         with os.scandir(level.path) as found:
             for item in found:
-                spelled = self._spell(item.name, level.path)
+                spelled = self._spell(item, level)
                 if spelled is None:
                     continue
                 is_directory = self._is_directory(item, level.relative + spelled)
@@ -237,14 +237,17 @@ class _Tree:
             # A link to itself; told when its turn comes.
             return False
 
-    def _spell(self, name: str, directory: str) -> str | None:
+    def _spell(self, item: os.DirEntry[str], level: _Level) -> str | None:
         """Return a name as it is spelled in a key; None if it cannot be."""
+        name = item.name
         try:
             name.encode()
         except UnicodeEncodeError:
             if self._rules.encoded_names:
                 return encode_name(os.fsencode(name))
-            self._warn(directory + name, "its name is not UTF-8")
+            end = "/" if item.is_dir(follow_symlinks=False) else ""
+            if self._rules.keep(level.relative + name + end):
+                self._warn(level.path + name, "its name is not UTF-8")
             return None
         return decode_key(name) if self._rules.encoded_names else name
 

@@ -192,6 +192,30 @@ def test_names_that_are_not_utf8(run: Run, client: CosClient, bucket: str, tmp_p
     assert "\\xff" in result.err
 
 
+def test_excluded_names_that_are_not_utf8_are_no_matter(run: Run, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d" / os.fsdecode(b"dir\xff")).mkdir(parents=True)
+    (tmp_path / "d" / os.fsdecode(b"bad\xff")).write_text("x")
+    run("cp", "-r", "d", f"cos://{bucket}/", "--exclude", "bad*", "--exclude", "dir*/*")
+    assert "bad\\xff" in run("cp", "-r", "d", f"cos://{bucket}/", "--exclude", "dir*", code=2).err
+
+
+@pytest.mark.parametrize("args", [["d/f"], ["-r", "d"]])
+def test_moved_file_that_cannot_be_removed(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "d/f")  # what root would not be told
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    result = run("mv", *args, f"cos://{bucket}/p/", code=1)
+    assert "it was copied, but cannot be removed: permission denied" in result.err
+    assert keys(client, bucket) == ["p/f"] and (tmp_path / "d" / "f").exists()
+
+
 def test_empty_directories(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     (local / "d" / "empty" / "deep").mkdir(parents=True)
     run("cp", "-r", "d", f"cos://{bucket}")

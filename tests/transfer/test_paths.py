@@ -147,7 +147,7 @@ def test_walk_leaves_no_descriptor_open(tmp_path: Path) -> None:
             root.target(f"{number}/{number}/file").hold_parent().__exit__()
         with pytest.raises(NotADirectoryError):
             root.open_directory(["a", "b"])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # what others left may be collected now
 
 
 def test_plain_target_makes_the_directories_of_a_path(tmp_path: Path) -> None:
