@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Batch:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.report = run.report
+        self.printing = threading.Lock()  # of the line that prints data
 
     def run_job(self, state: State, job: Job, report: Report, setup: Setup | None) -> int:
         """Run the job of one line in the engine of all; called in the thread of that line."""

@@ -93,6 +93,8 @@ def _is_recursive(url: CosUrl, options: Options) -> bool:
 def _check(url: CosUrl, options: Options) -> None:
     from cosfs.errors import UsageError
 
+    if options.version_id and options.all_versions:
+        raise UsageError("--version-id names one version, --all-versions all", hint="Leave one of them out")
     if _is_recursive(url, options):
         options.chosen.below(url)
         if options.version_id:

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ NOT_RUNNABLE = frozenset(
         "umount",
     }
 )
+# What these print are results, which the report of all writes; others print data of their own.
+_REPORTING = frozenset({"abort", "check", "cp", "mb", "mv", "rb", "rm", "sync"})
 _AT_ONCE = 64  # lines; their requests are limited by --concurrency
 
 
@@ -35,6 +38,10 @@ class Line:
     number: int
     args: list[str]
     problem: str = ""
+
+    @property
+    def prints_data(self) -> bool:
+        return self.args[0] not in _REPORTING or (self.args[0] == "cp" and "-" in self.args)
 
 
 @command("run")
@@ -58,6 +65,9 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
 
     Words are quoted as in a shell; lines that begin with # are comments. Many lines run at the same
     time, in any order, and their transfers share one engine: do not let one line depend on another.
+    Those that print data (ls, cat) take turns. With --output json the results are one document, in
+    which such data has no place; --output jsonl takes both.
+
     A line that fails does not stop the others. The exit code is 1 if one failed, 2 if one skipped
     something.
 
@@ -80,7 +90,7 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
     elif file == "-":
         lines = read_lines(sys.stdin)
     else:
-        lines = iter(_checked_lines(str(file)))
+        lines = iter(_checked_lines(str(file), state.format))
     setup = pop_setup(state, {**values, "error_on_no_transfer": False})
     report = Report(state, report_file=setup.report)
 
@@ -128,13 +138,16 @@ def _run_line(state: State, batch: Any, line: Line, dryrun: bool) -> int:
 
     own = LineState(state, batch, f"line {line.number}: ")
     try:
-        args = _runnable(line)
+        args = _runnable(line, state.format)
         if dryrun and not _has_dryrun(args[0]):
             state.out.result(f"(dryrun) cos {shlex.join(line.args)}")
             return 0
         if dryrun:
             args = [args[0], "--dryrun", *args[1:]]
-        result = cos.main(args, prog_name="cos", standalone_mode=False, obj=own)
+        with batch.printing if line.prints_data else nullcontext():
+            if line.prints_data and batch.run.stopping:
+                return 0  # it has waited for its turn
+            result = cos.main(args, prog_name="cos", standalone_mode=False, obj=own)
         code = result if isinstance(result, int) else 0
     except Exception as error:
         code = tell(own, UsageError(str(error)) if isinstance(error, ValueError) else error)
@@ -145,7 +158,7 @@ def _run_line(state: State, batch: Any, line: Line, dryrun: bool) -> int:
     return code
 
 
-def _runnable(line: Line) -> list[str]:
+def _runnable(line: Line, output: str) -> list[str]:
     """Return the command of a line; refuse what cannot be run here."""
     from cosfs.errors import UsageError
 
@@ -160,6 +173,11 @@ def _runnable(line: Line) -> list[str]:
         raise UsageError(f"{args[0]!r} cannot be run from a file")
     if args[0] in ("cp", "mv", "sync") and "-" in args[1:-1]:
         raise UsageError("standard input is not for the lines of a file", hint="Name a file to copy")
+    if output == "json" and line.prints_data:
+        raise UsageError(
+            f"what {args[0]!r} prints has no place in the one JSON document of all results",
+            hint="Use --output jsonl",
+        )
     return args
 
 
@@ -191,7 +209,7 @@ def read_lines(stream: Any) -> Iterator[Line]:
             yield Line(number, words)
 
 
-def _checked_lines(file: str) -> list[Line]:
+def _checked_lines(file: str, output: str) -> list[Line]:
     """Read a whole file; what cannot be a command is refused before any is run."""
     from cosfs.errors import UsageError
 
@@ -202,7 +220,7 @@ def _checked_lines(file: str) -> list[Line]:
     lines = list(read_lines(text.split("\n")))  # splitlines knows more ends, which keys can hold
     for line in lines:
         try:
-            _runnable(line)
+            _runnable(line, output)
         except UsageError as error:
             raise UsageError(f"line {line.number} of {file}: {error.message}", hint=error.hint) from None
     return lines

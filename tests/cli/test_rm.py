@@ -126,6 +126,12 @@ def test_all_versions(run: Run, client: CosClient, versioned: str) -> None:
     assert list(client.list_versions(versioned).versions) == []
 
 
+def test_one_version_and_all_of_them_exclude_each_other(run: Run, client: CosClient, versioned: str) -> None:
+    before = [version.version_id for version in client.list_versions(versioned).versions]
+    run("rm", f"cos://{versioned}/k", "--version-id", before[0], "--all-versions", code=252)
+    assert [version.version_id for version in client.list_versions(versioned).versions] == before
+
+
 def test_one_version(run: Run, client: CosClient, versioned: str) -> None:
     newest = client.list_versions(versioned, prefix="k").versions[0]
     run("rm", f"cos://{versioned}/k", "--version-id", newest.version_id)

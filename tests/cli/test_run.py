@@ -113,6 +113,31 @@ def test_skipping_lines_exit_2(run: Run, client: CosClient, bucket: str, tmp_pat
     run("run", "list", code=2)
 
 
+def test_data_that_lines_print_is_not_mixed(run: Run, client: CosClient, bucket: str, files: Path) -> None:
+    bodies = [letter * 300_000 for letter in (b"a", b"b", b"c")]
+    for body in bodies:
+        client.put_object(bucket, f"d/{body[:1].decode()}", body)
+    write(files, *(f"cat cos://{bucket}/d/{name}" for name in "abc"))
+    out = run("run", "list").out.encode()
+    assert all(body in out for body in bodies) and len(out) == 900_000
+    write(files, *[f"ls cos://{bucket}/d/ --output json"] * 5)
+    out, decoder = run("run", "list").out, json.JSONDecoder()
+    for _ in range(5):
+        document, end = decoder.raw_decode(out)
+        out = out[end:].lstrip()
+        assert len(document["Objects"]) == 3
+    assert not out
+
+
+@pytest.mark.parametrize("line", ["ls", "cat cos://b/k", "cp cos://b/k -"])
+def test_json_is_one_document(run: Run, bucket: str, files: Path, emulator: Emulator, line: str) -> None:
+    write(files, f"cp 'f 00' cos://{bucket}/x", f"rm cos://{bucket}/y")
+    assert run("run", "list", "--output", "json").json["Summary"]["ok"] == 2
+    write(files, f"cp 'f 00' cos://{bucket}/x", line)
+    emulator.requests.reset()
+    assert "line 2" in run("run", "list", "--output", "json", code=252).err and not emulator.requests.total
+
+
 def test_commands_from_standard_input(cos: Any, client: CosClient, bucket: str, files: Path) -> None:
     done = cos("run", "-", input=f"cp 'f 03' cos://{bucket}/a\n\n# x\nbad\ncp 'f 04' cos://{bucket}/b\n")
     assert done.returncode == 1 and "line 4: there is no command 'bad'" in done.stderr
@@ -135,10 +160,11 @@ def test_dryrun_changes_nothing(
 
 def test_fail_fast(run: Run, client: CosClient, bucket: str, files: Path) -> None:
     lines = [f"cp 'f 00' cos://{bucket}/{number:03}" for number in range(600)]
-    write(files, f"cp missing cos://{bucket}/x", *lines)
+    # No more than 64 lines run at a time, so some have ended when this one begins.
+    write(files, *lines[:100], f"cp missing cos://{bucket}/x", *lines[100:])
     result = run("run", "list", "--fail-fast", "--concurrency", "2", code=1)
-    assert "stopped at line 1" in result.err
-    assert 0 < len(client.list_objects(bucket).objects) < 550
+    assert "stopped at line 101" in result.err
+    assert 36 < len(client.list_objects(bucket).objects) < 550
 
 
 def test_prompts_are_not_for_lines(
