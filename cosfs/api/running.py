@@ -129,6 +129,8 @@ class EngineThread:
         A KeyboardInterrupt (or whatever else is raised in the waiting thread) ends the call first.
         """
         running = self._start()
+        if running.is_current:
+            raise UsageError("a callback cannot wait for its own session", hint="Have another thread do it.")
         call = _Call(function, running.token)
         if cancellation is not None:
             cancellation._add(call.cancel)
@@ -193,6 +195,11 @@ class _Running:
         # A daemon: a program that forgets to close its session ends all the same.
         self._thread = threading.Thread(target=self._main, name="cos-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is the engine's thread: that of all callbacks."""
+        return threading.current_thread() is self._thread
 
     def wait_until_ready(self) -> None:
         """Wait until calls can be added; raise what kept the engine from starting."""

@@ -231,6 +231,14 @@ def test_closing_ends_calls_of_other_threads(
     assert [type(error) for error in ended] == [CancelledError]
 
 
+def test_a_callback_that_calls_its_session_is_told_so(
+    session: cosfs.Session, base: str, site: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    with pytest.raises(UsageError, match="callback"):
+        session.sync(site, base, on_event=lambda event: session.upload(tmp_path / "f", f"{base}/k"))
+
+
 def test_a_session_works_in_a_forked_process(
     cos_environment: dict[str, str], base: str, tmp_path: Path
 ) -> None:
