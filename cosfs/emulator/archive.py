@@ -9,6 +9,7 @@ from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.finding import find_object
 from cosfs.emulator.messages import http_time
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.store import Version
 from cosfs.emulator.values import Response
 
@@ -62,16 +63,16 @@ def restore_object(call: Call) -> Response:
 def _request(call: Call, storage_class: str) -> tuple[int, float]:
     """Read a RestoreRequest; return for how many days and how many seconds it takes."""
     tree, limits = messages.parse(call.body.data, "RestoreRequest"), call.emulation.limits
-    days = messages.text(tree, "Days", "1").strip()
-    if not days.isdigit():
+    days = whole(messages.text(tree, "Days", "1").strip())
+    if days is None:
         raise CosError("MalformedXML")
-    if not 1 <= int(days) <= _MOST_DAYS:
+    if not 1 <= days <= _MOST_DAYS:
         raise CosError("InvalidArgument", "Days is not valid.")
     name = tree.findtext("CASJobParameters/Tier") or tree.findtext("GlacierJobParameters/Tier") or "Standard"
     tiers = _TIERS[storage_class]
     if name.strip() not in tiers:
         raise CosError("InvalidArgument", f"The tier is not one of {storage_class}: {', '.join(tiers)}.")
-    return int(days), tiers[name.strip()] if limits.restore_tiers else limits.restore_seconds
+    return days, tiers[name.strip()] if limits.restore_tiers else limits.restore_seconds
 
 
 HANDLERS: dict[str, Callable[[Call], Response]] = {"RestoreObject": restore_object}

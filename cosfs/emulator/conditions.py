@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from cosfs.emulator.errors import CosError
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,99})-([0-9]{0,99})")
 
 
 def _matches(listed: str, etag: str) -> bool:

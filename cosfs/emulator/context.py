@@ -13,6 +13,7 @@ from cosfs.emulator.bucket_rules import RulesOfBuckets
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import Received
 from cosfs.emulator.messages import url_encode
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.sessions import InstanceRole
 from cosfs.emulator.store import Bucket, Store
 from cosfs.emulator.uploads import Uploads
@@ -137,11 +138,8 @@ class Call:
         text = self.parameters.get(name, "")
         if not text:
             return default
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value < 1 << 63:
+        value = whole(text)
+        if value is None or value < low:
             raise CosError("InvalidArgument", f"{name} is not valid.")
         return value if high is None else min(value, high)
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from cosfs.emulator import messages
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.values import Response
 
 _METHODS = frozenset({"GET", "PUT", "HEAD", "POST", "DELETE"})
@@ -57,8 +58,8 @@ def check_configuration(call: Call, tree: ElementTree.Element) -> None:
         raise CosError("MalformedXML")
     for rule in rules:
         origins, methods = _texts(rule, "AllowedOrigin"), _texts(rule, "AllowedMethod")
-        age = messages.text(rule, "MaxAgeSeconds", "0").strip()
-        if not origins or not methods or not age.isdigit():
+        age = whole(messages.text(rule, "MaxAgeSeconds", "0").strip())
+        if not origins or not methods or age is None:
             raise CosError("MalformedXML")
         if any(method not in _METHODS for method in methods):
             raise CosError(
@@ -129,7 +130,7 @@ def headers_for(call: Call | None) -> dict[str, str]:
     """Return the headers that let a page of the request's origin read the answer, if a rule allows it."""
     if call is None or not call.place.bucket or call.operation == "OptionsObject":
         return {}
-    if not call.store.resolve(call.name):
+    if call.operation == "CreateBucket" or not call.store.resolve(call.name):  # there are no rules yet
         return {}
     found = _find(call, call.headers["origin"], call.method, [])
     return _headers(*found) if found is not None else {}

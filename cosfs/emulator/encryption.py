@@ -49,7 +49,7 @@ def _check_context(text: str) -> None:
     try:
         if text and not isinstance(json.loads(base64.b64decode(text, validate=True)), dict):
             raise ValueError
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CosError("InvalidArgument", f"{ALGORITHM}-context is not valid.") from error
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from cosfs.emulator.auth import Credential, Identity, Keyring, check_times, check_token, sign_key
 from cosfs.emulator.aws import signing_key
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 
 # The fields that sign a form, by scheme. The first is what tells the schemes apart.
 _COS = ("q-signature", "q-sign-algorithm", "q-ak", "q-key-time")
@@ -130,7 +131,7 @@ _CHECKS = {_COS: _check_cos, _V4: _check_v4, _V2: _check_v2}
 def _parsed(text: bytes) -> dict[str, Any]:
     try:
         policy = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CosError("InvalidPolicyDocument", "The policy is not JSON.") from error
     if not isinstance(policy, dict) or not isinstance(policy.get("conditions"), list):
         raise CosError("InvalidPolicyDocument", "The policy has no conditions.")
@@ -180,7 +181,7 @@ def _triples(condition: Any) -> Iterator[tuple[str, str, str]]:
     if not isinstance(condition, list) or len(condition) != 3:
         raise CosError("InvalidPolicyDocument", "A condition of the policy is malformed.")
     operator, name, value = str(condition[0]).lower(), str(condition[1]), str(condition[2])
-    if operator == "content-length-range" and name.isdigit() and value.isdigit():
+    if operator == "content-length-range" and None not in (whole(name), whole(value)):
         yield operator, name, value
         return
     name = name.lower()

@@ -14,6 +14,7 @@ from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.inventory_rules import ONCE
 from cosfs.emulator.messages import document, element, elements
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.policy import PolicyError, parse_policy
 from cosfs.emulator.setting_checks import CHECKS, check_inventory
 from cosfs.emulator.settings import SETTINGS
@@ -61,7 +62,7 @@ def list_buckets(call: Call) -> Response:
 def _filtered(call: Call) -> Iterator[Bucket]:
     wanted = call.parameters.get("region") or _region_of_host(call.host)
     compare = {"lt": int.__lt__, "lte": int.__le__, "gt": int.__gt__, "gte": int.__ge__}
-    order, created = call.parameters.get("range", ""), call.parameters.get("create-time", "")
+    order, created = call.parameters.get("range", ""), whole(call.parameters.get("create-time", ""))
     tag = (call.parameters.get("tagkey"), call.parameters.get("tagvalue"))
     accounts, mine = call.emulation.accounts, call.principal.account
     for bucket in call.store.buckets():
@@ -69,7 +70,7 @@ def _filtered(call: Call) -> Iterator[Bucket]:
             continue
         if wanted and bucket.region != wanted:
             continue
-        if order in compare and created.isdigit() and not compare[order](bucket.created, int(created)):
+        if order in compare and created is not None and not compare[order](bucket.created, created):
             continue
         if tag[0] and tag not in _tags(call, bucket):
             continue

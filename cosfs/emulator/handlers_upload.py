@@ -13,6 +13,7 @@ from cosfs.emulator.errors import CosError
 from cosfs.emulator.handlers_bucket import owner, xml
 from cosfs.emulator.handlers_copy import find_source
 from cosfs.emulator.messages import document, element, elements, escape, iso_time, url_encode
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.store import Bytes, Version, received_bytes
 from cosfs.emulator.uploads import MAX_PART_NUMBER, Part, Upload
 from cosfs.emulator.values import Later, Piece, Response
@@ -84,12 +85,13 @@ def copy_part(call: Call) -> Later:
 def _source_range(text: str, size: int) -> tuple[int, int]:
     if not text.strip():
         return 0, size
-    first, dash, last = text.strip().removeprefix("bytes=").partition("-")
-    if not (dash and first.isdigit() and last.isdigit()):
+    start, _, end = text.strip().removeprefix("bytes=").partition("-")
+    first, last = whole(start), whole(end)
+    if first is None or last is None:
         raise CosError("InvalidArgument", "x-cos-copy-source-range is not valid.")
-    if not int(first) <= int(last) < size:
+    if not first <= last < size:
         raise CosError("InvalidRange")
-    return int(first), int(last) + 1
+    return first, last + 1
 
 
 def _digested(call: Call, row: Version, pieces: list[Piece], size: int) -> Bytes:
@@ -138,17 +140,15 @@ def _chosen(call: Call, upload: Upload) -> list[Part]:
     arrived = {part.number: part for part in call.emulation.uploads.parts(upload)}
     chosen: list[Part] = []
     for node in tree.iterfind("Part"):
-        number, etag = (
-            messages.text(node, "PartNumber").strip(),
-            messages.text(node, "ETag").strip().strip('"'),
-        )
-        if not number.isdigit():
+        number = whole(messages.text(node, "PartNumber").strip())
+        etag = messages.text(node, "ETag").strip().strip('"')
+        if number is None:
             raise CosError("MalformedXML")
-        if chosen and int(number) <= chosen[-1].number:
+        if chosen and number <= chosen[-1].number:
             raise CosError("InvalidPartOrder")
-        part = arrived.get(int(number))
+        part = arrived.get(number)
         if part is None or part.etag != etag.lower():
-            raise CosError("InvalidPart", nodes={"PartNumber": number})
+            raise CosError("InvalidPart", nodes={"PartNumber": str(number)})
         chosen.append(part)
     if not chosen:
         raise CosError("MalformedXML")

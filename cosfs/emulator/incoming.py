@@ -9,6 +9,7 @@ from cosfs.emulator.aws import Payload
 from cosfs.emulator.context import Call
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import INLINE_LIMIT, Received
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.routing import takes_data, takes_document
 
 # Bytes that a body may stay in memory. Parts and appended pieces always get a file: an object of many of them
@@ -28,7 +29,7 @@ class Incoming:
         self._document = takes_document(call.operation)
         self._limit = limits.document if self._document else limits.object_size
         length = headers.get("x-cos-decoded-content-length") or headers.get("content-length")
-        self._length = int(length) if length and length.isdigit() else None
+        self._length = whole(length or "")
         if takes_data(call.operation) and self._length is None and "transfer-encoding" not in headers:
             raise CosError("MissingContentLength")
         self._check_size(self._length or 0)

@@ -11,6 +11,7 @@ from cosfs.emulator import messages
 from cosfs.emulator.clock import Clock
 from cosfs.emulator.database import Database
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.records import Bucket
 
 MAX_DAYS = 36_500
@@ -20,13 +21,12 @@ def check_configuration(tree: ElementTree.Element) -> None:
     """Refuse an ObjectLockConfiguration that means nothing."""
     if messages.text(tree, "ObjectLockEnabled") != "Enabled":
         raise CosError("MalformedXML")
-    days = tree.findtext("Rule/DefaultRetention/Days")
+    if tree.find("Rule") is None:
+        return
+    days = whole((tree.findtext("Rule/DefaultRetention/Days") or "").strip())
     if days is None:
-        if tree.find("Rule") is not None:
-            raise CosError("MalformedXML")
-    elif not days.strip().isdigit():
         raise CosError("MalformedXML")
-    elif not 1 <= int(days) <= MAX_DAYS:
+    if not 1 <= days <= MAX_DAYS:
         raise CosError("InvalidArgument", f"The retention must be 1 to {MAX_DAYS} days.")
 
 

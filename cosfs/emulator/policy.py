@@ -131,7 +131,7 @@ def parse_policy(text: str | bytes, *, of_bucket: bool = False) -> Policy:
     """Read a document; raise PolicyError if it is not one. Only a bucket's policy names principals."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError("the policy is not JSON") from error
     if not isinstance(document, dict):
         raise PolicyError("the policy is not an object")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree
 
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 
 Node = ElementTree.Element
 
@@ -55,9 +56,10 @@ def number(node: Node, path: str, low: int, high: int) -> int | None:
     text = value(node, path)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+    found = whole(text)
+    if found is None or not low <= found <= high:
         raise invalid(f"{path} must be a number from {low} to {high}.")
-    return int(text)
+    return found
 
 
 def date(node: Node, path: str) -> int | None:

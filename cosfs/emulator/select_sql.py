@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.select_functions import AGGREGATES, FUNCTIONS, Aggregate
 from cosfs.emulator.select_lexer import Token, string, tokens, unquoted
 from cosfs.emulator.select_logic import Expression, any_of, binary, both, either, opposite
@@ -147,9 +148,11 @@ class _Parser:
         raise CosError("ParseExpectedKeyword", "The expression has no FROM.")
 
     def _limit(self) -> int:
-        if self._token.kind != "number" or not self._token.value.isdigit():
+        limit = whole(self._token.value) if self._token.kind == "number" else None
+        if limit is None:
             raise self._unexpected("LIMIT needs a number")
-        return int(self._take().value)
+        self._take()
+        return limit
 
     def _from(self) -> Path:
         self._need("FROM")
@@ -382,8 +385,8 @@ class _Parser:
         if self._sign("*"):
             return Index(None)
         token = self._take()
-        if token.kind == "number" and token.value.isdigit():
-            return Index(int(token.value))
+        if token.kind == "number" and (place := whole(token.value)) is not None:
+            return Index(place)
         if token.kind == "text":
             return Name(string(token.value), quoted=True)
         self._next -= 1

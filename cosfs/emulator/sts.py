@@ -64,7 +64,7 @@ class Api:
             raise ApiError("InvalidParameter.PolicyTooLong", "The policy is too long.")
         try:
             json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError("InvalidParameter.StrategyFormatError", "The policy is not JSON.") from error
         try:
             parse_policy(text)
@@ -244,7 +244,7 @@ def _answer(call: Call) -> Answer:
         caller = call.emulation.accounts.principal(credential)
     try:
         values = json.loads(call.body.data or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError("InvalidRequest", "The body is not JSON.") from error
     if not isinstance(values, dict):
         raise ApiError("InvalidRequest", "The body is not a JSON object.")

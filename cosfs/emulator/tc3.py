@@ -13,6 +13,7 @@ from typing import Any
 
 from cosfs.emulator.addressing import without_port
 from cosfs.emulator.auth import Credential, Keyring
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.values import Response
 
 MAX_SKEW = 300
@@ -56,10 +57,10 @@ def verify(
     found = _AUTHORIZATION.fullmatch(headers.get("authorization", "").strip())
     if found is None or found["service"] != service:
         raise ApiError("AuthFailure.InvalidAuthorization", "The header Authorization is not valid.")
-    stamp = headers.get("x-tc-timestamp", "")
-    if not stamp.isdigit():
+    stamp = whole(headers.get("x-tc-timestamp", ""))
+    if stamp is None:
         raise ApiError("MissingParameter", "The header X-TC-Timestamp is missing.")
-    if abs(now - int(stamp)) > MAX_SKEW or found["date"] != _date(int(stamp)):
+    if abs(now - stamp) > MAX_SKEW or found["date"] != _date(stamp):
         raise ApiError("AuthFailure.SignatureExpire", "The signature has expired, or the clock is wrong.")
     credential = keyring(found["key"])
     if credential is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 
 NAME = "x-cos-traffic-limit"
 LOWEST, HIGHEST = 819_200, 838_860_800
@@ -19,6 +20,7 @@ def bytes_per_second(headers: Mapping[str, str], parameters: Mapping[str, str]) 
     text = headers.get(NAME) or parameters.get(NAME, "")
     if not text:
         return 0
-    if not (text.isdigit() and LOWEST <= int(text) <= HIGHEST):
+    rate = whole(text)
+    if rate is None or not LOWEST <= rate <= HIGHEST:
         raise CosError("InvalidArgument", f"{NAME} is not valid.")
-    return int(text) // 8
+    return rate // 8

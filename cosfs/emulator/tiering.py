@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cosfs.emulator import messages
 from cosfs.emulator.context import Call
+from cosfs.emulator.numerals import whole
 from cosfs.emulator.store import Version
 
 _DAY = 86_400
@@ -30,5 +31,4 @@ def _days(document: bytes) -> int:
     tree = messages.parse(document, "IntelligentTieringConfiguration")
     if messages.text(tree, "Status") != "Enabled":
         return 0
-    days = (tree.findtext("Transition/Days") or "").strip()
-    return int(days) if days.isdigit() else 0
+    return whole((tree.findtext("Transition/Days") or "").strip()) or 0

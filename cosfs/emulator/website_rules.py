@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from cosfs.emulator import messages
 from cosfs.emulator.errors import CosError
+from cosfs.emulator.numerals import whole
 
 _MOST_RULES = 100
 _PROTOCOLS = ("", "http", "https")
@@ -95,7 +96,7 @@ def _rule(node: ElementTree.Element) -> RoutingRule:
     replaced = node.find("Redirect/ReplaceKeyPrefixWith")
     return RoutingRule(
         text("Condition/KeyPrefixEquals"),
-        int(code) if code.isdigit() else 0,
+        whole(code) or 0,
         text("Redirect/Protocol").lower(),
         text("Redirect/HostName"),
         text("Redirect/ReplaceKeyWith"),
