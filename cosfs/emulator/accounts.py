@@ -168,10 +168,6 @@ class Accounts:
         """Return the account whose APPID a bucket's name ends in, the default one if it is nobody's."""
         return self._by_appid.get(bucket.rpartition("-")[2], self.default)
 
-    def by_appid(self, appid: str) -> Account | None:
-        """Find an account."""
-        return self._by_appid.get(appid)
-
     def add_account(self, appid: str = "", uin: str = "", name: str = "") -> Account:
         """Make an account; what is left empty is chosen."""
         uin = uin or self._next_uin()
