@@ -35,8 +35,12 @@ class SingleCopy(Copying):
 
         bucket, key = destination.bucket, destination_key(self._key_name(source), destination)
         headers = self.options.choice.for_name(key if source.is_stream else source.path)
-        size = None if source.is_stream else self._file_size(source.path)
         target = str(CosUrl(bucket, key))
+        try:
+            size = None if source.is_stream else self._file_size(source.path)
+        except OSError as error:  # it was there when the command line was read
+            self.report.failure(self.label, source.path, target, error)
+            return
         if not await self._is_needed(source.path, target, lambda: self._file_ends(source, bucket, key)):
             return
         if size is None:

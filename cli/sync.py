@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @deleting_options
 @watching_options
 @common_options
+@click.option("--recursive", "-r", is_flag=True, hidden=True, expose_value=False)  # coscli asks for it
 @click.pass_context
 def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) -> int:
     """Make what is below the destination like what is below the source: up, down, or between buckets.

@@ -66,6 +66,13 @@ def test_failures_in_a_directory(run: Run, bucket: str, local: Path, emulator: E
     assert "AccessDenied" in report.read_text()
 
 
+def test_sync_takes_its_recursive(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    run("sync", "d", f"cos://{bucket}/x", "-r")
+    run("sync", f"cos://{bucket}/x/", f"cos://{bucket}/y/", "--recursive")
+    assert keys(client, bucket) == ["x/a", "x/s/b", "y/a", "y/s/b"]
+    assert "--recursive" not in run("sync", "--help").out
+
+
 def test_snapshot_of_sync(run: Run, bucket: str, local: Path) -> None:
     assert "--snapshot" in run("sync", "d", f"cos://{bucket}", "--snapshot-path", "snap.db").err
     assert (local / "snap.db").exists()
