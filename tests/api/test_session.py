@@ -22,6 +22,7 @@ from cosfs.errors import (
     AlreadyExistsError,
     CancelledError,
     CredentialsError,
+    IntegrityError,
     ObjectNotFoundError,
     TransferError,
     UsageError,
@@ -70,6 +71,27 @@ def test_bytes(session: cosfs.Session, base: str) -> None:
     assert info.headers is not None and info.headers.metadata["a"] == "b"
     with pytest.raises(AlreadyExistsError):
         session.write(f"{base}/k", b"other", overwrite=False)
+
+
+def test_bytes_that_break_off_or_are_damaged_on_the_way_are_read_again(
+    session: cosfs.Session, base: str, emulator: Emulator
+) -> None:
+    data = os.urandom(3 * MIB)
+    session.write(f"{base}/k", data)
+    emulator.faults.truncate("GetObject", offset=500_000, count=1)
+    assert session.read(f"{base}/k") == data
+    emulator.faults.truncate("GetObject", offset=1000, count=1)
+    assert session.read(f"{base}/k", 100, 5000) == data[100:5000]
+    emulator.faults.corrupt("GetObject", offset=500_000, count=1)
+    assert session.read(f"{base}/k") == data
+    emulator.faults.corrupt("GetObject", offset=500_000, count=0)
+    with pytest.raises(IntegrityError):
+        session.read(f"{base}/k")
+    emulator.faults.clear()
+    session.write(f"{base}/empty", b"")
+    assert session.read(f"{base}/empty") == session.read(f"{base}/k", 7, 7) == b""
+    with pytest.raises(UsageError):
+        session.read(f"{base}/k", 7, 6)
 
 
 def test_files_of_all_sizes(session: cosfs.Session, base: str, tmp_path: Path) -> None:
