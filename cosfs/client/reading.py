@@ -50,6 +50,9 @@ class Reading(Buckets):
     def _explain(self, call: Call, error: ServiceError, attempt: Attempt) -> None:
         """Raise the reason of a HEAD error, which has no body to say it, if a GET tells one."""
         doubtful = error.status == 404 and call.bucket not in self._session.seen
+        if error.status == 404 and not error.code and not doubtful:
+            # What COS would have said in a body; with a version it could be either.
+            error.code = "" if call.params.get("versionId") else "NoSuchKey"
         if error.code or not (doubtful or error.status in (400, 403)):
             return
         ranged = {**call.headers, "Range": "bytes=0-0"}

@@ -352,6 +352,14 @@ def test_copy_keeps_or_replaces_metadata(client: CosClient, bucket: str) -> None
     }
 
 
+def test_missing_object_has_the_same_code_whatever_was_asked_before(client: CosClient, bucket: str) -> None:
+    for _ in range(2):
+        with pytest.raises(ObjectNotFoundError) as caught:
+            client.head_object(bucket, "missing")
+        assert caught.value.code == "NoSuchKey"
+        client.put_object(bucket, "there", b"")
+
+
 def test_archived_object_must_be_restored(client: CosClient, bucket: str) -> None:
     client.put_object(bucket, "k", b"cold", headers=Headers(storage_class="ARCHIVE"))
     info = client.head_object(bucket, "k")
