@@ -59,7 +59,7 @@ class Lanes:
         self,
         take: Callable[[], Callable[[], None] | None],
         on_failure: Callable[[BaseException], None],
-        threads: int = 2,
+        threads: int = 1,
     ) -> None:
         self._take = take
         self._on_failure = on_failure

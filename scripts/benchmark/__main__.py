@@ -60,9 +60,10 @@ def _measure_all(arguments: argparse.Namespace, server: Server) -> int:
             for cell in (cell for cell in CELLS if cell.name in names):
                 if cell.name == "start" and latency:
                     continue
-                for _ in range(arguments.rounds):
-                    # In turn, so that what else the machine does strikes all alike.
-                    for program in programs:
+                for number in range(arguments.rounds):
+                    # In turn, so that what else the machine does strikes all alike; each time another begins.
+                    first = number % len(programs)
+                    for program in programs[first:] + programs[:first]:
                         found = rounds.setdefault((latency, cell.name, program.name), [])
                         # Nothing is learned from running again what fails, or what takes so long anyway.
                         if found and (found[-1]["failure"] or found[-1]["seconds"] > SLOW):
