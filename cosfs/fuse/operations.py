@@ -20,9 +20,11 @@ import trio
 
 from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import names
-from cosfs.fs.filesystem import Caller, Change, Filesystem
+from cosfs.fs.calls import Caller
+from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.listing import Entry
+from cosfs.fs.metadata import Change
 from cosfs.fuse.plain import make_plain
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def _caller(ctx: Any) -> Caller:
 
 
 class Operations(pyfuse3.Operations):
-    """One method per FUSE request; what each means is in fs/filesystem.py."""
+    """One method per FUSE request; what each means is in fs/filesystem.py and its bases."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False  # the kernel would lose the errors of close()

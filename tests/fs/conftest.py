@@ -14,8 +14,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.fs import commit, deleter, recovery
-from cosfs.fs import filesystem as filesystem_module
+from cosfs.fs import commit, deleter, openfiles, recovery
 from tests.fs.support import Files, fs_settings, running
 
 Make = Callable[..., Awaitable[Files]]
@@ -43,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "RETRY_DELAYS", (0.02,))
     monkeypatch.setattr(deleter, "DELAY", 0.01)
     monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.05)
-    monkeypatch.setattr(filesystem_module, "ASYNC_DELAY", 0.01)
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 0.01)
 
 
 class Filesystems:

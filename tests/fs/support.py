@@ -22,12 +22,14 @@ from cosfs.errors import FilesystemError, NotFoundError
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
+from cosfs.fs.calls import Caller, DirHandle
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
-from cosfs.fs.filesystem import Caller, Change, DirHandle, Filesystem
+from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import FileNode, InodeTable, Node
 from cosfs.fs.journal import Journal
+from cosfs.fs.metadata import Change
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer

@@ -12,8 +12,8 @@ import trio
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
-from cosfs.fs import filesystem as filesystem_module
-from cosfs.fs.filesystem import Change
+from cosfs.fs import openfiles
+from cosfs.fs.metadata import Change
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, counted, until
@@ -606,7 +606,7 @@ async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
 async def test_async_temporary_file_renamed_over_is_one_put(
     filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem_module, "ASYNC_DELAY", 30.0)
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 30.0)
     files = await filesystem(write_back="async")
     await files.upload("a", b"old")
     await files.stat("a")

@@ -14,8 +14,9 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
-from cosfs.fs.filesystem import Caller, Change
+from cosfs.fs.calls import Caller
 from cosfs.fs.inodes import ROOT_INO, FileNode
+from cosfs.fs.metadata import Change
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import ME, Files, content, counted, until

@@ -12,7 +12,7 @@ import trio
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
-from cosfs.fs.filesystem import RENAME_NOREPLACE
+from cosfs.fs.entries import RENAME_NOREPLACE
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, counted, stored, until

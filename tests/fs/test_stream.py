@@ -9,7 +9,7 @@ import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
-from cosfs.fs.filesystem import Change
+from cosfs.fs.metadata import Change
 from cosfs.fs.stream import PARTS_PER_SIZE, part_range
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems

@@ -1,0 +1,168 @@
+"""What all filesystem calls share: who calls, the handles, and how an inode number becomes a node."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass
+
+import trio
+
+from cosfs.errors import FilesystemError
+from cosfs.fs import names
+from cosfs.fs.commit import Committer
+from cosfs.fs.deleter import Deleter
+from cosfs.fs.fetcher import Fetcher, Readahead
+from cosfs.fs.inodes import DirNode, FileNode, Node
+from cosfs.fs.journal import Journal
+from cosfs.fs.listing import Listing
+from cosfs.fs.remote import Remote
+from cosfs.fs.rename import Renamer
+from cosfs.fs.settings import FsSettings
+from cosfs.fs.tree import Tree
+from cosfs.transfer.attributes import Attributes
+from cosfs.transfer.engine import Engine
+
+ATTRIBUTES_WANTED = 5.0  # seconds for which a stat after a readdir makes us expect more of them
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: the owner of what is created."""
+
+    uid: int
+    gid: int
+    umask: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class FileHandle:
+    """One open file. epoch is the node's when it was opened: a foreign change makes it stale."""
+
+    node: FileNode
+    flags: int
+    readahead: Readahead
+    epoch: int
+
+    @property
+    def writable(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+
+@dataclass(eq=False, slots=True)
+class DirHandle:
+    """One open directory: the listing as of opendir, or of the last rewind."""
+
+    node: DirNode
+    listing: Listing | None = None
+
+
+class Calls:
+    """The parts of a mounted filesystem, its nodes and its open files and directories."""
+
+    def __init__(
+        self,
+        settings: FsSettings,
+        remote: Remote,
+        engine: Engine,
+        tree: Tree,
+        fetcher: Fetcher,
+        committer: Committer,
+        deleter: Deleter,
+        renamer: Renamer,
+        journal: Journal,
+    ) -> None:
+        self.settings = settings
+        self.tree = tree
+        self.fetcher = fetcher
+        self.committer = committer
+        self.deleter = deleter
+        self.journal = journal
+        self.remote = remote
+        self.engine = engine
+        self._renamer = renamer
+        self._files: dict[int, FileHandle] = {}
+        self._dirs: dict[int, DirHandle] = {}
+        self._next_handle = 1
+        self._wanted_until = 0.0  # readdir gives attributes along until then
+
+    # Nodes
+
+    def _node(self, ino: int) -> Node:
+        node = self.tree.table.get(ino)
+        if node is None:
+            raise FilesystemError(errno.ESTALE)
+        return node
+
+    def _present(self, ino: int) -> Node:
+        """A node that is to be changed. What COS has lost cannot be: the kernel looks it up again."""
+        node = self._node(ino)
+        if node.lost:
+            raise FilesystemError(errno.ESTALE)
+        return node
+
+    def _dir(self, ino: int) -> DirNode:
+        node = self._node(ino)
+        if not isinstance(node, DirNode):
+            raise FilesystemError(errno.ENOTDIR)
+        return node
+
+    def _file(self, ino: int) -> FileNode:
+        node = self._node(ino)
+        if not isinstance(node, FileNode):
+            raise FilesystemError(errno.EISDIR)
+        return node
+
+    def _writable(self) -> None:
+        if self.settings.read_only:
+            raise FilesystemError(errno.EROFS)
+
+    async def lookup(self, parent: int, name: bytes) -> Node:
+        """Return the node of a name; the caller counts the kernel's reference."""
+        directory = self._dir(parent)
+        now = trio.current_time()
+        if directory.read_until > now:
+            self._wanted_until = now + ATTRIBUTES_WANTED  # as `ls -l` and `find -size` do
+        if name == b".":
+            return directory
+        if name == b"..":
+            return directory.parent or directory
+        if len(name) > names.NAME_MAX:
+            raise FilesystemError(errno.ENAMETOOLONG)
+        return await self.tree.lookup(directory, name)
+
+    async def getattr(self, ino: int) -> Node:
+        node = self._node(ino)
+        await self.tree.refresh(node)
+        await self.tree.ensure_known(node)
+        return node
+
+    def forget(self, ino: int, nlookup: int) -> None:
+        self.tree.table.forget(ino, nlookup)
+
+    def _add_handle(self, table: dict[int, FileHandle] | dict[int, DirHandle], handle: object) -> int:
+        fh = self._next_handle
+        self._next_handle += 1
+        table[fh] = handle  # type: ignore[assignment]
+        return fh
+
+    async def _check_absent(self, directory: DirNode, name: bytes) -> None:
+        try:
+            node = await self.tree.lookup(directory, name)
+        except FilesystemError as exc:
+            if exc.errno == errno.ENOENT:
+                return
+            raise
+        self.tree.table.drop_if_idle(node)
+        raise FilesystemError(errno.EEXIST)
+
+    def _new_attributes(self, directory: DirNode, mode: int, caller: Caller, rdev: int = 0) -> Attributes:
+        now = time.time_ns()
+        gid = caller.gid
+        if directory.attrs.mode & stat.S_ISGID:
+            gid = directory.attrs.gid
+            if stat.S_ISDIR(mode):
+                mode |= stat.S_ISGID
+        return Attributes(mode, caller.uid, gid, now, now, now, rdev, {})

@@ -1,0 +1,144 @@
+"""Directories: reading, making and removing them; a bucket is one at the root of all buckets."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import time
+
+import trio
+
+from cosfs.client.model import Headers, ObjectInfo
+from cosfs.errors import AlreadyExistsError, BucketNotEmptyError, FilesystemError
+from cosfs.fs import names
+from cosfs.fs.calls import Caller, Calls, DirHandle
+from cosfs.fs.inodes import DirNode, Node
+from cosfs.fs.listing import Entry, Listing
+from cosfs.transfer import attributes
+from cosfs.transfer.attributes import Attributes
+
+
+class Directories(Calls):
+    """Calls on directories and their handles."""
+
+    async def opendir(self, ino: int) -> int:
+        node = self._dir(ino)
+        if node.unlinked:
+            raise FilesystemError(errno.ENOENT)
+        node.opens += 1
+        return self._add_handle(self._dirs, DirHandle(node))
+
+    async def readdir(self, fh: int, start: int) -> tuple[DirHandle, Listing]:
+        """The listing to read from position start; its first page is loaded."""
+        handle = self._dirs[fh]
+        if handle.listing is None or start == 0:
+            handle.listing = await self.tree.listing(handle.node)
+        handle.node.read_until = trio.current_time() + 2 * self.settings.metadata_ttl
+        return handle, handle.listing
+
+    def node_of_entry(self, directory: DirNode, entry: Entry) -> Node | None:
+        """The node for a listed entry if its attributes are known without a request."""
+        node = directory.children.get(entry.name)
+        if node is not None:
+            return node if node.known or self.settings.attributes == "listing" else None
+        if trio.current_time() > self._wanted_until:
+            return None  # whoever reads names only shall not cost an inode each, here and in the kernel
+        if directory.is_buckets or self.settings.attributes == "listing":
+            return self.tree.node_for(directory, entry)
+        if entry.info is not None and entry.info.headers is not None:
+            return self.tree.node_for(directory, entry)
+        return None
+
+    def releasedir(self, fh: int) -> None:
+        handle = self._dirs.pop(fh)
+        handle.node.opens -= 1
+        self.tree.table.drop_if_idle(handle.node)
+
+    async def fsyncdir(self, fh: int) -> None:
+        """Wait until what was removed or changed in a directory has reached COS."""
+        node = self._dirs[fh].node
+        await self.committer.flush_dir(node)
+        if not await self.deleter.drain(node.bucket, node.prefix):
+            raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
+
+    async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> DirNode:
+        self._writable()
+        directory = self._dir(parent)
+        component = names.check_new(name)
+        if directory.is_buckets:
+            return await self._make_bucket(directory, name, component)
+        names.check_key(directory.child_key(component) + "/")
+        async with self.tree.moves.change(directory):
+            await self._check_absent(directory, name)
+            attrs = self._new_attributes(directory, stat.S_IFDIR | (mode & 0o7777 & ~caller.umask), caller)
+            return await self._make_directory(directory, name, component, attrs)
+
+    async def _make_directory(
+        self, directory: DirNode, name: bytes, component: str, attrs: Attributes
+    ) -> DirNode:
+        bucket, key = directory.bucket, directory.child_key(component) + "/"
+        await self.deleter.claim(bucket, key)
+        headers = attributes.encode(attrs, Headers(content_type=attributes.DIRECTORY_TYPE))
+        result = await self.remote.change(self.remote.client.put_object, bucket, key, b"", headers=headers)
+        node = self.tree.add_dir(directory, name, component, attrs)
+        node.marker = ObjectInfo(
+            key, 0, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
+        )
+        return node
+
+    async def _make_bucket(self, directory: DirNode, name: bytes, component: str) -> DirNode:
+        client = self.remote.client
+        bucket = await self.remote.metadata(client.resolve_bucket, component)
+        try:
+            await self.remote.change(client.create_bucket, bucket)
+        except AlreadyExistsError as exc:
+            raise FilesystemError(errno.EEXIST, str(exc)) from exc
+        directory.listing = None
+        listing = await self.tree.listing(directory)
+        entry = listing.get(name) or self.tree.entry_by_short_name(listing, name)
+        if entry is None:
+            raise FilesystemError(errno.EIO, f"bucket {bucket} was made but is not listed")
+        node = self.tree.node_for(directory, entry)
+        assert isinstance(node, DirNode)
+        return node
+
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        self._writable()
+        directory = self._dir(parent)
+        node = await self.tree.lookup(directory, name)
+        if not isinstance(node, DirNode):
+            raise FilesystemError(errno.ENOTDIR)
+        if node.is_bucket:
+            await self._remove_bucket(node)
+            return
+        # A marker on its way to COS must not come after its removal.
+        async with self.tree.moves.change(directory), node.attrs_lock:
+            if not await self.tree.is_empty(node):
+                raise FilesystemError(errno.ENOTEMPTY)
+            bucket, key = node.bucket, node.prefix
+            await self._keep_directory(directory, name)
+            self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+            self.tree.remove(node)
+
+    async def _remove_bucket(self, node: DirNode) -> None:
+        await self.deleter.drain(node.bucket)
+        try:
+            await self.remote.change(self.remote.client.delete_bucket, node.bucket)
+        except BucketNotEmptyError as exc:
+            raise FilesystemError(errno.ENOTEMPTY, str(exc)) from exc
+        directory = node.parent
+        assert directory is not None
+        self.tree.remove(node)
+        directory.tombstones.clear()  # a bucket of that name may be made again at once
+
+    async def _keep_directory(self, directory: DirNode, leaving: bytes) -> None:
+        """Give a directory that loses its last entry an object of its own, so that it stays."""
+        listing = directory.listing
+        if directory.marker is not None or not directory.prefix or directory.parent is None:
+            return
+        if listing is None or not listing.complete or any(n != leaving for n in listing.entries):
+            return
+        if not directory.known:
+            await self.tree.ensure_known(directory)
+        if directory.marker is None:
+            await self.committer.put_marker(directory, directory.attrs)

@@ -1,0 +1,191 @@
+"""Names of files: making, linking, removing and renaming what a directory holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from cosfs.client.model import Headers, ObjectInfo
+from cosfs.errors import FilesystemError
+from cosfs.fs import names
+from cosfs.fs.calls import Caller
+from cosfs.fs.directories import Directories
+from cosfs.fs.inodes import DirNode, FileNode, Node, is_inside
+from cosfs.fs.openfiles import OpenFiles
+from cosfs.fs.staging import Staging
+from cosfs.transfer import attributes
+from cosfs.transfer.attributes import Attributes
+
+RENAME_NOREPLACE = 1
+
+
+class Entries(Directories, OpenFiles):
+    """Calls that change what a name leads to."""
+
+    async def create(
+        self, parent: int, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[int, FileNode]:
+        """Make and open a file. Nothing is sent to COS before it is closed or grows large."""
+        self._writable()
+        directory = self._dir(parent)
+        component = self._check_file_name(directory, name)
+        try:
+            found = await self.tree.lookup(directory, name)
+        except FilesystemError as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+        else:
+            if flags & os.O_EXCL:
+                raise FilesystemError(errno.EEXIST)
+            node = found
+            if not isinstance(node, FileNode):
+                raise FilesystemError(errno.EISDIR)
+            return await self.open(node.ino, flags), node
+        attrs = self._new_attributes(directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask), caller)
+        node = self.tree.add_file(directory, name, component, attrs)
+        node.content = Staging(self.journal.staging, None)
+        node.content.touch()
+        return self._open_handle(node, flags), node
+
+    def _check_file_name(self, directory: DirNode, name: bytes) -> str:
+        component = names.check_new(name)
+        if directory.is_buckets:
+            raise FilesystemError(errno.EPERM, "only buckets can be made here")
+        names.check_key(directory.child_key(component))
+        return component
+
+    async def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> FileNode:
+        attrs_mode = stat.S_IFLNK | 0o777
+        return await self._make_object(parent, name, attrs_mode, caller, body=target)
+
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> FileNode:
+        return await self._make_object(parent, name, mode & ~caller.umask, caller, rdev=rdev)
+
+    async def _make_object(
+        self, parent: int, name: bytes, mode: int, caller: Caller, *, body: bytes = b"", rdev: int = 0
+    ) -> FileNode:
+        """Make an object whose content is known: a link, a device node, an empty file."""
+        self._writable()
+        directory = self._dir(parent)
+        component = self._check_file_name(directory, name)
+        async with self.tree.moves.change(directory):
+            await self._check_absent(directory, name)
+            attrs = self._new_attributes(directory, mode, caller, rdev)
+            node = await self._put_new(directory, name, component, attrs, body)
+        if stat.S_ISLNK(mode):
+            node.target = body
+        return node
+
+    async def _put_new(
+        self, directory: DirNode, name: bytes, component: str, attrs: Attributes, body: bytes
+    ) -> FileNode:
+        bucket, key = directory.bucket, directory.child_key(component)
+        kind = attributes.content_type(component, attrs.mode)
+        headers = attributes.encode(attrs, Headers(content_type=kind, extra=self.settings.extra))
+        there = await self.committer.leavings.take(bucket, key)
+        result = await self.remote.change(
+            self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not there
+        )
+        node = self.tree.add_file(directory, name, component, attrs)
+        info = ObjectInfo(
+            key,
+            len(body),
+            result.etag,
+            result.last_modified or time.time(),
+            crc64=result.crc64,
+            headers=headers,
+        )
+        self.tree.committed(node, info)
+        return node
+
+    async def readlink(self, ino: int) -> bytes:
+        node = self._file(ino)
+        if not node.is_symlink:
+            raise FilesystemError(errno.EINVAL)
+        if node.target is None:
+            assert node.info is not None
+            data = await self.fetcher.read(self._source(node), 0, node.info.size)
+            node.target = bytes(data)
+        return node.target
+
+    async def unlink(self, parent: int, name: bytes) -> None:
+        self._writable()
+        directory = self._dir(parent)
+        node = await self.tree.lookup(directory, name)
+        if not isinstance(node, FileNode):
+            raise FilesystemError(errno.EISDIR)
+        # A file on its way to COS is removed when it has arrived.
+        async with self.tree.moves.change(directory), node.lock:
+            await self._keep_directory(directory, name)
+            await self.committer.drop(node)
+            self._vanish(node)
+
+    def _vanish(self, node: FileNode) -> None:
+        """Take a name away; the object goes too, unless somebody still reads it."""
+        bucket, key = node.bucket, node.key
+        if node.opens:
+            self.committer.leavings.orphan(node)
+        else:
+            self.committer.leavings.abandon_former(node)
+            if node.expected != "":
+                self.deleter.schedule(bucket, key, node.expected or "")
+        self.tree.remove(node)
+        if not node.opens and node.content is not None:
+            node.content.close()
+            node.content = None
+            self.tree.table.drop_if_idle(node)
+
+    async def rename(
+        self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    ) -> None:
+        self._writable()
+        if flags & ~RENAME_NOREPLACE:
+            raise FilesystemError(errno.EINVAL, "names cannot be exchanged")
+        source, destination = self._dir(parent), self._dir(new_parent)
+        node = await self.tree.lookup(source, name)
+        if source.is_buckets or destination.is_buckets:
+            raise FilesystemError(errno.EPERM, "buckets cannot be renamed")
+        component = self._check_file_name(destination, new_name)
+        target = await self._rename_target(destination, new_name)
+        if target is node:
+            return
+        if target is not None and flags & RENAME_NOREPLACE:
+            raise FilesystemError(errno.EEXIST)
+        if isinstance(node, FileNode):
+            if isinstance(target, DirNode):
+                raise FilesystemError(errno.EISDIR)
+            async with self.tree.moves.change(source, destination):
+                await self._keep_directory(source, name)
+                await self._rename_file(node, target, destination, new_name, component)
+        else:
+            assert isinstance(node, DirNode)
+            if isinstance(target, FileNode):
+                raise FilesystemError(errno.ENOTDIR)
+            if is_inside(destination, node):
+                raise FilesystemError(errno.EINVAL)
+            async with self.tree.moves.change(source, destination):
+                await self._keep_directory(source, name)
+                await self._renamer.directory(node, destination, new_name, component)
+
+    async def _rename_file(
+        self, node: FileNode, target: Node | None, directory: DirNode, name: bytes, component: str
+    ) -> None:
+        if not isinstance(target, FileNode) or not target.opens:
+            await self._renamer.file(node, directory, name, component)
+            return
+        self.committer.leavings.orphan(target)
+        try:
+            await self._renamer.file(node, directory, name, component)
+        except BaseException:
+            self.committer.leavings.keep(target)
+            raise
+
+    async def _rename_target(self, directory: DirNode, name: bytes) -> Node | None:
+        try:
+            return await self.tree.lookup(directory, name)
+        except FilesystemError as exc:
+            if exc.errno == errno.ENOENT:
+                return None
+            raise

@@ -1,0 +1,134 @@
+"""Changes of attributes: mode, owner, times, size, and the extended ones."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import time
+from dataclasses import dataclass, replace
+
+from cosfs.errors import FilesystemError
+from cosfs.fs import xattrs
+from cosfs.fs.inodes import DirNode, FileNode, Node
+from cosfs.fs.openfiles import OpenFiles
+from cosfs.transfer import attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What setattr is to change; None leaves it."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+    @property
+    def attributes_only(self) -> bool:
+        return self.size is None
+
+
+class Metadata(OpenFiles):
+    """Calls that read or change what is known about a file beside its bytes."""
+
+    async def setattr(self, ino: int, change: Change) -> Node:
+        self._writable()
+        node = self._present(ino)
+        await self.tree.ensure_known(node)
+        if change.size is not None:
+            await self._truncate(self._file(ino), change.size)
+        self._change_attributes(node, change)
+        return node
+
+    def _change_attributes(self, node: Node, change: Change) -> None:
+        before = node.attrs
+        mode = before.mode if change.mode is None else stat.S_IFMT(before.mode) | (change.mode & 0o7777)
+        after = replace(
+            before,
+            mode=mode,
+            uid=before.uid if change.uid is None else change.uid,
+            gid=before.gid if change.gid is None else change.gid,
+            mtime_ns=before.mtime_ns if change.mtime_ns is None else change.mtime_ns,
+            atime_ns=before.atime_ns if change.atime_ns is None else change.atime_ns,
+        )
+        if after == before and change.mode is None and change.uid is None and change.gid is None:
+            return
+        only_atime = replace(after, atime_ns=before.atime_ns) == before and change.atime_ns is not None
+        node.attrs = replace(after, ctime_ns=time.time_ns())
+        if node.unlinked or only_atime:
+            return  # the time of reading is not worth a request
+        if isinstance(node, FileNode):
+            if node.dirty:
+                self._goes_with_bytes(node)
+            else:
+                self.committer.attributes_changed(node)
+        elif isinstance(node, DirNode) and node.parent is not None and not node.is_bucket:
+            self.committer.attributes_changed(node)
+
+    def _goes_with_bytes(self, node: FileNode) -> None:
+        """The attributes of a changed file have changed too; what the journal has of it follows."""
+        node.attrs_dirty = True
+        if node.pending_id:
+            self.committer.record(node)
+
+    async def getxattr(self, ino: int, name: bytes) -> bytes:
+        text = xattrs.check_name(name)
+        node = self._node(ino)
+        found: bytes | None
+        if text.startswith(xattrs.COS):
+            await self.tree.ensure_known(node)
+            found = xattrs.virtual(node).get(text)
+        else:
+            await self.tree.ensure_known(node)
+            found = node.attrs.xattrs.get(text)
+        if found is None:
+            raise FilesystemError(errno.ENODATA)
+        return found
+
+    async def listxattr(self, ino: int) -> list[bytes]:
+        node = self._node(ino)
+        await self.tree.ensure_known(node)
+        # What COS says is not listed: `cp -a` and `rsync -X` would try to set it on the copy.
+        return [n.encode() for n in node.attrs.xattrs]
+
+    async def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        node = self._present(ino)
+        if name == xattrs.RESTORE.encode() and isinstance(node, FileNode):
+            self._writable()
+            await self._restore(node, value)
+            return
+        await self._change_xattrs(ino, name, value)
+
+    async def removexattr(self, ino: int, name: bytes) -> None:
+        await self._change_xattrs(ino, name, None)
+
+    async def _change_xattrs(self, ino: int, name: bytes, value: bytes | None) -> None:
+        self._writable()
+        text = xattrs.check_name(name)
+        xattrs.check_writable(text)
+        node = self._present(ino)
+        await self.tree.ensure_known(node)
+        found = dict(node.attrs.xattrs)
+        if value is None:
+            if text not in found:
+                raise FilesystemError(errno.ENODATA)
+            del found[text]
+        else:
+            found[text] = value
+        attrs = replace(node.attrs, xattrs=found, ctime_ns=time.time_ns())
+        info = node.info if isinstance(node, FileNode) else node.marker if isinstance(node, DirNode) else None
+        attributes.encode(attrs, info.headers if info is not None else None)  # ENOSPC now, not later
+        node.attrs = attrs
+        if isinstance(node, FileNode) and node.dirty:
+            self._goes_with_bytes(node)
+        elif isinstance(node, FileNode) or (isinstance(node, DirNode) and node.parent is not None):
+            self.committer.attributes_changed(node)
+
+    async def _restore(self, node: FileNode, value: bytes) -> None:
+        days, tier = xattrs.parse_restore(value)
+        if node.info is None:
+            raise FilesystemError(errno.EINVAL, f"{node.url} is not in COS yet")
+        client = self.remote.client
+        await self.remote.change(client.restore_object, node.bucket, node.key, days=days, tier=tier)

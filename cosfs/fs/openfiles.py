@@ -1,0 +1,251 @@
+"""Open files: opening, reading, writing, and what close() promises."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from dataclasses import replace
+
+import trio
+
+from cosfs.errors import COSError, FilesystemError, NotFoundError, PreconditionFailedError
+from cosfs.fs import xattrs
+from cosfs.fs.calls import Calls, FileHandle
+from cosfs.fs.fetcher import Readahead, Source
+from cosfs.fs.inodes import FileNode
+from cosfs.fs.staging import Staging
+from cosfs.transfer.attributes import Attributes
+
+log = logging.getLogger(__name__)
+
+ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
+FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
+
+
+class OpenFiles(Calls):
+    """Calls on files and their handles."""
+
+    async def open(self, ino: int, flags: int) -> int:
+        node = self._file(ino)
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        if writing:
+            self._writable()
+        if not node.opens:
+            await self.tree.refresh(node)
+        self._present(ino)
+        if flags & getattr(os, "O_DIRECT", 0) and not self.tree.local(node):
+            await self._ask_again(node)
+        if node.info is not None and node.info.archived and not (writing and flags & os.O_TRUNC):
+            await self._check_restored(node)
+        fh = self._open_handle(node, flags)
+        if writing and flags & os.O_TRUNC:
+            try:
+                await self._truncate(node, 0)
+            except BaseException:
+                await self.release(fh)
+                raise
+        return fh
+
+    async def _check_restored(self, node: FileNode) -> None:
+        """Refuse to open an archived object, unless it was restored lately."""
+        try:
+            info = await self.remote.metadata(self.remote.client.head_object, node.bucket, node.key)
+        except NotFoundError as exc:
+            raise FilesystemError(errno.ESTALE) from exc
+        if info is not None and node.info is not None and not self.tree.local(node):
+            self.tree.apply(node, info)
+            node.info = replace(node.info, restore=info.restore)
+        if node.info is not None and node.info.archived:
+            log.error(
+                "%s is archived (%s): restore it first: setfattr -n %s -v DAYS FILE",
+                node.url, node.info.storage_class, xattrs.RESTORE,
+            )  # fmt: skip
+            raise FilesystemError(errno.EIO, f"{node.url} is archived")
+
+    async def _ask_again(self, node: FileNode) -> None:
+        try:
+            info = await self.remote.metadata(self.remote.client.head_object, node.bucket, node.key)
+        except NotFoundError as exc:
+            raise FilesystemError(errno.ESTALE) from exc
+        if info is not None:
+            self.tree.apply(node, info)
+
+    def _open_handle(self, node: FileNode, flags: int) -> int:
+        handle = FileHandle(node, flags, Readahead(), node.epoch)
+        node.opens += 1
+        if handle.writable:
+            node.writers += 1
+            self._content(node)
+        return self._add_handle(self._files, handle)
+
+    def keep_cache(self, fh: int) -> bool:
+        """Whether the kernel's pages of the file are still its bytes; asked once per open."""
+        node = self._files[fh].node
+        if node.info is None or node.dirty:
+            return True  # every byte went through the kernel
+        same = node.cached_etag == node.info.etag
+        node.cached_etag = node.info.etag
+        return same
+
+    def bypasses_pages(self, fh: int) -> bool:
+        """Whether reads of this handle shall not be limited by the size the kernel remembers.
+
+        O_DIRECT promises what COS has now; the kernel would stop at the size it saw last.
+        """
+        handle = self._files[fh]
+        direct = handle.flags & getattr(os, "O_DIRECT", 0)
+        return bool(direct) and not handle.writable and not self.tree.local(handle.node)
+
+    async def read(self, fh: int, offset: int, length: int) -> bytes | memoryview:
+        handle = self._files[fh]
+        node = handle.node
+        try:
+            if node.content is not None:
+                return await node.content.read(self.fetcher, offset, length)
+            if node.info is None:
+                return b""
+            if handle.epoch != node.epoch:
+                raise FilesystemError(errno.ESTALE)
+            source = self._source(node)
+            handle.readahead.advance(self.fetcher, source, offset, length, self.settings.readahead)
+            return await self.fetcher.read(source, offset, length)
+        except (PreconditionFailedError, NotFoundError) as exc:
+            # Replaced or removed by somebody: what was read before and what comes now would
+            # not belong together.
+            node.expires = 0.0
+            if node.parent is not None:
+                node.parent.listing = None
+            raise FilesystemError(errno.ESTALE, str(exc)) from exc
+
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        handle = self._files[fh]
+        node = handle.node
+        await self._wait_for_commit(node)
+        if handle.epoch != node.epoch:
+            raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
+        content = self._content(node)
+        if handle.flags & os.O_APPEND:
+            offset = content.size
+        if offset + len(data) > FILE_MAX:
+            raise FilesystemError(errno.EFBIG)
+        await content.write(offset, data)
+        self._wrote(node)
+        if not node.unlinked:
+            self.committer.wrote(node, offset, offset + len(data))
+        return len(data)
+
+    async def _wait_for_commit(self, node: FileNode) -> None:
+        """A large file is not changed while it is being read for sending."""
+        while self.committer.reads_staging(node):
+            async with node.lock:
+                pass
+
+    async def flush(self, fh: int) -> None:
+        """close() of one descriptor: COS has the file, or (write-back async) the journal."""
+        handle = self._files[fh]
+        node = handle.node
+        if node.unlinked:
+            return
+        if not handle.writable and (node.writers or not node.dirty or node.pending_id):
+            return  # a reader; but a file made for reading only is sent as well
+        self._tell(node)
+        if self.settings.write_back == "async" and node.dirty:
+            await self._keep_safe(node)
+            return
+        await self.committer.flush(node)
+
+    @staticmethod
+    def _tell(node: FileNode) -> None:
+        """Raise what went wrong in the background and cannot be set right by trying again."""
+        error, node.error = node.error, None
+        if error is not None and not node.changed:
+            raise error
+
+    async def _keep_safe(self, node: FileNode) -> None:
+        """Bring a changed file's bytes and the intent to send them onto the local disk."""
+        while (content := node.content) is not None and content.dirty:
+            version = content.version
+            await content.make_durable()
+            if node.content is content and content.version == version:
+                self.committer.record(node)
+                self.committer.send_later(node, ASYNC_DELAY)
+                await trio.to_thread.run_sync(self.journal.sync)
+                return
+
+    async def fsync(self, fh: int) -> None:
+        """Return when COS has the file."""
+        node = self._files[fh].node
+        if not node.unlinked:
+            self._tell(node)
+            await self.committer.flush(node)
+
+    async def release(self, fh: int) -> None:
+        """The last descriptor of one open is gone; errors can no longer be told to anybody."""
+        handle = self._files.pop(fh)
+        node = handle.node
+        node.opens -= 1
+        if handle.writable:
+            node.writers -= 1
+        if node.dirty and not node.writers and not node.unlinked:
+            # Written through a mapping after close, or close failed: keep trying.
+            self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else ASYNC_DELAY)
+            self.committer.record(node)
+        if node.opens:
+            return
+        node.error = None  # there is nobody left to tell
+        if node.unlinked:
+            await self.committer.drop(node)
+            if not node.opens:
+                self.committer.leavings.bury(node)
+            return
+        self.committer.closed(node)
+
+    async def _truncate(self, node: FileNode, size: int) -> None:
+        if not node.is_regular:
+            raise FilesystemError(errno.EINVAL)
+        if size > FILE_MAX:
+            raise FilesystemError(errno.EFBIG)
+        await self._wait_for_commit(node)
+        content = self._content(node)
+        if content.size == size and not content.dirty and node.info is not None:
+            self._wrote(node)  # the same bytes, but POSIX wants a new time
+            if not node.unlinked:
+                self.committer.attributes_changed(node)
+            return
+        content.truncate(size)
+        self._wrote(node)
+        if node.pending_id:
+            self.committer.record(node)  # what it says of the old size must not come back
+        await self.committer.truncated(node)
+        if not node.writers and not node.unlinked:
+            await self._flush_or_try_later(node)
+
+    async def _flush_or_try_later(self, node: FileNode) -> None:
+        """Send a file that nobody has open; what fails is told, and tried again."""
+        try:
+            await self.committer.flush(node)
+        except (COSError, OSError):
+            if node.dirty:
+                self.committer.record(node)
+                self.committer.send_later(node)
+            raise
+
+    def _content(self, node: FileNode) -> Staging:
+        """The file's local state, made when it is first needed."""
+        if node.content is None:
+            node.content = Staging(
+                self.journal.staging, self._source(node) if node.info is not None else None
+            )
+        return node.content
+
+    def _source(self, node: FileNode) -> Source:
+        assert node.info is not None
+        return Source(node.bucket, node.info.key, node.info.etag, node.info.size)
+
+    @staticmethod
+    def _wrote(node: FileNode) -> None:
+        now = time.time_ns()
+        a = node.attrs
+        node.attrs = Attributes(a.mode, a.uid, a.gid, now, a.atime_ns, now, a.rdev, a.xattrs)
