@@ -40,9 +40,9 @@ class Leavings:
         self._record = record
         self._orphans: dict[tuple[str, str], FileNode] = {}
         self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
-        tree.is_leaving = self.is_leaving
-        tree.has_left = self.has_left
-        tree.has_any_left = self.has_any_left
+        tree.listings.is_leaving = self.is_leaving
+        tree.listings.has_left = self.has_left
+        tree.listings.has_any_left = self.has_any_left
 
     # Files that were removed while open
 

@@ -1,0 +1,172 @@
+"""Attributes that a listing does not carry: asked for by HEAD, many at a time, and remembered.
+
+They are fetched only for what somebody asks about, and ahead of whoever walks a directory.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import trio
+
+from cosfs.client.model import Headers, ListPage, ObjectInfo
+from cosfs.errors import COSError, FilesystemError, NotFoundError, PermissionDeniedError
+from cosfs.fs import facts
+from cosfs.fs.attrdb import AttributeStore
+from cosfs.fs.background import Background
+from cosfs.fs.inodes import DirNode, FileNode, Ino, Node
+from cosfs.fs.listing import Entry, Listing
+from cosfs.fs.remote import Remote
+from cosfs.fs.settings import FsSettings
+from cosfs.transfer import attributes
+
+log = logging.getLogger(__name__)
+
+_NO_HEADERS = Headers()
+
+
+class Heads:
+    """Fetches attributes. background runs the requests that go ahead of a reader."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        settings: FsSettings,
+        background: Background,
+        store: AttributeStore | None = None,
+    ) -> None:
+        self._remote = remote
+        self._settings = settings
+        self._background = background
+        self._store = store
+        self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
+        self._denied = False
+
+    async def ensure_known(self, node: Node) -> None:
+        """Fetch the attributes that a listing does not carry, if they are wanted."""
+        if node.known or self._settings.attributes == "listing" or facts.local(node):
+            return
+        parent = node.parent
+        if parent is None:
+            await self._know_marker(node)
+            return
+        entry = parent.listing.get(node.name) if parent.listing is not None else None
+        if entry is not None and parent.listing is not None and parent.read_until > trio.current_time():
+            self._head_ahead(parent, parent.listing, entry)
+        await self._know(parent, node.name)
+
+    def _head_ahead(self, parent: DirNode, listing: Listing, entry: Entry) -> None:
+        """Start the HEADs of the entries that a walker of the directory will ask for next."""
+        ahead = self._settings.head_ahead
+        if entry.index + ahead // 2 < listing.head_index:
+            return
+        start = max(entry.index + 1, listing.head_index)
+        stop = min(entry.index + 1 + ahead, len(listing.order))
+        for other in listing.order[start:stop]:
+            child = parent.children.get(other.name)
+            known = (
+                child.known
+                if child is not None
+                else other.info is not None and other.info.headers is not None
+            )
+            if not known and not other.removed:
+                self._background.start_soon(self._know_quietly, parent, other.name)
+        listing.head_index = max(listing.head_index, stop)
+
+    async def _know_quietly(self, parent: DirNode, name: bytes) -> None:
+        try:
+            await self._know(parent, name)
+        except (COSError, FilesystemError) as exc:
+            log.debug("attributes of %r ahead of time: %s", name, exc)
+
+    async def _know(self, parent: DirNode, name: bytes) -> None:
+        """HEAD one entry and note the answer; many askers share one request."""
+        flight = self._flights.get((parent.ino, name))
+        if flight is not None:
+            await flight.wait()
+            node = parent.children.get(name)
+            if node is None or node.known:
+                return
+        self._flights[parent.ino, name] = event = trio.Event()
+        try:
+            await self._know_now(parent, name)
+        finally:
+            if self._flights.get((parent.ino, name)) is event:
+                del self._flights[parent.ino, name]
+            event.set()
+
+    async def _know_now(self, parent: DirNode, name: bytes) -> None:
+        node = parent.children.get(name)
+        entry = parent.listing.get(name) if parent.listing is not None else None
+        if node is not None:
+            is_dir, component = node.is_dir, node.component
+        elif entry is not None:
+            is_dir, component = entry.is_dir, entry.component
+        else:
+            return
+        key = parent.child_key(component) + ("/" if is_dir else "")
+        since = trio.current_time()
+        try:
+            info = await self.ask(parent.bucket, key)
+        except PermissionDeniedError as exc:
+            if not self._denied:
+                log.warning("attributes cannot be read, defaults are shown: %s", exc)
+            self._denied = True
+            self._give_up_knowing(parent, name)
+            return
+        node = parent.children.get(name)
+        entry = parent.listing.get(name) if parent.listing is not None else None
+        if is_dir:
+            marker = info or ObjectInfo(key, 0, "", time.time())
+            if entry is not None and entry.is_dir:
+                entry.info = replace(marker, headers=marker.headers or _NO_HEADERS)
+            if isinstance(node, DirNode):
+                self._apply_marker(node, info)
+            return
+        if info is None or (node is not None and facts.sent_after(node, since)):
+            return  # gone meanwhile: the next lookup says so; or written, and known from that
+        self.remember(parent.bucket, [info])
+        if entry is not None and not entry.is_dir:
+            entry.info = info
+        if isinstance(node, FileNode) and not facts.local(node):
+            facts.set_info(node, info, self._settings.defaults)
+
+    def _give_up_knowing(self, parent: DirNode, name: bytes) -> None:
+        node = parent.children.get(name)
+        if node is not None:
+            node.known = True
+
+    async def _know_marker(self, node: Node) -> None:
+        """Attributes of the root of a mounted prefix."""
+        assert isinstance(node, DirNode)
+        info = await self.ask(node.bucket, node.prefix) if node.prefix else None
+        self._apply_marker(node, info)
+
+    def _apply_marker(self, node: DirNode, info: ObjectInfo | None) -> None:
+        node.marker = info
+        node.known = True
+        if info is not None and not node.attrs_dirty:
+            node.attrs = attributes.decode(info, self._settings.defaults, is_dir=True)
+
+    async def ask(self, bucket: str, key: str) -> ObjectInfo | None:
+        """HEAD an object; None if there is none."""
+        try:
+            return await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            return None
+
+    # Across mounts
+
+    def remember(self, bucket: str, infos: list[ObjectInfo]) -> None:
+        """Keep attributes for later mounts (a small write to a local database)."""
+        if self._store is not None:
+            self._store.put_many([(bucket, info) for info in infos if info.headers is not None])
+
+    def recall(self, bucket: str, page: ListPage) -> ListPage:
+        """Add remembered attributes to a page of a listing. Runs in a worker thread."""
+        if self._store is None or not page.objects:
+            return page
+        known = self._store.get_many(bucket, page.objects)
+        return replace(page, objects=[known.get(info.key, info) for info in page.objects])

@@ -1,0 +1,148 @@
+"""What is in a directory: listings of COS corrected by what was changed here lately."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import trio
+
+from cosfs.errors import COSError
+from cosfs.fs import facts
+from cosfs.fs.background import Background
+from cosfs.fs.heads import Heads
+from cosfs.fs.inodes import DirNode, FileNode
+from cosfs.fs.listing import Entry, Listing
+from cosfs.fs.remote import Remote
+from cosfs.fs.settings import FsSettings
+
+log = logging.getLogger(__name__)
+
+FULL_NAME = re.compile(r"-\d+$")
+
+
+class Listings:
+    """Listings of directories, each believed for a while."""
+
+    def __init__(self, remote: Remote, settings: FsSettings, background: Background, heads: Heads) -> None:
+        self._remote = remote
+        self._settings = settings
+        self._background = background
+        self._heads = heads
+        # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
+        # asked at a given time, still had it.
+        self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
+        # The same of anything at all, which is usually not so; and of anything below a prefix.
+        self.has_any_left: Callable[[], bool] = lambda: False
+        self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
+
+    def ttl(self, parent: DirNode) -> float:
+        """For how long what a directory holds is believed."""
+        return self._settings.buckets_ttl if parent.is_buckets else self._settings.metadata_ttl
+
+    async def listing(self, parent: DirNode) -> Listing:
+        """A listing that is not too old, with at least its first page."""
+        listing = parent.listing
+        if listing is None or listing.started + self.ttl(parent) < trio.current_time():
+            listing = await self._buckets(parent) if parent.is_buckets else self._new_listing(parent)
+            parent.listing = listing
+        try:
+            await listing.load_first()
+        except BaseException:
+            if parent.listing is listing:
+                parent.listing = None
+            raise
+        self._note_marker(parent, listing)
+        return listing
+
+    def load_ahead(self, listing: Listing) -> None:
+        """Fetch the next page while the last one is being read."""
+
+        async def load() -> None:
+            try:
+                await listing.load_until(len(listing.order))
+            except COSError as exc:
+                log.debug("next page ahead of time: %s", exc)  # the reader asks itself, and is told
+
+        if not listing.complete:
+            self._background.start_soon(load)
+
+    def _note_marker(self, node: DirNode, listing: Listing) -> None:
+        if listing.marker is None:
+            if listing.complete and not node.attrs_dirty and not listing.made_here:
+                node.marker = None
+            return
+        if node.marker is None or not facts.same(node.marker, listing.marker):
+            node.marker = listing.marker
+            node.known = listing.marker.headers is not None
+
+    def _new_listing(self, parent: DirNode) -> Listing:
+        now = trio.current_time()
+        expired = [name for name, (_, until) in parent.tombstones.items() if until < now]
+        if expired and not self.has_left(parent.bucket, parent.prefix, now):
+            for gone in expired:
+                del parent.tombstones[gone]
+        for old in [name for name, until in parent.recent.items() if until < now]:
+            del parent.recent[old]
+        bucket = parent.bucket
+        listing = Listing(
+            self._remote,
+            bucket,
+            parent.prefix,
+            hide=lambda entry: (
+                (entry.name in parent.tombstones or self.has_any_left())
+                and self.hidden(parent, entry, listing.started)
+            ),
+            page_hook=lambda page: self._heads.recall(bucket, page),
+        )
+        before = parent.listing
+        for name, node in parent.children.items():
+            if name in parent.recent or facts.local(node):
+                info = node.info if isinstance(node, FileNode) else None
+                listing.add(Entry(name, node.component, node.is_dir, info))
+        if before is not None:
+            for name in parent.recent:
+                entry = before.get(name)
+                if entry is not None and name not in listing.entries:
+                    listing.add(Entry(name, entry.component, entry.is_dir, entry.info))
+        return listing
+
+    def hidden(self, parent: DirNode, entry: Entry, since: float) -> bool:
+        """Whether COS tells of something that was removed here."""
+        key = parent.child_key(entry.component) + ("/" if entry.is_dir else "")
+        told = entry.info.etag if entry.info is not None else ""
+        if not parent.is_buckets and self.is_leaving(parent.bucket, key, told, since):
+            return True
+        tomb = parent.tombstones.get(entry.name)
+        if tomb is None:
+            return False
+        etag, until = tomb
+        if until < trio.current_time():
+            return entry.is_dir and self.has_left(parent.bucket, key, since)
+        return entry.is_dir or entry.info is None or not etag or entry.info.etag == etag
+
+    async def _buckets(self, parent: DirNode) -> Listing:
+        found = await self._remote.metadata(self._remote.client.list_buckets)
+        listing = Listing.empty(self._remote, "", "")
+        for bucket in sorted(found, key=lambda b: b.name):
+            listing.add(Entry(bucket.name.encode(), bucket.name, True, None))
+        return listing
+
+    # Buckets
+
+    async def bucket_entry(self, parent: DirNode, listing: Listing, name: bytes) -> Entry | None:
+        """Find a bucket by its short name, or one that was made since the buckets were listed."""
+        entry = self.entry_by_short_name(listing, name)
+        if entry is None and listing.started + self._settings.metadata_ttl < trio.current_time():
+            parent.listing = None
+            listing = await self.listing(parent)
+            entry = listing.get(name) or self.entry_by_short_name(listing, name)
+        return entry
+
+    @staticmethod
+    def entry_by_short_name(listing: Listing, name: bytes) -> Entry | None:
+        """The bucket `name-<appid>` for `name`, if there is exactly one."""
+        text = name.decode("utf-8", "replace")
+        found = [e for e in listing.entries.values() if FULL_NAME.sub("", e.component) == text]
+        return found[0] if len(found) == 1 else None
