@@ -6,37 +6,33 @@ as parts while it was written; of a large changed one only the changed parts go,
 rest from the old object; changed attributes alone are a copy of the object onto itself.
 
 What could not be sent stays: the error is told to whoever waits, the journal keeps the bytes,
-and run() tries again until it works or the file is removed.
+and the outbox tries again until it works or the file is removed.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import socket
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
-
-import trio
 
 from cosfs.client.model import ARCHIVED_CLASSES, STANDARD, Headers, ObjectInfo, PutResult
 from cosfs.errors import (
     AlreadyExistsError,
     COSError,
-    FilesystemError,
     NotFoundError,
     PreconditionFailedError,
 )
-from cosfs.fs import names
-from cosfs.fs.background import Background, together
+from cosfs.fs.attrsender import AttributeSender
+from cosfs.fs.background import Background
+from cosfs.fs.conflicts import Conflicts
 from cosfs.fs.deleter import Deleter
-from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import DirNode, FileNode
-from cosfs.fs.journal import Journal, Record
+from cosfs.fs.journal import Journal
 from cosfs.fs.leavings import Leavings
+from cosfs.fs.outbox import Changed, Outbox
+from cosfs.fs.records import headers_to_json
 from cosfs.fs.remote import Remote
 from cosfs.fs.sender import Sender, is_same
 from cosfs.fs.settings import FsSettings
@@ -46,20 +42,7 @@ from cosfs.fs.tree import Tree
 from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
-log = logging.getLogger(__name__)
-
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
-RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
-
-
-@dataclass(slots=True)
-class _Due:
-    """When a file is to be sent without anybody waiting for it."""
-
-    node: FileNode | DirNode
-    at: float
-    tries: int = 0
-    error: str = ""  # of the last try
 
 
 class Committer:
@@ -78,21 +61,18 @@ class Committer:
     ) -> None:
         self._tree = tree
         self._remote = remote
-        self._engine = engine
-        self._fetcher = fetcher
         self._deleter = deleter
         self._journal = journal
         self._settings = settings
         self._background = background
         self._uploads = Uploads(engine, journal)
-        self._sender = Sender(remote, engine, fetcher, self._uploads, settings)
         self._streams: dict[int, Stream] = {}
-        self._due: dict[int, _Due] = {}
-        self._wake = trio.Event()
-        self._limit = trio.CapacityLimiter(16)
+        self.sender = Sender(remote, engine, fetcher, self._uploads, settings)
         self.leavings = Leavings(tree, fetcher, deleter, journal, self.record)
+        self.conflicts = Conflicts(tree, remote, self.sender, journal, self.leavings)
+        self._attributes = AttributeSender(tree, remote, self.sender, deleter)
+        self.outbox = Outbox(self._send_any, self._settle)
         self.failures = 0
-        self.conflicts = 0
 
     # While a file is written
 
@@ -129,7 +109,7 @@ class Committer:
         stream = self._streams.pop(node.ino, None)
         if stream is not None:
             await stream.abort()
-        self._due.pop(node.ino, None)
+        self.outbox.forget(node)
         node.attrs_dirty = False
         if node.pending_id:
             self._journal.remove(node.pending_id)
@@ -149,24 +129,29 @@ class Committer:
                 if node.dirty:
                     await self._send(node)
                 elif node.attrs_dirty:
-                    await self._send_attributes(node)
+                    await self._attributes.send_file(node)
             except (COSError, OSError) as exc:
                 self.failures += 1
                 if node.dirty:
                     self.record(node, str(exc))
                 raise
             node.error = None
-        if not self._is_due(node):
-            self._due.pop(node.ino, None)
+        self.outbox.sent(node)
         self._release_content(node)
 
-    @staticmethod
-    def _is_due(node: FileNode | DirNode) -> bool:
-        """Whether a node is to be sent though nobody waits for it."""
+    async def flush_dir(self, node: DirNode) -> None:
+        """Return when COS has a directory's attributes."""
+        await self._attributes.flush_dir(node)
+
+    async def put_marker(self, node: DirNode, attrs: attributes.Attributes) -> None:
+        """Make (or make again) the object that stands for a directory."""
+        await self._attributes.put_marker(node, attrs)
+
+    async def _send_any(self, node: Changed) -> None:
         if isinstance(node, DirNode):
-            return node.attrs_dirty and not node.unlinked
-        # A file that is being written is sent when it is closed.
-        return node.changed and not node.unlinked and not (node.dirty and node.writers)
+            await self.flush_dir(node)
+        else:
+            await self.flush(node)
 
     async def _send(self, node: FileNode) -> None:
         content = node.content
@@ -199,7 +184,7 @@ class Committer:
             headers=headers,
         )
         source = Source(bucket, key, info.etag, size)
-        await self._sender.keep(source, content, version)
+        await self.sender.keep(source, content, version)
         content.sent(source, version)
         self._after_send(node, info, attrs, streamed=stream is not None)
 
@@ -259,8 +244,7 @@ class Committer:
             return None
         if await is_same(content, self._headers(node), found):
             return found
-        await self._conflict(node, content, bucket, key)
-        raise AssertionError("unreachable")
+        raise await self._conflict(node, content, bucket, key)
 
     async def _put(
         self, node: FileNode, content: Staging, stream: Stream | None, headers: Headers
@@ -272,28 +256,33 @@ class Committer:
             if stream is not None:
                 size = content.size
                 return await stream.finish(content, forbid_overwrite=forbid), size
-            return await self._sender.put_whole(bucket, key, content, headers, forbid=forbid)
+            return await self.sender.put_whole(bucket, key, content, headers, forbid=forbid)
         except AlreadyExistsError:
             if stream is not None:
                 await stream.abort()
             found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
             if found is not None and await is_same(content, headers, found):
                 return _as_result(found), found.size
-            await self._conflict(node, content, bucket, key)
-            raise
+            raise await self._conflict(node, content, bucket, key) from None
         except (NotFoundError, PreconditionFailedError):
             if stream is None and content.base != base:
                 # Its object was about to be replaced by another file: all bytes are here now.
-                return await self._sender.put_whole(bucket, key, content, headers, forbid=forbid)
+                return await self.sender.put_whole(bucket, key, content, headers, forbid=forbid)
             if stream is not None:
                 await stream.abort()
-            if await self._sender.is_gone(content.base):
-                await self._conflict(node, content, bucket, key)
+            if await self.sender.is_gone(content.base):
+                raise await self._conflict(node, content, bucket, key) from None
             raise
         except BaseException:
             if stream is not None:
                 await stream.abort()
             raise
+
+    async def _conflict(self, node: FileNode, content: Staging, bucket: str, key: str) -> COSError:
+        stream = self._streams.pop(node.ino, None)
+        if stream is not None:
+            await stream.abort()
+        return await self.conflicts.keep_both(node, content, bucket, key, self._headers(node))
 
     def _headers(self, node: FileNode, *, streamed: bool = False) -> Headers:
         base = node.info.headers if node.info is not None else None
@@ -314,148 +303,14 @@ class Committer:
 
     def reads_staging(self, node: FileNode) -> bool:
         """Whether the staging file must not be changed, because it is being sent as it is on disk."""
-        return self._sender.reads_staging(node)
+        return self.sender.reads_staging(node)
 
-    # Somebody else changed the object
-
-    async def _conflict(self, node: FileNode, content: Staging, bucket: str, key: str) -> None:
-        """Keep both: ours goes beside the other one under a name that says what it is."""
-        other = _conflict_key(key)
-        self.conflicts += 1
-        stream = self._streams.pop(node.ino, None)
-        if stream is not None:
-            await stream.abort()
-        node.epoch += 1  # from here on writers are refused
-        await content.settled()
-        await self._put_beside(bucket, key, other, content, self._headers(node))
-        try:
-            info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-        except NotFoundError:
-            info = None
-        if node.pending_id:
-            self._journal.remove(node.pending_id)
-            node.pending_id = 0
-        content.close()
-        node.content = None
-        node.attrs_dirty = False
-        self.leavings.abandon_former(node)
-        if info is not None:
-            self._tree.apply(node, info)
-        else:
-            self._tree.lose(node)
-        if node.parent is not None:
-            node.parent.listing = None
-        raise FilesystemError(
-            errno.ESTALE,
-            f"cos://{bucket}/{key} was changed by somebody else while it was open here",
-            hint=f"Your version is kept as cos://{bucket}/{other}",
-        )
-
-    async def _put_beside(
-        self, bucket: str, key: str, other: str, content: Staging, headers: Headers
-    ) -> None:
-        """Send our version of a file under another name, as much of it as can be had."""
-        what = "ours"
-        try:
-            await self._sender.put_whole(bucket, other, content, headers, forbid=False)
-        except (NotFoundError, PreconditionFailedError):
-            if not await self._sender.is_gone(content.base):
-                raise
-            # What was not changed here was only in the object that is no more.
-            what = f"what was written here (bytes {_shown(content.changed)})"
-            part = content.without_base()
-            try:
-                await self._sender.put_whole(bucket, other, part, headers, forbid=False)
-            finally:
-                part.close(keep=True)
-        log.error(
-            "cos://%s/%s was changed by somebody else while it was open here; "
-            "both are kept: the other's under its name, %s as cos://%s/%s",
-            bucket, key, what, bucket, other,
-        )  # fmt: skip
-
-    # Attributes alone
+    # In the background
 
     def attributes_changed(self, node: FileNode | DirNode) -> None:
         """Send changed attributes soon; more changes until then go with them."""
         node.attrs_dirty = True
-        self._schedule(node, ATTRIBUTE_DELAY)
-
-    async def _send_attributes(self, node: FileNode) -> None:
-        info = node.info
-        assert info is not None
-        bucket, key, attrs = node.bucket, node.key, node.attrs
-        for attempt in (1, 2):
-            if info.headers is None or attempt == 2:
-                found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-                assert found is not None
-                if node.dirty:
-                    return  # written meanwhile: the attributes go with the bytes
-                self._tree.learn(node, found)
-                attrs = node.attrs
-                if found.etag != info.etag:
-                    self._adopt_foreign(node, found, attrs)
-                info = found
-            headers = attributes.encode(attrs, info.headers)
-            try:
-                result = await self._sender.copy_onto_itself(bucket, key, info, headers)
-                break
-            except PreconditionFailedError:
-                if attempt == 2:
-                    raise
-        new = replace(
-            info,
-            etag=result.etag or info.etag,
-            last_modified=result.last_modified or time.time(),
-            headers=headers,
-            version_id=result.version_id,
-        )
-        if node.cached_etag == info.etag:
-            node.cached_etag = new.etag
-        if node.content is not None and node.content.base is not None and node.content.base.etag == info.etag:
-            node.content.base = Source(bucket, key, new.etag, new.size)
-        self._tree.committed(node, new)
-        node.attrs_dirty = node.attrs != attrs
-
-    def _adopt_foreign(self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes) -> None:
-        """Go on with what somebody else has put in the place of a file that is not changed here."""
-        if node.content is not None:
-            node.content.close()
-            node.content = None
-        self._tree.apply(node, info)
-        node.attrs = attrs
-
-    async def flush_dir(self, node: DirNode) -> None:
-        """Write a directory's attributes to its marker."""
-        async with self._tree.moves.change(node), node.attrs_lock:
-            if not node.attrs_dirty or node.unlinked or not node.prefix:
-                node.attrs_dirty = False
-                return
-            attrs = node.attrs
-            await self.put_marker(node, attrs)
-            node.attrs_dirty = node.attrs != attrs
-
-    async def put_marker(self, node: DirNode, attrs: attributes.Attributes) -> None:
-        """Make (or make again) the object that stands for a directory."""
-        bucket, key, marker = node.bucket, node.prefix, node.marker
-        await self._deleter.claim(bucket, key)
-        base = marker.headers if marker is not None else None
-        headers = attributes.encode(attrs, base or Headers(content_type=attributes.DIRECTORY_TYPE))
-        if marker is not None and marker.size:
-            result = await self._sender.copy_onto_itself(bucket, key, marker, headers)
-            size = marker.size
-        else:
-            result = await self._remote.change(
-                self._remote.client.put_object, bucket, key, b"", headers=headers
-            )
-            size = 0
-        node.marker = ObjectInfo(
-            key, size, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
-        )
-        if node.listing is not None:
-            node.listing.marker = node.marker
-
-    # In the background
+        self.outbox.schedule(node, ATTRIBUTE_DELAY)
 
     def record(self, node: FileNode, error: str = "") -> None:
         """Write a file's unsent state to the journal."""
@@ -465,7 +320,7 @@ class Committer:
         headers = self._headers(node)
         body: dict[str, Any] = {
             "content": content.to_json(),
-            "headers": _headers_json(headers),
+            "headers": headers_to_json(headers),
             "expected": node.expected,
             "obsolete": node.obsolete,
             "error": error,
@@ -475,120 +330,15 @@ class Committer:
         else:
             node.pending_id = self._journal.add("file", node.bucket, node.key, body)
 
-    async def send_recovered(self, record: Record, content: Staging) -> None:
-        """Send a file that an earlier mount could not; both are kept if somebody was faster."""
-        bucket, key, expected = record.bucket, record.key, record.body["expected"]
-        headers = headers_from_json(record.body["headers"])
-        if await self._deleter.claim(bucket, key):
-            expected = None  # removed before this was written
-        found: ObjectInfo | None
-        try:
-            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-        except NotFoundError:
-            found = None
-        if found is not None and expected is not None and found.etag != expected:
-            if not await is_same(content, headers, found):
-                self.conflicts += 1
-                await self._put_beside(bucket, key, _conflict_key(key), content, headers)
-        else:
-            await self._put_recovered(bucket, key, content, headers)
-        self._tree.ask_again(bucket, key)
-        for old_bucket, old_key, etag in record.body["obsolete"]:
-            self._deleter.schedule(old_bucket, old_key, etag, careful=True)
-
-    async def _put_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> None:
-        try:
-            await self._sender.put_whole(bucket, key, content, headers, forbid=False)
-        except (NotFoundError, PreconditionFailedError):
-            if not await self._sender.is_gone(content.base):
-                raise
-            await self._put_beside(bucket, key, _conflict_key(key), content, headers)
-
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""
-        self._schedule(node, delay)
+        self.outbox.schedule(node, delay)
 
-    def _schedule(self, node: FileNode | DirNode, delay: float) -> None:
-        due = self._due.get(node.ino)
-        if due is None:
-            self._due[node.ino] = _Due(node, trio.current_time() + delay)
-        self._wake.set()
-
-    def trouble(self, node: FileNode) -> str:
-        """Why a file is not in COS yet, if it was tried in vain."""
-        due = self._due.get(node.ino)
-        return due.error if due is not None else ""
-
-    @property
-    def pending(self) -> list[FileNode | DirNode]:
-        """What waits to be sent."""
-        return [due.node for due in self._due.values()]
-
-    async def run(self) -> None:
-        """Send what is due until cancelled."""
-        async with trio.open_nursery() as nursery:
-            running: set[int] = set()
-            while True:
-                now = trio.current_time()
-                waits = []
-                for ino, due in list(self._due.items()):
-                    if ino in running:
-                        continue
-                    if due.at <= now:
-                        running.add(ino)
-                        nursery.start_soon(self._send_due, due, running)
-                    else:
-                        waits.append(due.at - now)
-                with trio.move_on_after(min(waits, default=60.0)):
-                    await self._wake.wait()
-                self._wake = trio.Event()
-
-    async def _send_due(self, due: _Due, running: set[int]) -> None:
-        node = due.node
-        try:
-            async with self._limit:
-                if isinstance(node, DirNode):
-                    await self.flush_dir(node)
-                else:
-                    await self.flush(node)
-            if self._due.get(node.ino) is due and not self._is_due(node):
-                del self._due[node.ino]
-            if node.unlinked:
-                return
-            if isinstance(node, DirNode):
-                self._tree.table.drop_if_idle(node)
-            else:
-                self._release_content(node)
-        except COSError as exc:
-            self._failed(due, exc)
-        except OSError as exc:
-            self._failed(due, FilesystemError(exc.errno or errno.EIO, str(exc)))
-        except Exception as exc:
-            log.exception("sending %s", node.url)
-            self._failed(due, FilesystemError(errno.EIO, str(exc)))
-        finally:
-            running.discard(node.ino)
-            self._wake.set()
-
-    def _failed(self, due: _Due, exc: COSError) -> None:
-        delay = RETRY_DELAYS[min(due.tries, len(RETRY_DELAYS) - 1)]
-        due.tries += 1
-        due.error = str(exc)
-        due.at = trio.current_time() + delay
-        node = due.node
+    def _settle(self, node: Changed) -> None:
         if isinstance(node, FileNode):
-            node.error = exc if node.opens else None  # told at the next close or fsync
-            if not node.changed:
-                self._due.pop(node.ino, None)  # a conflict was resolved by keeping both
-                return
-            if isinstance(exc, NotFoundError) and not node.dirty:
-                log.error("the attributes of %s cannot be changed: %s", node.url, exc)
-                node.attrs_dirty = False
-                self._due.pop(node.ino, None)
-                return
-        self._due[node.ino] = due
-        level = logging.WARNING if exc.retryable else logging.ERROR
-        log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
+            self._release_content(node)
+        else:
+            self._tree.table.drop_if_idle(node)
 
     def _release_content(self, node: FileNode) -> None:
         """Free the staging file of a closed file that COS has."""
@@ -603,68 +353,17 @@ class Committer:
 
     async def drain(self) -> None:
         """Send everything now; returns when nothing is left or all of it has failed once more."""
-        failed: set[int] = set()
+        await self.outbox.drain(lambda: list(self.changed()))
 
-        async def one(node: FileNode | DirNode) -> None:
-            try:
-                async with self._limit:
-                    if isinstance(node, DirNode):
-                        await self.flush_dir(node)
-                    else:
-                        await self.flush(node)
-            except (COSError, OSError) as exc:
-                failed.add(node.ino)
-                if isinstance(node, FileNode) and isinstance(exc, COSError):
-                    node.error = exc if node.opens else None
-                log.error("%s could not be sent: %s", node.url, exc)
-
-        while nodes := [n for n in self._changed() if n.ino not in failed]:
-            async with together() as nursery:
-                for node in nodes:
-                    nursery.start_soon(one, node)
-
-    def _changed(self) -> list[FileNode | DirNode]:
-        found: list[FileNode | DirNode] = []
-        for node in self._tree.table.nodes.values():
+    def changed(self) -> Iterator[Changed]:
+        """Everything that COS does not have as it is here."""
+        for node in list(self._tree.table.nodes.values()):
             if node.unlinked:
                 continue
             assert isinstance(node, FileNode | DirNode)
             if node.changed if isinstance(node, FileNode) else node.attrs_dirty:
-                found.append(node)
-        return found
-
-
-def _conflict_key(key: str) -> str:
-    """A name beside key that says when and where the other version came from."""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    suffix = f".conflict-{socket.gethostname().split('.')[0][:40]}-{stamp}-{os.urandom(2).hex()}"
-    room = names.KEY_MAX - len(suffix.encode(errors="replace"))
-    return key.encode(errors="surrogatepass")[:room].decode(errors="ignore") + suffix
-
-
-def _shown(ranges: Extents) -> str:
-    """Some byte ranges for a message."""
-    first = ", ".join(f"{start}-{stop - 1}" for start, stop in list(ranges)[:5])
-    return f"{first}, ..." if len(ranges) > 5 else first
+                yield node
 
 
 def _as_result(info: ObjectInfo) -> PutResult:
     return PutResult(info.etag, info.crc64, info.version_id, info.last_modified)
-
-
-def _headers_json(headers: Headers) -> dict[str, Any]:
-    return {
-        "content_type": headers.content_type,
-        "cache_control": headers.cache_control,
-        "content_disposition": headers.content_disposition,
-        "content_encoding": headers.content_encoding,
-        "content_language": headers.content_language,
-        "expires": headers.expires,
-        "storage_class": headers.storage_class,
-        "metadata": dict(headers.metadata),
-        "extra": dict(headers.extra),
-    }
-
-
-def headers_from_json(record: dict[str, Any]) -> Headers:
-    return Headers(**record)

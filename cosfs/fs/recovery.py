@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import trio
 
-from cosfs.client.model import Upload
-from cosfs.errors import COSError, FilesystemError
+from cosfs.client.model import Headers, ObjectInfo, Upload
+from cosfs.errors import COSError, FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal, Record
+from cosfs.fs.records import headers_from_json
 from cosfs.fs.rename import TreeMover
+from cosfs.fs.sender import is_same
 from cosfs.fs.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -101,12 +103,43 @@ async def _send_file(fs: Filesystem, record: Record) -> None:
         raise FilesystemError(errno.EIO, f"its staging file {path} is missing")
     content = Staging.from_json(fs.journal.staging, record.body["content"])
     try:
-        await fs.committer.send_recovered(record, content)
+        await _send(fs, record, content)
     except BaseException:
         content.close(keep=True)
         raise
     fs.journal.remove(record.id)  # first, or a crash here would leave a record without its bytes
     content.close()
+
+
+async def _send(fs: Filesystem, record: Record, content: Staging) -> None:
+    """Send a file that an earlier mount could not; both are kept if somebody was faster."""
+    bucket, key, expected = record.bucket, record.key, record.body["expected"]
+    headers = headers_from_json(record.body["headers"])
+    if await fs.deleter.claim(bucket, key):
+        expected = None  # removed before this was written
+    found: ObjectInfo | None
+    try:
+        found = await fs.remote.metadata(fs.remote.client.head_object, bucket, key)
+    except NotFoundError:
+        found = None
+    if found is not None and expected is not None and found.etag != expected:
+        if not await is_same(content, headers, found):
+            await fs.committer.conflicts.keep_recovered(bucket, key, content, headers)
+    else:
+        await _put(fs, bucket, key, content, headers)
+    fs.tree.ask_again(bucket, key)
+    for old_bucket, old_key, etag in record.body["obsolete"]:
+        fs.deleter.schedule(old_bucket, old_key, etag, careful=True)
+
+
+async def _put(fs: Filesystem, bucket: str, key: str, content: Staging, headers: Headers) -> None:
+    sender = fs.committer.sender
+    try:
+        await sender.put_whole(bucket, key, content, headers, forbid=False)
+    except (NotFoundError, PreconditionFailedError):
+        if not await sender.is_gone(content.base):
+            raise
+        await fs.committer.conflicts.keep_recovered(bucket, key, content, headers)
 
 
 async def _give_up(fs: Filesystem, record: Record) -> None:

@@ -111,7 +111,7 @@ class Mount:
         committer = Committer(tree, remote, engine, fetcher, deleter, self.journal, settings, background)
         renamer = Renamer(tree, remote, engine, committer, deleter, self.journal)
         sweeper = Sweeper(tree, evict)
-        for service in (self.cache.run, deleter.run, committer.run, sweeper.run):
+        for service in (self.cache.run, deleter.run, committer.outbox.run, sweeper.run):
             background.keep_running(service)
         self.fs = Filesystem(
             settings, remote, engine, tree, fetcher, committer, deleter, renamer, self.journal
@@ -150,12 +150,12 @@ class Mount:
             "pending_bytes": sum(node.size for node in files),
             "pending_removals": fs.deleter.pending,
             "pending": [
-                {"url": node.url, "bytes": node.size, "error": fs.committer.trouble(node)}
+                {"url": node.url, "bytes": node.size, "error": fs.committer.outbox.trouble(node)}
                 for node in files[:20]
             ],
             "requests": stats,
             "errors": fs.committer.failures + fs.deleter.failures,
-            "conflicts": fs.committer.conflicts,
+            "conflicts": fs.committer.conflicts.count,
             "open_inodes": len(fs.tree.table.nodes),
         }
 

@@ -14,7 +14,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.fs import commit, deleter, openfiles, recovery
+from cosfs.fs import commit, deleter, openfiles, outbox, recovery
 from tests.fs.support import Files, fs_settings, running
 
 Make = Callable[..., Awaitable[Files]]
@@ -38,7 +38,7 @@ def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once what is tried again in the background."""
-    for module in (commit, deleter, recovery):
+    for module in (outbox, deleter, recovery):
         monkeypatch.setattr(module, "RETRY_DELAYS", (0.02,))
     monkeypatch.setattr(deleter, "DELAY", 0.01)
     monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.05)

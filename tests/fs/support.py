@@ -314,7 +314,7 @@ async def running(
             deleter = Deleter(remote, journal, tree.removal_failed)
             committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
             renamer = Renamer(tree, remote, engine, committer, deleter, journal)
-            for service in (cache.run, deleter.run, committer.run):
+            for service in (cache.run, deleter.run, committer.outbox.run):
                 background.keep_running(service)
             fs = Filesystem(settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal)
             files = Files(fs, cache, client, settings.bucket)

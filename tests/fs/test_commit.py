@@ -376,7 +376,7 @@ async def test_an_answer_that_was_lost_is_no_conflict(files: Files, emulator: Em
         await files.close(fh)
         assert await files.keys() == ["a"], round
         assert await files.stored("a") == data
-    assert files.fs.committer.conflicts == 0
+    assert files.fs.committer.conflicts.count == 0
 
 
 async def test_a_conflict_of_a_very_long_key_finds_a_name(files: Files) -> None:

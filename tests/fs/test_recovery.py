@@ -138,7 +138,7 @@ async def test_a_put_that_arrived_before_the_crash_is_no_conflict(
     second = await restarted(filesystem, emulator, files)
     assert await second.keys() == ["a"]
     assert await second.stored("a") == b"arrived"
-    assert second.fs.committer.conflicts == 0
+    assert second.fs.committer.conflicts.count == 0
 
 
 async def test_removals_are_finished(

@@ -461,7 +461,7 @@ async def test_large_open_file_below_a_moved_directory_keeps_its_untouched_parts
     await files.removed()
     await files.close(writer)
     assert await files.stored("e/big") == data[: 2 * MIB] + b"changed" + data[2 * MIB + 7 :]
-    assert files.fs.committer.conflicts == 0
+    assert files.fs.committer.conflicts.count == 0
 
 
 async def test_a_file_closed_while_its_directory_is_moved_lands_in_the_new_place(

@@ -1,0 +1,152 @@
+"""What is to be sent without anybody waiting for it: when, and when again.
+
+Knows times and tries, not how anything is sent: that is for commit.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from cosfs.errors import COSError, FilesystemError, NotFoundError
+from cosfs.fs.background import together
+from cosfs.fs.inodes import DirNode, FileNode
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
+PARALLEL = 16
+
+Changed = FileNode | DirNode
+
+
+@dataclass(slots=True)
+class Due:
+    """When a file or directory is to be sent."""
+
+    node: Changed
+    at: float
+    tries: int = 0
+    error: str = ""  # of the last try
+
+
+def is_due(node: Changed) -> bool:
+    """Whether a node is to be sent though nobody waits for it."""
+    if isinstance(node, DirNode):
+        return node.attrs_dirty and not node.unlinked
+    # A file that is being written is sent when it is closed.
+    return node.changed and not node.unlinked and not (node.dirty and node.writers)
+
+
+class Outbox:
+    """Sends what is due, with send, until it works; settled is told of each node that was sent."""
+
+    def __init__(
+        self, send: Callable[[Changed], Awaitable[None]], settled: Callable[[Changed], None]
+    ) -> None:
+        self._send = send
+        self._settled = settled
+        self._due: dict[int, Due] = {}
+        self._wake = trio.Event()
+        self._limit = trio.CapacityLimiter(PARALLEL)
+
+    def schedule(self, node: Changed, delay: float) -> None:
+        """Send a node after some seconds, or earlier if it is due earlier."""
+        if node.ino not in self._due:
+            self._due[node.ino] = Due(node, trio.current_time() + delay)
+        self._wake.set()
+
+    def sent(self, node: Changed) -> None:
+        """Somebody has sent a node himself."""
+        if not is_due(node):
+            self._due.pop(node.ino, None)
+
+    def forget(self, node: Changed) -> None:
+        self._due.pop(node.ino, None)
+
+    def trouble(self, node: Changed) -> str:
+        """Why a node is not in COS yet, if it was tried in vain."""
+        due = self._due.get(node.ino)
+        return due.error if due is not None else ""
+
+    async def run(self) -> None:
+        """Send what is due until cancelled."""
+        async with trio.open_nursery() as nursery:
+            running: set[int] = set()
+            while True:
+                now = trio.current_time()
+                waits = []
+                for ino, due in list(self._due.items()):
+                    if ino in running:
+                        continue
+                    if due.at <= now:
+                        running.add(ino)
+                        nursery.start_soon(self._send_due, due, running)
+                    else:
+                        waits.append(due.at - now)
+                with trio.move_on_after(min(waits, default=60.0)):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+
+    async def _send_due(self, due: Due, running: set[int]) -> None:
+        node = due.node
+        try:
+            async with self._limit:
+                await self._send(node)
+            if self._due.get(node.ino) is due and not is_due(node):
+                del self._due[node.ino]
+            if not node.unlinked:
+                self._settled(node)
+        except COSError as exc:
+            self._failed(due, exc)
+        except OSError as exc:
+            self._failed(due, FilesystemError(exc.errno or errno.EIO, str(exc)))
+        except Exception as exc:
+            log.exception("sending %s", node.url)
+            self._failed(due, FilesystemError(errno.EIO, str(exc)))
+        finally:
+            running.discard(node.ino)
+            self._wake.set()
+
+    def _failed(self, due: Due, exc: COSError) -> None:
+        delay = RETRY_DELAYS[min(due.tries, len(RETRY_DELAYS) - 1)]
+        due.tries += 1
+        due.error = str(exc)
+        due.at = trio.current_time() + delay
+        node = due.node
+        if isinstance(node, FileNode):
+            node.error = exc if node.opens else None  # told at the next close or fsync
+            if not node.changed:
+                self._due.pop(node.ino, None)  # a conflict was resolved by keeping both
+                return
+            if isinstance(exc, NotFoundError) and not node.dirty:
+                log.error("the attributes of %s cannot be changed: %s", node.url, exc)
+                node.attrs_dirty = False
+                self._due.pop(node.ino, None)
+                return
+        self._due[node.ino] = due
+        level = logging.WARNING if exc.retryable else logging.ERROR
+        log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
+
+    async def drain(self, changed: Callable[[], Iterable[Changed]]) -> None:
+        """Send everything now; returns when nothing is left or all of it has failed once more."""
+        failed: set[int] = set()
+
+        async def one(node: Changed) -> None:
+            try:
+                async with self._limit:
+                    await self._send(node)
+            except (COSError, OSError) as exc:
+                failed.add(node.ino)
+                if isinstance(node, FileNode) and isinstance(exc, COSError):
+                    node.error = exc if node.opens else None
+                log.error("%s could not be sent: %s", node.url, exc)
+
+        while nodes := [n for n in changed() if n.ino not in failed]:
+            async with together() as nursery:
+                for node in nodes:
+                    nursery.start_soon(one, node)
