@@ -45,9 +45,10 @@ class CredentialProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StaticCredentials:
-    """A key that stays the same."""
+    """A key that stays the same; source says where it came from, as a person reads it."""
 
     credentials: Credentials
+    source: str = ""
 
     def get(self) -> Credentials:
         return self.credentials

@@ -31,13 +31,17 @@ class CosClient(Uploads):
         options: Mapping[str, object] = NOTHING,
         *,
         environ: Mapping[str, str] | None = None,
+        ask_code: Callable[[str], str] | None = None,
     ) -> CosClient:
-        """Make a client with the credentials that options, environment and profile give."""
+        """Make a client with the credentials that options, environment and profile give.
+
+        ask_code gets the code of an MFA device, for a role that wants one.
+        """
         if settings.client.anonymous:
             return cls(settings.client, None)
         from cosfs.client.credentials import find_credentials
 
-        return cls(settings.client, find_credentials(settings, options, environ=environ))
+        return cls(settings.client, find_credentials(settings, options, environ=environ, ask_code=ask_code))
 
     @property
     def slow_listeners(self) -> list[Callable[[], None]]:

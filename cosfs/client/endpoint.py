@@ -9,7 +9,7 @@ from cosfs.client.url import check_bucket, quote_key
 from cosfs.config import ClientSettings
 from cosfs.errors import ConfigError, UsageError
 
-__all__ = ["Address", "Endpoint", "is_loopback"]
+__all__ = ["Address", "Endpoint", "endpoint_is_local", "is_loopback"]
 
 _SERVICE = "service.cos.myqcloud.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -114,6 +114,11 @@ def copy_source(bucket: str, region: str, key: str, version_id: str = "") -> str
 def is_loopback(host: str) -> bool:
     """Return whether host is this machine."""
     return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
+
+
+def endpoint_is_local(url: str) -> bool:
+    """Return whether an endpoint_url, which may be empty, is a server on this machine."""
+    return bool(url) and is_loopback(_parse(url).host)
 
 
 def _is_address(host: str) -> bool:

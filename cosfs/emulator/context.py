@@ -46,6 +46,7 @@ class Emulation:
     limits: Limits = field(default_factory=Limits)
     default_bucket: str = ""  # of requests to an IP address
     instance_role: InstanceRole = field(default_factory=InstanceRole)
+    mfa_devices: dict[str, str] = field(default_factory=dict)  # serial number: the code it shows
     accounts: Accounts = field(init=False)
     rules: RulesOfBuckets = field(init=False)
     access_log: AccessLog = field(init=False)

@@ -144,6 +144,11 @@ class MembersApi:
             accounts = self.service.emulation.accounts
             return accounts.add_provider(provider_id, key, algorithms, audience, _uin(account)).arn
 
+    def set_mfa_device(self, serial: str, code: str) -> None:
+        """Make known an MFA device that shows this code, for AssumeRole with SerialNumber and TokenCode."""
+        with self.service.lock:
+            self.service.emulation.mfa_devices[serial] = code
+
     def set_instance_role(self, name: str, seconds: int = 7200) -> None:
         """Let the metadata service hand out keys of a role of the default account; '' switches it off."""
         with self.service.lock:

@@ -131,11 +131,22 @@ def assume_role(api: Api) -> Answer:
     if len(api.values.get("Tags") or ()) > 50:
         raise ApiError("InvalidParameter.OverLimit", "There can be 50 tags at most.")
     external = api.text("ExternalId", needed=False)
-    keys = {"sts:external_id": external, "sts:externalid": external}
+    keys = {"sts:external_id": external, "sts:externalid": external, **_second_factor(api)}
     if not _trusts(api, role, "sts:AssumeRole", api.caller, keys):
         raise ApiError("UnauthorizedOperation", "The role does not trust the caller, or the caller may not.")
     seconds = api.seconds(min(7200, role.max_seconds), role.max_seconds)
     return api.keys({"kind": "role", "role": role.arn, "name": name, "policy": policy}, seconds)
+
+
+def _second_factor(api: Api) -> Mapping[str, str]:
+    """Check the code of an MFA device if one is named; return what trust documents may ask for."""
+    serial = api.text("SerialNumber", needed=False)
+    if not serial:
+        return {}
+    code = api.text("TokenCode")
+    if api.call.emulation.mfa_devices.get(serial) != code:
+        raise ApiError("AuthFailure.MFAFailure", "The code of the MFA device is wrong.")
+    return {"sts:serial_number": serial}
 
 
 def assume_role_with_web_identity(api: Api) -> Answer:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from cosfs.client.auth import CredentialProvider, Credentials, StaticCredentials
-from cosfs.client.credentials import CvmRole, TemporaryCredentials, find_credentials
+from cosfs.client.credentials import find_credentials
+from cosfs.client.roles import CvmRole
+from cosfs.client.temporary import TemporaryCredentials
 from cosfs.config import load_settings
 from cosfs.errors import ConfigError, CredentialsError
 from tests.client.scripted import Answer, Request, Script, ScriptedServer
@@ -173,7 +175,7 @@ def test_role_is_assumed_and_kept(find: Find, serve: Callable[..., ScriptedServe
     # Another run of the program does not ask again.
     assert find(profile, options={"profile": "role"}).get() == first
     assert len(server.requests) == 1
-    (kept,) = (tmp_path / ".cos" / "cache").iterdir()
+    (kept,) = (tmp_path / ".cos" / "cache").glob("*.json")
     assert kept.stat().st_mode & 0o777 == 0o600
     # What COS has refused is replaced, there too.
     again = find(profile, options={"profile": "role"})
@@ -191,7 +193,7 @@ def test_damaged_cache_is_as_good_as_none(
     server = serve(sts(1), sts(2))
     profile = role_profile(server)
     find(profile, options={"profile": "role"}).get()
-    (kept,) = (tmp_path / ".cos" / "cache").iterdir()
+    (kept,) = (tmp_path / ".cos" / "cache").glob("*.json")
     kept.write_text(content)
     assert find(profile, options={"profile": "role"}).get().secret_id == "AKIDtmp2"
 
@@ -202,7 +204,7 @@ def test_cache_that_others_can_read_is_not_believed(
     server = serve(sts(1), sts(2))
     profile = role_profile(server)
     find(profile, options={"profile": "role"}).get()
-    (kept,) = (tmp_path / ".cos" / "cache").iterdir()
+    (kept,) = (tmp_path / ".cos" / "cache").glob("*.json")
     kept.chmod(0o644)
     assert find(profile, options={"profile": "role"}).get().secret_id == "AKIDtmp2"
 
