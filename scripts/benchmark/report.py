@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from scripts.benchmark.programs import PEERS, ROOT
 # (latency, cell, program) -> the rounds
 Rounds = dict[tuple[int, str, str], list[dict[str, Any]]]
 PAGE = ROOT / "docs" / "performance.md"
-PLOT = ROOT / "docs" / "performance-cli.svg"
-_BEGIN, _END = "<!-- scripts/bench cli: begin -->\n", "<!-- scripts/bench cli: end -->\n"
+PLOT = "performance-cli.svg"
 
 
 def best(rounds: list[dict[str, Any]], figure: str) -> float | None:
@@ -73,38 +72,54 @@ def write_page(rounds: Rounds, facts: Mapping[str, Any]) -> None:
         f" {facts['cores']} cores. Versions: {versions}.\n\n"
         "![seconds relative to cos](performance-cli.svg)\n\n"
     )
-    generated = _BEGIN + intro + tables(rounds, facts["programs"], facts["latencies"]) + _END
-    page = PAGE.read_text()
-    before, found, rest = page.partition(_BEGIN)
-    if found:
-        page = before + generated + rest.partition(_END)[2]
-    else:
-        page = page.rstrip("\n") + "\n\n## The command line beside its peers\n\n" + generated
-    PAGE.write_text(page)
-    _plot(rounds, facts)
-
-
-def _plot(rounds: Rounds, facts: Mapping[str, Any]) -> None:
-    """Draw the ratios; by matplotlib, which only the peers' environment has."""
-    python = PEERS / "bin" / "python"
+    replace_part(
+        "cli",
+        "## The command line beside its peers",
+        intro + tables(rounds, facts["programs"], facts["latencies"]),
+    )
     cells = [cell for cell in CELLS if any(key[1] == cell.name for key in rounds)]
-    data = {
-        "file": str(PLOT),
-        "cells": [cell.title.replace("`", "") for cell in cells],
-        "programs": facts["programs"],
-        "panels": [
-            {
-                "title": f"{latency} ms of added latency",
-                "values": [
-                    [_ratio(rounds, latency, cell.name, program, facts["programs"][0]) for cell in cells]
-                    for program in facts["programs"]
-                ],
-            }
+    draw(
+        PLOT,
+        [cell.title.replace("`", "") for cell in cells],
+        facts["programs"],
+        {
+            f"{latency} ms of added latency": [
+                [_ratio(rounds, latency, cell.name, program, facts["programs"][0]) for cell in cells]
+                for program in facts["programs"]
+            ]
             for latency in facts["latencies"]
-        ],
+        },
+    )
+
+
+def replace_part(name: str, title: str, text: str) -> None:
+    """Put generated text between its marks in docs/performance.md; at the end, with a title, if new."""
+    begin, end = f"<!-- scripts/bench {name}: begin -->\n", f"<!-- scripts/bench {name}: end -->\n"
+    generated = begin + text + end
+    page = PAGE.read_text()
+    before, found, rest = page.partition(begin)
+    if found:
+        page = before + generated + rest.partition(end)[2]
+    else:
+        page = page.rstrip("\n") + f"\n\n{title}\n\n" + generated
+    PAGE.write_text(page)
+
+
+def draw(
+    file: str,
+    cells: Sequence[str],
+    programs: Sequence[str],
+    panels: Mapping[str, Sequence[Sequence[float | None]]],
+) -> None:
+    """Draw bars into docs/; by matplotlib, which only the peers' environment has."""
+    data = {
+        "file": str(PAGE.with_name(file)),
+        "cells": cells,
+        "programs": programs,
+        "panels": [{"title": title, "values": values} for title, values in panels.items()],
     }
     script = Path(__file__).with_name("plot.py")
-    subprocess.run([python, script], input=json.dumps(data), text=True, check=True)
+    subprocess.run([PEERS / "bin" / "python", script], input=json.dumps(data), text=True, check=True)
 
 
 def _ratio(rounds: Rounds, latency: int, cell: str, program: str, ours: str) -> float | None:

@@ -24,7 +24,9 @@ class Server(Protocol):
     secret_key: str
 
     def clear(self) -> None: ...
-    def seed(self, prefix: str, count: int, size: int) -> None: ...
+    def seed(
+        self, prefix: str, count: int, size: int, *, directories: int = 0, markers: bool = False
+    ) -> None: ...
     def set_latency(self, milliseconds: int) -> None: ...
     def reset(self) -> None: ...
     def requests(self) -> int: ...
@@ -61,8 +63,12 @@ class Double:
     def clear(self) -> None:
         self._ask("_clear")
 
-    def seed(self, prefix: str, count: int, size: int) -> None:
-        self._ask("_seed", bucket=BUCKET, prefix=prefix, n=count, size=size)
+    def seed(
+        self, prefix: str, count: int, size: int, *, directories: int = 0, markers: bool = False
+    ) -> None:
+        self._ask(
+            "_seed", bucket=BUCKET, prefix=prefix, n=count, size=size, dirs=directories, markers=int(markers)
+        )
 
     def set_latency(self, milliseconds: int) -> None:
         self._ask("_config", latency_ms=milliseconds)
@@ -99,9 +105,16 @@ class Local:
             store.db.execute("DELETE FROM versions")
             store.db.execute("DELETE FROM pieces WHERE owner > 0")
 
-    def seed(self, prefix: str, count: int, size: int) -> None:
+    def seed(
+        self, prefix: str, count: int, size: int, *, directories: int = 0, markers: bool = False
+    ) -> None:
         data = bytes(size)
-        self._emulator.put_objects(BUCKET, ((f"{prefix}f{n:06}", data) for n in range(count)))
+        below = [f"d{number:03}/" for number in range(directories)] or [""]
+        keys = [f"{prefix}{below[number % len(below)]}f{number:06}" for number in range(count)]
+        objects = [(key, data) for key in keys]
+        if markers:
+            objects += [(f"{prefix}{name}", b"") for name in {"", *below}]
+        self._emulator.put_objects(BUCKET, objects)
 
     def set_latency(self, milliseconds: int) -> None:
         self._emulator.faults.clear()

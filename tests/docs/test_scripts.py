@@ -1,7 +1,8 @@
-"""The scripts: the demo on a small tree, twice; a second setup that has nothing to do."""
+"""The scripts: the demo on a small tree, twice; a second setup that has nothing to do; a bench in small."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.benchmark.rows import rows
 from tests.mounting import is_mounted
 
 TREE = Path(__file__).resolve().parents[2]
@@ -104,3 +106,18 @@ def test_listings_are_measured() -> None:
     printed = run(TREE / "scripts" / "bench-listings", *options)
     for name in ("keys, anywhere", "keys of a directory", "common prefixes, 9 keys each", "versions"):
         assert name in printed
+
+
+@pytest.mark.fuse
+def test_bench_of_the_mount_measures_ours_in_every_row(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    options = ["--programs", "cos", "--latency", "0", "--scale", "0.01", "--out", found]
+    output = run(TREE / "scripts" / "bench", "mount", *options, timeout=60)
+    figures = json.loads(found.read_text())["figures"]
+    assert len(figures) == len(rows())
+    assert not [key for key, rounds in figures.items() if rounds[0]["failure"]], output
+    assert all(f"| {row.title} |" in output for row in rows())
+    # One row anew; the others stay as they are.
+    run(TREE / "scripts" / "bench", "mount", *options, "--rows", "stat")
+    again = json.loads(found.read_text())["figures"]
+    assert {key for key in figures if figures[key] != again[key]} == {"0/stat/cos"}
