@@ -23,10 +23,11 @@ JOBS = 4  # many files mostly sleep, to see times change
 LINKS = frozenset({*(f"link/{n:02}" for n in range(18)), "rename/00", "rename/23", "unlink/00"})
 # They make a path of 4,095 bytes; a key of COS holds 850.
 LONG_PATHS = frozenset(
-    """
-    chmod/03 chown/03 ftruncate/03 mkdir/03 mkfifo/03 mknod/03 open/03 rename/02 rmdir/03 symlink/03
-    truncate/03 unlink/03
-    """.split()
+    {
+        *(f"{group}/03" for group in ("chmod", "chown", "ftruncate", "truncate", "open", "unlink")),
+        *(f"{group}/03" for group in ("mkdir", "mkfifo", "mknod", "rmdir", "symlink")),
+        "rename/02",
+    }
 )
 
 
