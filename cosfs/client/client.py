@@ -8,7 +8,8 @@ from types import TracebackType
 from cosfs.client.auth import presign
 from cosfs.client.endpoint import Address
 from cosfs.client.retry import Retrier
-from cosfs.client.session import NOTHING, ClientStats
+from cosfs.client.session import NOTHING
+from cosfs.client.stats import ClientStats
 from cosfs.client.stream import ObjectStream
 from cosfs.client.uploads import Uploads
 from cosfs.config import Settings

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from cosfs.client.auth import CredentialProvider
 from cosfs.client.retry import Attempt
-from cosfs.client.session import NOTHING, Call, ClientStats, Session
+from cosfs.client.session import NOTHING, Call, Session
+from cosfs.client.stats import ClientStats
 from cosfs.config import ClientSettings
 from cosfs.errors import ServiceError
 

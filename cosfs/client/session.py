@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from cosfs.client import failures, xml
@@ -21,6 +19,7 @@ from cosfs.client.dates import parse_http_date
 from cosfs.client.endpoint import Address, Endpoint
 from cosfs.client.http import Response, Transport
 from cosfs.client.retry import Attempt, Retrier
+from cosfs.client.stats import ClientStats
 from cosfs.client.wire import Limits
 from cosfs.config import ClientSettings
 from cosfs.errors import (
@@ -31,7 +30,7 @@ from cosfs.errors import (
 )
 from cosfs.units import KIB
 
-__all__ = ["Call", "ClientStats", "Session"]
+__all__ = ["Call", "Session"]
 
 log = logging.getLogger(__name__)
 
@@ -105,43 +104,6 @@ class Call:
             return SLOW_TIME_LIMIT
         length = body_length(self.body) if self.body is not None else 0
         return TIME_LIMIT + (length + self.expects) / SLOWEST
-
-
-class ClientStats:
-    """Counters of a client since its start. Thread-safe."""
-
-    __slots__ = ("_lock", "bytes_received", "bytes_sent", "errors", "requests", "retries")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.requests: Counter[str] = Counter()  # by operation, each try
-        self.retries = 0
-        self.errors = 0  # error answers, and requests without an answer
-        self.bytes_sent = 0  # of bodies
-        self.bytes_received = 0
-
-    def add(
-        self, *, request: str = "", retries: int = 0, errors: int = 0, sent: int = 0, received: int = 0
-    ) -> None:
-        """Count something."""
-        with self._lock:
-            if request:
-                self.requests[request] += 1
-            self.retries += retries
-            self.errors += errors
-            self.bytes_sent += sent
-            self.bytes_received += received
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return all counters as they are now."""
-        with self._lock:
-            return {
-                "requests": dict(self.requests),
-                "retries": self.retries,
-                "errors": self.errors,
-                "bytes_sent": self.bytes_sent,
-                "bytes_received": self.bytes_received,
-            }
 
 
 class _Moved(Exception):
@@ -295,14 +257,16 @@ class Session:
         target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
         silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
         limits = Limits(silence, attempt.deadline)
+        began = time.perf_counter()
         try:
             response = self.transport.send(call.method, address, target, headers, call.body, limits)
         except COSError:
-            self.stats.add(request=call.operation, errors=1)
+            self.stats.answered(call.operation, 0, 0.0)
             raise
         finally:
             attempt.deadline = limits.deadline
-        self.stats.add(request=call.operation, sent=body_length(call.body) if call.body is not None else 0)
+        sent = body_length(call.body) if call.body is not None else 0
+        self.stats.answered(call.operation, response.status, time.perf_counter() - began, sent)
         return response
 
     def _sign(self, call: Call, address: Address, headers: dict[str, str], credentials: Credentials) -> None:

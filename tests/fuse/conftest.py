@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import environment
+from tests.fuse.users import User, detach, user_of
 from tests.mounting import Mounted, is_mounted
 
 if TYPE_CHECKING:
@@ -44,3 +47,32 @@ def no_faults(emulator: Emulator) -> Iterator[None]:
     """What goes wrong in one test must not go wrong in the next."""
     yield
     emulator.faults.clear()
+
+
+@pytest.fixture
+def user(emulator: Emulator, tmp_path: Path) -> Iterator[User]:
+    with user_of(emulator, tmp_path.resolve() / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 24 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small filesystem")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        detach(place)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Emulator]:
+    """An emulator that may be stopped and started again."""
+    from cosfs.emulator import Emulator
+
+    with Emulator(tmp_path / "server", buckets=["b-1250000000"]) as running:
+        yield running

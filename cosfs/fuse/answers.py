@@ -1,0 +1,86 @@
+"""The socket of a running mount: how it goes, and send everything. control.py asks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+import trio
+
+from cosfs.fuse import control
+from cosfs.fuse.running import Mount
+
+log = logging.getLogger("cosfs.mount")
+
+
+async def answer_forever(running: Mount) -> None:
+    path = control.socket_path(running.mount.mountpoint)
+    path.unlink(missing_ok=True)
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    with control.short_name(path) as name:
+        await sock.bind(name)
+    path.chmod(0o600)
+    sock.listen(16)
+    listener = trio.SocketListener(sock)
+
+    async def handle(stream: trio.SocketStream) -> None:
+        try:
+            await _answer(running, stream)
+        except (trio.BrokenResourceError, ValueError, KeyError) as exc:
+            log.debug("control socket: %s", exc)
+
+    await trio.serve_listeners(handle, [listener])
+
+
+async def _answer(running: Mount, stream: trio.SocketStream) -> None:
+    line = b""
+    while not line.endswith(b"\n"):
+        more = await stream.receive_some(4096)
+        if not more:
+            return
+        line += more
+    request = json.loads(line)
+    if request["op"] == "status":
+        await _reply(stream, running.status())
+    elif request["op"] == "drain":
+        await _drain(running, stream, float(request.get("timeout") or 0))
+
+
+async def _reply(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
+    await stream.send_all(json.dumps(answer).encode() + b"\n")
+
+
+async def _drain(running: Mount, stream: trio.SocketStream, timeout: float) -> None:
+    """Send everything, telling how much is left four times a second."""
+    fs = running.fs
+    assert fs is not None
+    done = trio.Event()
+
+    async def work() -> None:
+        try:
+            await fs.drain()
+        finally:
+            done.set()
+
+    # Not in a nursery of our own: what was begun goes on if the asker gives up.
+    running.background.start_soon(work)
+    with trio.move_on_after(timeout or math.inf):
+        while not done.is_set():
+            with trio.move_on_after(0.25):
+                await done.wait()
+                break
+            await _reply(stream, _left(running))
+    await _reply(stream, {**_left(running), "done": True})
+
+
+def _left(running: Mount) -> dict[str, Any]:
+    assert running.fs is not None
+    files = running.fs.pending_files
+    return {
+        "pending": running.pending_count(),
+        "files": len(files),
+        "bytes": sum(node.size for node in files),
+        "names": [node.url for node in files[:10]],
+    }

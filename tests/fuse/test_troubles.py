@@ -1,0 +1,288 @@
+"""A mount whose process is killed, whose disk is full, whose COS does not answer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fuse.support import fails_with, tree, until
+from tests.fuse.users import User, alive, content, fails, names, user_of
+from tests.mounting import Mounted, is_mounted
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+Mount = Callable[..., Mounted]
+MIB = 1024 * 1024
+
+pytestmark = pytest.mark.fuse
+
+
+# --- nothing is lost
+
+
+def test_async_file_survives_a_kill(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
+    fault = emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    first = mount(f"cos://{bucket}", "--write-back", "async")
+    (first.path / "small").write_bytes(b"small")
+    (first.path / "small").chmod(0o640)
+    data = os.urandom(3 * MIB)
+    (first.path / "middle").write_bytes(data)
+    (first.path / "renamed").write_bytes(b"r")
+    (first.path / "renamed").rename(first.path / "name")
+    (first.path / "removed").write_bytes(b"x")
+    (first.path / "removed").unlink()
+    first.kill()
+    emulator.faults.remove(fault)
+    assert names(client, bucket) == []
+    second = mount(f"cos://{bucket}", "--metadata-ttl", "0.2s", cache_dir=first.cache_dir)
+    expected = {"small": b"small", "middle": data, "name": b"r"}
+    until(lambda: names(client, bucket) == sorted(expected), "the next mount sends what was closed")
+    until(lambda: tree(second.path) == expected, "and shows it")
+    assert (second.path / "small").stat().st_mode & 0o777 == 0o640
+    until(lambda: not list((first.cache_dir / "staging").iterdir()), "the staging files are gone")
+
+
+def test_change_of_an_object_survives_a_kill(
+    mount: Mount, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    data = os.urandom(20 * MIB)
+    client.put_object(bucket, "large", data)
+    first = mount(f"cos://{bucket}", "--write-back", "async")
+    fault = emulator.faults.error("*Upload*", "AccessDenied", 403, count=0)
+    with (first.path / "large").open("r+b") as file:
+        file.seek(9 * MIB)
+        file.write(b"changed")
+    first.kill()
+    emulator.faults.remove(fault)
+    mount(f"cos://{bucket}", cache_dir=first.cache_dir)
+    expected = data[: 9 * MIB] + b"changed" + data[9 * MIB + 7 :]
+    until(lambda: content(client, bucket, "large") == expected, "the next mount sends the change")
+
+
+def test_kill_while_a_large_file_is_streamed_leaves_the_old_one(
+    mount: Mount, bucket: str, client: CosClient
+) -> None:
+    client.put_object(bucket, "file", b"old")
+    mounted = mount(f"cos://{bucket}")
+    file = (mounted.path / "file").open("wb", buffering=0)
+    for _ in range(20):
+        file.write(bytes(MIB))
+    mounted.kill()
+    with fails_with(errno.ENOTCONN):
+        file.write(b"x")
+    with fails_with(errno.ENOTCONN):
+        file.close()
+    assert content(client, bucket, "file") == b"old"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "number"), [("AccessDenied", 403, errno.EACCES), ("X", 500, errno.EIO)]
+)
+def test_close_tells_that_cos_refuses(
+    mount: Mount, bucket: str, client: CosClient, emulator: Emulator, code: str, status: int, number: int
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--max-retries", "1")
+    emulator.faults.error("PutObject", code, status, count=0)
+    file = (mounted.path / "file").open("wb", buffering=0)
+    file.write(b"precious")
+    with fails_with(number):
+        os.fsync(file.fileno())
+    with fails_with(number):
+        file.close()
+    assert (mounted.path / "file").read_bytes() == b"precious"
+    assert names(client, bucket) == []
+    emulator.faults.clear()
+    until(lambda: names(client, bucket) == ["file"], "it is sent as soon as COS takes it")
+    assert content(client, bucket, "file") == b"precious"
+    (mounted.path / "file").write_bytes(b"again")
+    assert content(client, bucket, "file") == b"again"
+
+
+def test_refused_file_can_be_removed_or_replaced(
+    mount: Mount, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    mounted = mount(f"cos://{bucket}")
+    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    for name in ("removed", "replaced"):
+        with fails_with(errno.EACCES):
+            (mounted.path / name).write_bytes(b"first")
+    (mounted.path / "removed").unlink()
+    emulator.faults.clear()
+    (mounted.path / "replaced").write_bytes(b"second")
+    assert mounted.unmount() == 0
+    assert names(client, bucket) == ["replaced"]
+    assert content(client, bucket, "replaced") == b"second"
+
+
+def test_large_file_that_fails_half_way_is_sent_later(
+    mount: Mount, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    mounted = mount(f"cos://{bucket}")
+    emulator.faults.error("UploadPart", "AccessDenied", 403, count=0)
+    data = os.urandom(MIB) * 24
+    with fails_with(errno.EACCES):
+        (mounted.path / "large").write_bytes(data)
+    assert (mounted.path / "large").read_bytes() == data
+    emulator.faults.clear()
+    until(lambda: names(client, bucket) == ["large"], "it is sent as soon as COS takes it")
+    assert content(client, bucket, "large") == data
+    assert not client.list_uploads(bucket).uploads
+
+
+# --- a full disk
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_full_cache_disk(
+    mount: Mount, bucket: str, client: CosClient, small_disk: Path, write_back: str
+) -> None:
+    data = os.urandom(MIB) * 8
+    client.put_object(bucket, "large", data)
+    client.put_object(bucket, "small", b"small")
+    mounted = mount(
+        f"cos://{bucket}", "--cache-size", "4MB", "--write-back", write_back, cache_dir=small_disk / "cache"
+    )
+    path = mounted.path
+    (path / "before").write_bytes(b"before")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(65536))
+    with fails_with(errno.ENOSPC), (path / "new").open("wb", buffering=0) as file:
+        for _ in range(64):
+            file.write(bytes(65536))
+    assert (path / "large").read_bytes() == data
+    assert (path / "small").read_bytes() == b"small"
+    assert (path / "before").read_bytes() == b"before"
+    with pytest.raises(OSError), (path / "small").open("r+b") as file:
+        file.write(b"S" * 1_000_000)
+    assert content(client, bucket, "small") in (b"small", b"")
+    filler.unlink()
+    (path / "after").write_bytes(b"after" * 1000)
+    assert (path / "after").read_bytes() == b"after" * 1000
+    for name in ("new", "small"):
+        (path / name).write_bytes(b"better now")
+    assert mounted.unmount() == 0, mounted.log_text()
+    assert content(client, bucket, "after") == b"after" * 1000
+    assert content(client, bucket, "new") == b"better now"
+    assert content(client, bucket, "small") == b"better now"
+    assert content(client, bucket, "large") == data
+
+
+def test_mounting_with_a_full_cache_disk(user: User, bucket: str, small_disk: Path) -> None:
+    with (small_disk / "filler").open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    cache = small_disk / "cache"
+    fails(user, f"cos://{bucket}", user.mountpoint, "--cache-dir", cache, code=253, says="cannot be written")
+
+
+# --- no network
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None:
+    with user_of(server, tmp_path.resolve() / "home") as user:
+        path = user.mountpoint
+        options = ("--write-back", write_back, "--metadata-ttl", "1s", "--max-retries", "1")
+        user.mount("cos://b-1250000000", *options)
+        data = os.urandom(3 * MIB)
+        (path / "cached").write_bytes(data)
+        (path / "removed").write_bytes(b"x")
+        until(lambda: user.one()["pending_files"] == 0, "both are sent")
+        assert os.listdir(path)  # noqa: PTH208
+        server.stop()
+        with (path / "cached").open("rb") as file:
+            assert file.read() == data
+        if write_back == "close":
+            with pytest.raises(OSError) as caught:
+                (path / "new").write_bytes(b"written without a network")
+            assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
+        else:
+            (path / "new").write_bytes(b"written without a network")
+        assert (path / "new").read_bytes() == b"written without a network"
+        time.sleep(1.1)  # what is known is too old now
+        with pytest.raises(OSError):
+            os.listdir(path)  # noqa: PTH208
+        with pytest.raises(OSError):
+            (path / "unknown").stat()
+        with pytest.raises(OSError):
+            (path / "dir").mkdir()
+        found = user.one()
+        assert found["state"] == "running" and found["pending_files"] == 1
+        done = user.cos("umount", path)
+        assert done.returncode == 255 and "b-1250000000/new" in done.stderr
+        server.start()
+        until(lambda: user.one()["pending_files"] == 0, "what was written is sent", within=30)
+        assert tree(path) == {"cached": data, "removed": b"x", "new": b"written without a network"}
+        (path / "removed").unlink()
+        assert user.cos("umount", path).returncode == 0
+        assert "Traceback" not in user.log()
+
+
+def test_server_that_hangs(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
+    client.put_object(bucket, "file", b"x" * 1000)
+    client.put_object(bucket, "other", b"y")
+    options = ("--read-timeout", "1", "--max-retries", "0", "--metadata-ttl", "1s")
+    path = mount(f"cos://{bucket}", *options).path
+    assert (path / "file").read_bytes() == b"x" * 1000
+    assert (path / "other").exists()
+    emulator.faults.latency(20)
+    for call in (
+        lambda: (path / "other").read_bytes(),
+        lambda: (path / "new").write_bytes(b"x"),
+        lambda: (path / "dir").mkdir(),
+        lambda: list(path.iterdir()),
+    ):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
+    emulator.faults.clear()
+    (path / "new").write_bytes(b"again")
+    assert content(client, bucket, "new") == b"again"
+    (path / "dir").mkdir()
+    assert (path / "other").read_bytes() == b"y"
+
+
+def test_end_without_a_network(server: Emulator, tmp_path: Path) -> None:
+    with user_of(server, tmp_path.resolve() / "home") as user:
+        user.mount("cos://b-1250000000", "--write-back", "async", "--max-retries", "1")
+        for name in ("a", "b"):
+            (user.mountpoint / name).write_bytes(b"sent")
+        until(lambda: user.one()["pending_files"] == 0, "both are sent")
+        server.stop()
+        (user.mountpoint / "a").unlink()
+        (user.mountpoint / "c").write_bytes(b"kept")
+        pid = user.one()["pid"]
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not alive(pid), "the process ends although nothing can be sent", within=40)
+        assert not is_mounted(user.mountpoint)
+        server.start()
+        user.mount("cos://b-1250000000", "--metadata-ttl", "0.2s")
+        until(lambda: tree(user.mountpoint) == {"b": b"sent", "c": b"kept"}, "the next mount finishes it all")
+
+
+def test_answers_that_break_off(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
+    data = os.urandom(MIB) * 12
+    client.put_object(bucket, "file", data)
+    path = mount(f"cos://{bucket}").path
+    emulator.faults.truncate("GetObject", 300_000, count=2)
+    emulator.faults.reset("GetObject", count=1)
+    emulator.faults.reset("PutObject", count=1)
+    emulator.faults.reset("PutObject", count=1, after=True)
+    emulator.faults.error("ListObjects", "SlowDown", 503, count=1)
+    emulator.faults.error("HeadObject", "InternalError", 500, count=1)
+    assert (path / "file").read_bytes() == data
+    (path / "one").write_bytes(b"1")
+    (path / "two").write_bytes(b"2")
+    assert tree(path) == {"file": data, "one": b"1", "two": b"2"}
+    assert names(client, bucket) == ["file", "one", "two"]
