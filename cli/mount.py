@@ -165,6 +165,10 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
     "-o", "mount_options", metavar="OPTIONS", multiple=True, help="Options as in /etc/fstab: ro,umask=022,…"
 )
 @click.option("--fuse-option", "fuse_options", multiple=True, hidden=True)
+@click.option(
+    "--metrics", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there; loopback only."
+)
+@click.option("--metrics-remote", is_flag=True, help="Let --metrics be an address that others can reach.")
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the log there.")
 @click.pass_obj
 def mount(

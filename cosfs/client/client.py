@@ -65,6 +65,11 @@ class CosClient(Uploads):
     ) -> None:
         self.close()
 
+    @property
+    def credentials_expire(self) -> float:
+        """When the credentials in use end, in Unix seconds; 0 if never, or if none were needed yet."""
+        return float(getattr(self.credentials, "expires", 0.0))
+
     # --- for the control plane
 
     @property

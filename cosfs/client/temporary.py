@@ -36,6 +36,12 @@ class TemporaryCredentials:
         self._renew_at = 0.0
         self._refreshed_at = -math.inf
 
+    @property
+    def expires(self) -> float:
+        """When those in use end, in Unix seconds; 0 if there are none yet."""
+        current = self._current
+        return current.expires if current is not None else 0.0
+
     def fetch(self) -> Credentials:
         """Get new credentials from where they come from."""
         raise NotImplementedError

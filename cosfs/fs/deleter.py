@@ -39,6 +39,7 @@ class _Removal:
     careful: bool = False
     at: float = 0.0  # not tried before this time
     tries: int = 0
+    since: float = field(default_factory=trio.current_time)
     answered: trio.Event = field(default_factory=trio.Event)  # of the try under way
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -66,6 +67,11 @@ class Deleter:
     @property
     def pending(self) -> int:
         return len(self._waiting) + len(self._sending)
+
+    @property
+    def oldest(self) -> float:
+        """Since when the oldest of them has been waiting, 0 if none is."""
+        return min((each.since for each in (*self._waiting.values(), *self._sending.values())), default=0.0)
 
     @property
     def is_busy(self) -> bool:

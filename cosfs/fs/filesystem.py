@@ -20,5 +20,11 @@ class Filesystem(Entries, Metadata):
         await self.deleter.drain()
 
     @property
+    def open_handles(self) -> tuple[int, int, int]:
+        """How many files and directories are open, and how many files COS lacks bytes of."""
+        dirty = {handle.node for handle in self._files.values() if handle.node.dirty}
+        return len(self._files), len(self._dirs), len(dirty)
+
+    @property
     def pending_files(self) -> list[FileNode]:
         return [node for node in self.tree.table.files() if node.changed and not node.unlinked]

@@ -30,6 +30,7 @@ class Due:
 
     node: Changed
     at: float
+    since: float  # it has been waiting
     tries: int = 0
     error: str = ""  # of the last try
 
@@ -57,7 +58,8 @@ class Outbox:
     def schedule(self, node: Changed, delay: float) -> None:
         """Send a node after some seconds, or earlier if it is due earlier."""
         if node.ino not in self._due:
-            self._due[node.ino] = Due(node, trio.current_time() + delay)
+            now = trio.current_time()
+            self._due[node.ino] = Due(node, now + delay, now)
         self._wake.set()
 
     def sent(self, node: Changed) -> None:
@@ -72,6 +74,11 @@ class Outbox:
         """Why a node is not in COS yet, if it was tried in vain."""
         due = self._due.get(node.ino)
         return due.error if due is not None else ""
+
+    @property
+    def waiting(self) -> list[tuple[Changed, float]]:
+        """What waits to be sent, and since when."""
+        return [(due.node, due.since) for due in self._due.values()]
 
     async def run(self) -> None:
         """Send what is due until cancelled."""

@@ -5,25 +5,37 @@ from __future__ import annotations
 import json
 import logging
 import math
+import socket
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from cosfs.fuse import control
+from cosfs.fuse.gauges import sample
 from cosfs.fuse.running import Mount
 
 log = logging.getLogger("cosfs.mount")
 
 
-async def answer_forever(running: Mount) -> None:
-    path = control.socket_path(running.mount.mountpoint)
+def listen(path: Path) -> trio.SocketListener:
+    """Listen at a Unix socket that only this user can reach; what was there before is replaced."""
+    bound = _bind(path)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+
+
+def _bind(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
-    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    sock = socket.socket(socket.AF_UNIX)
     with control.short_name(path) as name:
-        await sock.bind(name)
+        sock.bind(name)
     path.chmod(0o600)
     sock.listen(16)
-    listener = trio.SocketListener(sock)
+    return sock
+
+
+async def answer_forever(running: Mount) -> None:
+    listener = listen(control.socket_path(running.mount.mountpoint))
 
     async def handle(stream: trio.SocketStream) -> None:
         try:
@@ -44,6 +56,8 @@ async def _answer(running: Mount, stream: trio.SocketStream) -> None:
     request = json.loads(line)
     if request["op"] == "status":
         await _reply(stream, running.status())
+    elif request["op"] == "metrics":
+        await _reply(stream, sample(running))
     elif request["op"] == "drain":
         await _drain(running, stream, float(request.get("timeout") or 0))
 

@@ -58,6 +58,11 @@ def socket_path(mountpoint: Path) -> Path:
     return _stem(mountpoint).with_suffix(".sock")
 
 
+def metrics_path(mountpoint: Path) -> Path:
+    """The socket where a mount's metrics are served over HTTP."""
+    return _stem(mountpoint).with_suffix(".metrics")
+
+
 def state_path(mountpoint: Path) -> Path:
     return _stem(mountpoint).with_suffix(".json")
 
@@ -80,6 +85,7 @@ def remove_state(mountpoint: Path, pid: int = 0) -> None:
         return
     state_path(mountpoint).unlink(missing_ok=True)
     socket_path(mountpoint).unlink(missing_ok=True)
+    metrics_path(mountpoint).unlink(missing_ok=True)
 
 
 def _read_state(path: Path) -> dict[str, Any]:

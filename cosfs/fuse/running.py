@@ -19,12 +19,14 @@ from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal
+from cosfs.fs.metrics import Metrics
 from cosfs.fs.recovery import left_over
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
+from cosfs.fuse import control
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
@@ -65,6 +67,7 @@ class Mount:
         self.started = time.time()
         self.fs: Filesystem | None = None
         self.stopping = False
+        self.metrics = Metrics()
         self.unsent = 0  # changes left to the next mount
         memory = min(settings.readahead, 64 * MIB) + 32 * MIB
         self.cache = BlockCache(
@@ -138,6 +141,7 @@ class Mount:
             "errors": fs.committer.failures + fs.deleter.failures,
             "conflicts": fs.committer.conflicts.count,
             "open_inodes": len(fs.tree.table.nodes),
+            "metrics_socket": str(control.metrics_path(self.mount.mountpoint)),
         }
 
     def pending_count(self) -> int:

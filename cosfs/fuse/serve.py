@@ -19,6 +19,8 @@ from cosfs.fs.background import Background, together
 from cosfs.fs.recovery import recover
 from cosfs.fuse import control
 from cosfs.fuse.answers import answer_forever
+from cosfs.fuse.exporter import export, tcp_listeners
+from cosfs.fuse.measured import measure
 from cosfs.fuse.mount import fuse_options, mount_failed, tell_supervisor, tune_kernel
 from cosfs.fuse.operations import Operations
 from cosfs.fuse.running import Mount, fs_settings
@@ -75,8 +77,9 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
     mountpoint = running.mount.mountpoint
     async with together() as background:
         fs = running.compose(engine, Background(background))
+        listeners = await tcp_listeners(running.mount)
         try:
-            pyfuse3.init(Operations(fs), str(mountpoint), options)
+            pyfuse3.init(measure(Operations(fs), running.metrics), str(mountpoint), options)
         except Exception as exc:
             background.cancel_scope.cancel()
             raise mount_failed(mountpoint, exc) from exc
@@ -85,6 +88,8 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
             control.write_state(mountpoint, running.mount.source)
             async with together() as nursery:
                 nursery.start_soon(answer_forever, running)
+                nursery.start_soon(export, running, listeners)
+                nursery.start_soon(running.metrics.watch)
                 nursery.start_soon(_stop_on_signal, running)
                 nursery.start_soon(_announce, running, ready)
                 nursery.start_soon(recover, fs, running.left_over)

@@ -41,6 +41,8 @@ class MountSettings:
     foreground: bool = False
     log_file: Path | None = None
     debug: bool = False
+    metrics: str = ""  # address and port where metrics are served too
+    metrics_remote: bool = False  # even to other machines
     fuse_options: tuple[str, ...] = field(default=())  # passed to the kernel: nosuid, noexec, noatime ...
 
     @property
