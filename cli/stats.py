@@ -193,9 +193,13 @@ def _watch(place: Path, first: Stats, interval: float) -> None:
 
     from cosfs.fuse.rates import between
 
-    with Live(_picture(between(None, first)), screen=True, auto_refresh=False) as live:
+    live = Live(_picture(between(None, first)), screen=True, auto_refresh=False)
+    try:  # not `with`: Ctrl-C may come while it starts, and the screen must be given back
+        live.start(refresh=True)
         for found in _follow(place, first, interval):
             live.update(_picture(found), refresh=True)
+    finally:
+        live.stop()
 
 
 def _picture(found: Stats) -> RenderableType:

@@ -98,7 +98,7 @@ def _histogram(name: str, labels: Mapping[str, str], value: Mapping[str, Any]) -
         while at < len(slots) and slots[at][0] <= bound:
             seen += slots[at][1]
             at += 1
-        lines.append(f"{name}_bucket{_labels({**labels, 'le': f'{bound:g}'})} {seen}")
+        lines.append(f"{name}_bucket{_labels({**labels, 'le': repr(bound)})} {seen}")
     lines.append(f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {value['count']}")
     lines.append(f"{name}_sum{_labels(labels)} {value['seconds']!r}")
     lines.append(f"{name}_count{_labels(labels)} {value['count']}")

@@ -91,7 +91,8 @@ async def _answer(running: Mount, stream: trio.SocketStream) -> None:
     else:
         status, body = "200 OK", prometheus(families(running))
     data = body.encode()
-    lines = (f"HTTP/1.1 {status}", f"Content-Type: {TYPE}", f"Content-Length: {len(data)}", "Connection: close")
+    fields = {"Content-Type": TYPE, "Content-Length": len(data), "Connection": "close"}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields.items())]
     answer = "\r\n".join(lines) + "\r\n\r\n"
     await stream.send_all(answer.encode() + (b"" if method == b"HEAD" else data))
     await stream.aclose()

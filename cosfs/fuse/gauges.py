@@ -103,9 +103,7 @@ def families(running: Mount) -> Iterator[Family]:
     if expiry:
         text = "When the temporary credentials in use end, in Unix seconds."
         yield _one("cosfs_credentials_expire_seconds", "gauge", text, expiry)
-    delay = Family(
-        "cosfs_loop_delay_seconds", "histogram", "How much later than due tasks ran."
-    )
+    delay = Family("cosfs_loop_delay_seconds", "histogram", "How much later than due tasks ran.")
     delay.add(now["loop"])
     yield delay
 
@@ -118,9 +116,7 @@ def _one(name: str, kind: str, text: str, value: float) -> Family:
 
 def _operations(metrics: Metrics) -> Iterator[Family]:
     latency = Family("cosfs_operation_seconds", "histogram", "Requests of the kernel.")
-    errors = Family(
-        "cosfs_operation_errors_total", "counter", "Those that failed, by errno."
-    )
+    errors = Family("cosfs_operation_errors_total", "counter", "Those that failed, by errno.")
     for name, operation in metrics.operations.items():
         if operation.latency.count:
             latency.add(operation.latency.snapshot(), operation=name)
