@@ -9,6 +9,7 @@ import click
 
 from .options import group
 from .output import Column, printable, table
+from .secrets import mask
 
 if TYPE_CHECKING:
     from cosfs.config import ConfigFile, Settings
@@ -47,15 +48,10 @@ def configure(ctx: click.Context) -> int:
 
 
 def _files(state: State) -> tuple[ConfigFile, str]:
-    from cosfs.config import ConfigFile
+    from cosfs.profiles import ConfigFile
 
     profile = str(state.options.get("profile") or os.environ.get("COS_PROFILE") or "default")
     return ConfigFile.locate(config_file=str(state.options.get("config_file") or "")), profile
-
-
-def mask(secret: str) -> str:
-    """Show only enough of a secret to recognise it."""
-    return "*" * 16 + secret[-4:] if len(secret) >= 12 else "*" * 16
 
 
 def _ask(state: State) -> None:
@@ -97,7 +93,7 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
 
     KEY may name its profile: production.region, default.cos.max_concurrent_requests.
     """
-    from cosfs.config import split_key
+    from cosfs.profiles import split_key
     from cosfs.errors import UsageError
 
     from .prompt import somebody_is_there
@@ -115,10 +111,11 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
 
 
 def _check_name(key: str, name: str) -> None:
-    from cosfs.config import SECRET_KEYS, setting_names
+    from cosfs.config import setting_names
+    from cosfs.profiles import ROLE_KEYS, SECRET_KEYS
     from cosfs.errors import UsageError
 
-    known = [*setting_names(), *SECRET_KEYS, "credential_source"]
+    known = [*setting_names(), *SECRET_KEYS, *ROLE_KEYS]
     if name in known:
         return
     import difflib

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
         stats,
         status,
         sync,
+        token,
         umount,
+        whoami,
     )
     from . import run as run_command  # noqa: F401
 
@@ -85,6 +87,8 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("Filesystem", "status", "Show what is mounted and what is pending."),
     "stats": Entry("Filesystem", "stats", "Show what a mount is doing just now."),
     "configure": Entry("Setup", "configure", "Write, read and list settings and credentials."),
+    "whoami": Entry("Setup", "whoami", "Show whose credentials are used and until when."),
+    "token": Entry("Setup", "token", "Make temporary credentials that may do less."),
     "doctor": Entry("Setup", "doctor", "Check settings, network, credentials and FUSE."),
     "completion": Entry("Setup", "completion", "Print the completion script of a shell."),
     "emulator": Entry("Setup", "emulator", "Serve COS from a directory on this machine."),
@@ -161,7 +165,9 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors=errors)
     hide_secrets("cos", sys.argv[1:])
-    code = run(sys.argv[1:])
+    state = State()
+    state.own_process = True
+    code = run(sys.argv[1:], state)
     _leave(code)
 
 

@@ -138,6 +138,7 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _option("--secret-id", metavar="ID", help="SecretId (better: COS_SECRET_ID or a profile)."),
     _option("--secret-key", metavar="KEY", help="SecretKey (better: COS_SECRET_KEY or a profile)."),
     _option("--session-token", "--token", metavar="TOKEN", help="Token of temporary credentials."),
+    _option("--mfa-code", metavar="DIGITS", help="Code of the MFA device that a role asks for."),
     _flag("--no-sign-request", help="Send requests without credentials (public buckets)."),
     _option("--proxy", metavar="URL", help="HTTP proxy; default from HTTPS_PROXY and NO_PROXY."),
     _option("--connect-timeout", type=DURATION, metavar="TIME", help="Longest wait for a connection."),

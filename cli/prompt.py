@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,18 @@ def ask_credentials(state: State) -> dict[str, object]:
     state.out.flush()
     state.out.talk("No credentials are configured; `cos configure` keeps them. For this command only:")
     return {"secret_id": ask("SecretId"), "secret_key": ask("SecretKey", secret=True)}
+
+
+def code_prompt(state: State) -> Callable[[str], str] | None:
+    """Return what asks for the code of an MFA device; None if nobody can be asked."""
+    if not (state.may_ask and somebody_is_there()):
+        return None
+
+    def ask_code(device: str) -> str:
+        state.out.flush()
+        return ask(f"Code of the MFA device {device}")
+
+    return ask_code
 
 
 def confirm(state: State, question: str) -> None:

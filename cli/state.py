@@ -28,6 +28,7 @@ class State:
         self.options: dict[str, object] = {}
         self.out = Output()
         self.may_ask = True  # if somebody is there
+        self.own_process = False  # the process is that of `cos` and nobody else's
         self.batch: Batch | None = None  # the run of many command lines that this one belongs to
         self.failed_items = 0  # that reports of this line have told of
         self.context: click.Context | None = None  # of the command that runs
@@ -63,18 +64,28 @@ class State:
 
     def make_client(self) -> CosClient:
         """Return a new client, which the caller closes; asks for credentials if there are none."""
-        from cosfs.client.client import CosClient
-        from cosfs.errors import CredentialsError
+        from cosfs.errors import MissingCredentialsError
 
         try:
-            return CosClient.from_settings(self.settings, self.settings_options)
-        except CredentialsError:
+            return self._new_client()
+        except MissingCredentialsError:
             from .prompt import ask_credentials, somebody_is_there
 
             if not (self.may_ask and somebody_is_there()):
                 raise
         self.options |= ask_credentials(self)
-        return CosClient.from_settings(self.settings, self.settings_options)
+        return self._new_client()
+
+    def _new_client(self) -> CosClient:
+        from cosfs.client.client import CosClient
+
+        from .hardening import protect_secrets
+        from .prompt import code_prompt
+
+        if self.own_process:
+            protect_secrets()
+        ask_code = code_prompt(self)
+        return CosClient.from_settings(self.settings, self.settings_options, ask_code=ask_code)
 
     @property
     def client(self) -> CosClient:

@@ -9,6 +9,7 @@ _SECRET = (
     "--secret-key",
     "--session-token",
     "--token",
+    "--mfa-code",
     "--sse-c-key",
     "--sse-c-copy-source-key",
     "--proxy",  # may hold a password

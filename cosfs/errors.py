@@ -4,6 +4,7 @@
     ├── UsageError                    252, EINVAL   what the user asked makes no sense
     ├── ConfigError                   253, EINVAL   settings are missing or unreadable
     │   └── CredentialsError          253, EACCES   no usable credentials
+    │       └── MissingCredentialsError             none at all
     ├── ServiceError                  254           COS answered with an error
     │   ├── AuthenticationError       254, EACCES   wrong key, wrong signature, expired credentials
     │   │   └── ClockSkewError        254, EACCES   this machine's clock is off
@@ -51,6 +52,7 @@ __all__ = [
     "CredentialsError",
     "FilesystemError",
     "IntegrityError",
+    "MissingCredentialsError",
     "NetworkError",
     "NetworkTimeoutError",
     "NotCosError",
@@ -101,6 +103,10 @@ class CredentialsError(ConfigError):
     """No usable credentials were found."""
 
     errno = _errno.EACCES
+
+
+class MissingCredentialsError(CredentialsError):
+    """No source has any credentials."""
 
 
 class ServiceError(COSError):

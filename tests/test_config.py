@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosfs import config
+from cosfs import profiles
 from cosfs.config import ClientSettings, ConfigFile, Settings, TransferSettings, load_settings, setting_names
 from cosfs.errors import ConfigError
 from cosfs.units import MIB
@@ -358,7 +358,7 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_readable_secrets_are_warned_of_once(
     files: ConfigFile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "_warned", set())
+    monkeypatch.setattr(profiles, "_warned", set())
     files.set("secret_id", "AKID")
     files.items("default")
     assert caplog.records == []

@@ -19,7 +19,7 @@ from cosfs.client.roles import METADATA, AssumedRole, CvmRole, WebIdentityRole, 
 from cosfs.client.sts import DEFAULT_ENDPOINT, Role, Sts
 from cosfs.client.waiting import offload
 from cosfs.config import ConfigFile, Settings
-from cosfs.errors import ConfigError, CredentialsError
+from cosfs.errors import ConfigError, CredentialsError, MissingCredentialsError
 from cosfs.units import parse_duration
 
 __all__ = ["checked", "find_credentials", "find_sts"]
@@ -124,7 +124,7 @@ class _Finder:
             return self._tke()
         if environ.get("COS_METADATA_ENDPOINT") or is_cvm():
             return self._cvm(profile)
-        raise CredentialsError(
+        raise MissingCredentialsError(
             "no credentials were found",
             hint="Run cos configure, or set COS_SECRET_ID and COS_SECRET_KEY",
         )

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cosfs.client.auth import CredentialProvider, Credentials
@@ -14,7 +15,7 @@ from cosfs.client.sts import Role, Sts
 from cosfs.client.temporary import TemporaryCredentials, renewal_time
 from cosfs.errors import CredentialsError
 
-__all__ = ["METADATA", "AssumedRole", "CvmRole", "WebIdentityRole"]
+__all__ = ["METADATA", "AssumedRole", "CvmRole", "SharedCredentials", "WebIdentityRole", "is_cvm"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,13 @@ class SharedCredentials(TemporaryCredentials):
 
     def ask(self) -> Credentials:
         """Ask STS."""
+        raise NotImplementedError
+
+    def limited(self, policy: str, duration: int) -> Credentials:
+        """Return credentials of the role that may do only what policy (JSON) allows; empty: all it may.
+
+        duration 0 is that of the role.
+        """
         raise NotImplementedError
 
     def cache(self) -> CredentialCache | None:
@@ -87,16 +95,24 @@ class AssumedRole(SharedCredentials):
         self._ask_code = ask_code
 
     def ask(self) -> Credentials:
+        return self._ask(self._role)
+
+    def limited(self, policy: str, duration: int) -> Credentials:
+        if not policy and not duration:
+            return self.get()
+        return self._ask(replace(self._role, policy=policy, duration=duration or self._role.duration))
+
+    def _ask(self, role: Role) -> Credentials:
         code = ""
-        if self._role.mfa_serial:
+        if role.mfa_serial:
             if self._ask_code is None:
                 raise CredentialsError(
-                    f"the role {self._role.arn} needs a code of the device {self._role.mfa_serial}",
+                    f"the role {role.arn} needs a code of the device {role.mfa_serial}",
                     hint="Give it with --mfa-code, or run a command such as cos whoami on a terminal first: "
                     "the keys are kept until they end",
                 )
-            code = self._ask_code(self._role.mfa_serial)
-        return self._sts.assume_role(self._base.get(), self._role, code)
+            code = self._ask_code(role.mfa_serial)
+        return self._sts.assume_role(self._base.get(), role, code)
 
     def cache(self) -> CredentialCache | None:
         if self._directory is None:
@@ -131,6 +147,14 @@ class WebIdentityRole(SharedCredentials):
         self._directory = directory
 
     def ask(self) -> Credentials:
+        return self._ask(self._role)
+
+    def limited(self, policy: str, duration: int) -> Credentials:
+        if not policy and not duration:
+            return self.get()
+        return self._ask(replace(self._role, policy=policy, duration=duration or self._role.duration))
+
+    def _ask(self, role: Role) -> Credentials:
         try:
             token = self._token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
@@ -139,7 +163,7 @@ class WebIdentityRole(SharedCredentials):
                 f"the identity token {self._token_file} cannot be read: {reason}",
                 hint="Check TKE_WEB_IDENTITY_TOKEN_FILE and the service account of the pod",
             ) from None
-        return self._sts.assume_role_with_web_identity(self._role, self._provider_id, token)
+        return self._sts.assume_role_with_web_identity(role, self._provider_id, token)
 
     def cache(self) -> CredentialCache | None:
         if self._directory is None:

@@ -17,6 +17,7 @@ __all__ = ["Identity", "Role", "Sts"]
 
 DEFAULT_ENDPOINT = "https://sts.tencentcloudapi.com"
 _TIMEOUT = 20  # seconds
+_VERSIONS = {"sts": "2018-08-13", "cam": "2019-01-16"}
 _NETWORK_CODES = ("ClientNetworkError", "ClientError.NetworkError", "ServerNetworkError")
 _HINTS = {
     "ResourceNotFound.RoleNotFound": "Check assume_role (COS_ASSUME_ROLE)",
@@ -87,6 +88,8 @@ class Sts:
             "RoleSessionName": role.session_name,
             "DurationSeconds": role.duration,
         }
+        if role.policy:
+            values["Policy"] = quote(role.policy, safe="")
         what = f"the role {role.arn} cannot be assumed with the token of {provider_id}"
         return _credentials(self._call("AssumeRoleWithWebIdentity", values, None, what))
 
@@ -102,7 +105,19 @@ class Sts:
             *(str(answer.get(n) or "") for n in ("Arn", "AccountId", "UserId", "PrincipalId", "Type"))
         )
 
-    def _call(self, action: str, values: Mapping[str, Any], base: Credentials | None, what: str) -> Any:
+    def appid(self, base: Credentials) -> str:
+        """Return the APPID of the account of a key, from CAM."""
+        answer = self._call("GetUserAppId", {}, base, "CAM does not tell the APPID", "cam")
+        return str(answer.get("AppId") or "")
+
+    def _call(
+        self,
+        action: str,
+        values: Mapping[str, Any],
+        base: Credentials | None,
+        what: str,
+        service: str = "sts",
+    ) -> Any:
         """Send one request and return its answer; what says what failed if it fails."""
         try:
             from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
@@ -111,18 +126,20 @@ class Sts:
                 "asking STS needs the package tencentcloud-sdk-python-sts", hint="Install it with pip"
             ) from error
         protocol, host = sts_address(self.endpoint)
+        if host.startswith("sts."):
+            host = f"{service}.{host.removeprefix('sts.')}"
         try:
-            return self._send(protocol, host, base)(action, dict(values))["Response"]
+            return self._sender(protocol, host, base, service)(action, dict(values))["Response"]
         except TencentCloudSDKException as error:
-            raise _refused(error, what, host) from None  # its cause shows headers
+            raise _refused(error, what, host) from None  # its cause shows headers and keys
         except (KeyError, TypeError, ValueError) as error:
             raise CredentialsError(f"the answer of STS at {host} cannot be read") from error
 
-    def _send(self, protocol: str, host: str, base: Credentials | None) -> Callable[..., Any]:
+    def _sender(self, protocol: str, host: str, base: Credentials | None, service: str) -> Callable[..., Any]:
+        from tencentcloud.common.common_client import CommonClient
         from tencentcloud.common.credential import Credential
         from tencentcloud.common.profile.client_profile import ClientProfile
         from tencentcloud.common.profile.http_profile import HttpProfile
-        from tencentcloud.sts.v20180813 import sts_client
 
         local = is_loopback(host.partition(":")[0])
         http = HttpProfile(
@@ -133,7 +150,9 @@ class Sts:
             certification=self.ca_bundle or None,
         )
         given = Credential(base.secret_id, base.secret_key, base.token or None) if base else None
-        client = sts_client.StsClient(given, self.region, ClientProfile(httpProfile=http))
+        client = CommonClient(
+            service, _VERSIONS[service], given, self.region, ClientProfile(httpProfile=http)
+        )
         return partial(client.call_json, options={"SkipSign": base is None})
 
 

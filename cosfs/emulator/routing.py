@@ -92,7 +92,7 @@ _WITH_XML_BODY = frozenset(
 _WITH_JSON_BODY = frozenset(
     {
         *("AssumeRole", "AssumeRoleWithWebIdentity", "GetCallerIdentity", "GetFederationToken"),
-        *("GetSessionToken", "TencentCloudApi"),
+        *("GetSessionToken", "GetUserAppId", "TencentCloudApi"),
     }
 )
 _WITH_DATA = frozenset({"PutObject", "UploadPart", "AppendObject"})

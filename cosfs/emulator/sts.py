@@ -20,6 +20,7 @@ from cosfs.emulator.values import Request, Response
 
 UNKNOWN = "TencentCloudApi"
 _VERSION = "2018-08-13"
+_CAM_VERSION = "2019-01-16"
 _LONGEST_POLICY = 6144
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,128}", re.ASCII)
 _ROOT_SECONDS, _USER_SECONDS = 7200, 129_600
@@ -184,6 +185,13 @@ def get_caller_identity(api: Api) -> Answer:
     }  # fmt: skip
 
 
+def get_user_app_id(api: Api) -> Answer:
+    """Tell the APPID of the caller's account; this one is CAM's."""
+    caller = api.caller
+    account = api.call.emulation.accounts.accounts[caller.account]
+    return {"Uin": caller.uin, "OwnerUin": caller.account, "AppId": int(account.appid)}
+
+
 def _trusts(api: Api, role: Role, action: str, who: Principal, values: Mapping[str, str]) -> bool:
     """Ask a role's trust document; users of a trusted account need a policy of their own as well."""
 
@@ -214,8 +222,10 @@ _ACTIONS: Mapping[str, Callable[[Api], Answer]] = {
     "AssumeRole": assume_role,
     "AssumeRoleWithWebIdentity": assume_role_with_web_identity,
     "GetCallerIdentity": get_caller_identity,
+    "GetUserAppId": get_user_app_id,
 }
 _UNSIGNED = frozenset({"AssumeRoleWithWebIdentity"})
+_OF_CAM = frozenset({"GetUserAppId"})
 
 
 # Requests
@@ -244,13 +254,22 @@ def _answer(call: Call) -> Answer:
     if action not in _ACTIONS:
         raise ApiError("InvalidAction", f"The action {action} does not exist.")
     version = call.headers.get("x-tc-version", "")
-    if version != _VERSION:
+    service, wanted = ("cam", _CAM_VERSION) if action in _OF_CAM else ("sts", _VERSION)
+    if version != wanted:
         raise ApiError("NoSuchVersion", f"The version {version} of the API does not exist.")
     caller, credential = Principal(), None
     if action not in _UNSIGNED:
         store = call.store
         credential = tc3.verify(
-            *(call.headers, call.method, "/", call.body.data, "sts", store.credential, store.clock.machine())
+            *(
+                call.headers,
+                call.method,
+                "/",
+                call.body.data,
+                service,
+                store.credential,
+                store.clock.machine(),
+            )
         )
         caller = call.emulation.accounts.principal(credential)
     try:
