@@ -93,8 +93,8 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
 
     KEY may name its profile: production.region, default.cos.max_concurrent_requests.
     """
-    from cosfs.profiles import split_key
     from cosfs.errors import UsageError
+    from cosfs.profiles import split_key
 
     from .prompt import somebody_is_there
 
@@ -112,8 +112,8 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
 
 def _check_name(key: str, name: str) -> None:
     from cosfs.config import setting_names
-    from cosfs.profiles import ROLE_KEYS, SECRET_KEYS
     from cosfs.errors import UsageError
+    from cosfs.profiles import ROLE_KEYS, SECRET_KEYS
 
     known = [*setting_names(), *SECRET_KEYS, *ROLE_KEYS]
     if name in known:
