@@ -30,21 +30,26 @@ ATTRIBUTES_WANTED = 5.0  # seconds for which a stat after a readdir makes us exp
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: the owner of what is created."""
+    """Who calls: the owner of what is created; pid 0 where the process cannot be seen from here."""
 
     uid: int
     gid: int
     umask: int = 0
+    pid: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class FileHandle:
-    """One open file. epoch is the node's when it was opened: a foreign change makes it stale."""
+    """One open file. epoch is the node's when it was opened: a foreign change makes it stale.
+
+    pid is the process that opened it, or 0.
+    """
 
     node: FileNode
     flags: int
     readahead: Readahead
     epoch: int
+    pid: int = 0
 
     @property
     def writable(self) -> bool:
@@ -138,6 +143,13 @@ class Calls:
         await self.tree.refresh(node)
         await self.tree.ensure_known(node)
         return node
+
+    def links(self, node: Node) -> int:
+        """How many names a node has. Of a directory whose subdirectories nobody counted: 1, as is usual."""
+        if node.unlinked:
+            return 0
+        count = self.tree.listings.subdirectories(node) if isinstance(node, DirNode) else None
+        return 1 if count is None else 2 + count
 
     def forget(self, ino: int, nlookup: int) -> None:
         self.tree.table.forget(ino, nlookup)

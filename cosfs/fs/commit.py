@@ -329,6 +329,7 @@ class Committer:
             self._journal.replace(node.pending_id, node.bucket, node.key, body)
         else:
             node.pending_id = self._journal.add("file", node.bucket, node.key, body)
+        content.let_go_replaced()
 
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""

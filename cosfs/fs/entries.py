@@ -42,12 +42,12 @@ class Entries(Directories, OpenFiles):
             node = found
             if not isinstance(node, FileNode):
                 raise FilesystemError(errno.EISDIR)
-            return await self.open(node.ino, flags), node
+            return await self.open(node.ino, flags, caller.pid), node
         attrs = self._new_attributes(directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask), caller)
         node = self.tree.add_file(directory, name, component, attrs)
         node.content = Staging(self.journal.staging, None)
         node.content.touch()
-        return self._open_handle(node, flags), node
+        return self._open_handle(node, flags, caller.pid), node
 
     def _check_file_name(self, directory: DirNode, name: bytes) -> str:
         component = names.check_new(name)

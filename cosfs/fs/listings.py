@@ -20,6 +20,7 @@ from cosfs.fs.settings import FsSettings
 log = logging.getLogger(__name__)
 
 FULL_NAME = re.compile(r"-\d+$")
+COUNTED = 256  # entries that are gone through at each stat of their directory
 
 
 class Listings:
@@ -55,6 +56,15 @@ class Listings:
             raise
         self._note_marker(parent, listing)
         return listing
+
+    def subdirectories(self, node: DirNode) -> int | None:
+        """How many directories are in a directory; None unless a small, complete, fresh listing tells."""
+        listing = node.listing
+        if listing is None or not listing.complete or len(listing.entries) > COUNTED:
+            return None
+        if listing.started + self.ttl(node) < trio.current_time():
+            return None
+        return sum(entry.is_dir for entry in listing.entries.values())
 
     def load_ahead(self, listing: Listing) -> None:
         """Fetch the next page while the last one is being read."""

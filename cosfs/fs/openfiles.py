@@ -11,7 +11,7 @@ from dataclasses import replace
 import trio
 
 from cosfs.errors import COSError, FilesystemError, NotFoundError, PreconditionFailedError
-from cosfs.fs import xattrs
+from cosfs.fs import descriptors, xattrs
 from cosfs.fs.calls import Calls, FileHandle
 from cosfs.fs.fetcher import Readahead, Source
 from cosfs.fs.inodes import FileNode
@@ -27,7 +27,7 @@ FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
 class OpenFiles(Calls):
     """Calls on files and their handles."""
 
-    async def open(self, ino: int, flags: int) -> int:
+    async def open(self, ino: int, flags: int, pid: int = 0) -> int:
         node = self._file(ino)
         writing = flags & os.O_ACCMODE != os.O_RDONLY
         if writing:
@@ -39,10 +39,10 @@ class OpenFiles(Calls):
             await self._ask_again(node)
         if node.info is not None and node.info.archived and not (writing and flags & os.O_TRUNC):
             await self._check_restored(node)
-        fh = self._open_handle(node, flags)
+        fh = self._open_handle(node, flags, pid)
         if writing and flags & os.O_TRUNC:
             try:
-                await self._truncate(node, 0)
+                await self._empty(node)
             except BaseException:
                 await self.release(fh)
                 raise
@@ -72,8 +72,8 @@ class OpenFiles(Calls):
         if info is not None:
             self.tree.apply(node, info)
 
-    def _open_handle(self, node: FileNode, flags: int) -> int:
-        handle = FileHandle(node, flags, Readahead(), node.epoch)
+    def _open_handle(self, node: FileNode, flags: int, pid: int) -> int:
+        handle = FileHandle(node, flags, Readahead(), node.epoch, pid)
         node.opens += 1
         if handle.writable:
             node.writers += 1
@@ -151,10 +151,29 @@ class OpenFiles(Calls):
         if not handle.writable and (node.writers or not node.dirty or node.pending_id):
             return  # a reader; but a file made for reading only is sent as well
         self._tell(node)
+        if self._is_unwritten(handle):
+            return
         if self.settings.write_back == "async" and node.dirty:
             await self._keep_safe(node)
             return
         await self.committer.flush(node)
+
+    @staticmethod
+    def _is_unwritten(handle: FileHandle) -> bool:
+        """Whether a new or emptied file still waits for its bytes, and another close() will come.
+
+        For `echo x > f` a shell opens f, duplicates the descriptor and closes the first one.
+        Sending the empty file then would be a request for nothing, and take the old content
+        away before the new one is there.
+        """
+        node = handle.node
+        return (
+            handle.writable
+            and node.dirty
+            and not node.size
+            and handle.pid > 0
+            and descriptors.may_write(handle.pid, node.ino)
+        )
 
     @staticmethod
     def _tell(node: FileNode) -> None:
@@ -201,6 +220,17 @@ class OpenFiles(Calls):
                 self.committer.leavings.bury(node)
             return
         self.committer.closed(node)
+
+    async def _empty(self, node: FileNode) -> None:
+        """O_TRUNC: what the journal keeps of the file stays until something has taken its place."""
+        await self._wait_for_commit(node)
+        content = node.content
+        if content is None or not content.size or not node.pending_id or node.being_sent:
+            await self._truncate(node, 0)
+            return
+        node.content = content.emptied()
+        self._wrote(node)
+        await self.committer.truncated(node)
 
     async def _truncate(self, node: FileNode, size: int) -> None:
         if not node.is_regular:

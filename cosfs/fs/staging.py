@@ -45,6 +45,7 @@ class Staging:
         self._directory = directory
         self._path = path
         self._fd = -1
+        self._replaced: Staging | None = None
 
     @property
     def path(self) -> Path | None:
@@ -113,6 +114,22 @@ class Staging:
                 os.ftruncate(self.fileno(), size)
         self.size = size
         self.touch()
+
+    def emptied(self) -> Staging:
+        """An empty file in the place of this one, whose bytes stay until let_go_replaced().
+
+        Until then the journal leads to them: a crash must not take both the old and the new.
+        """
+        other = Staging(self._directory, None)
+        other._replaced = self
+        other.touch()
+        return other
+
+    def let_go_replaced(self) -> None:
+        """The journal, or COS, has what came in place of other bytes."""
+        if self._replaced is not None:
+            self._replaced.close()
+            self._replaced = None
 
     async def read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
         """Return [offset, offset + length), cut at the end of the file."""
@@ -195,6 +212,7 @@ class Staging:
 
     def sent(self, base: Source, version: int) -> None:
         """COS now holds what this was at version, or a little later, as base."""
+        self.let_go_replaced()
         self.base = base
         if self.version == version:
             self.base_limit = self.size
@@ -206,6 +224,9 @@ class Staging:
 
     def close(self, *, keep: bool = False) -> None:
         """Let go of the staging file; keep leaves it on disk for the journal."""
+        if self._replaced is not None:
+            self._replaced.close(keep=keep)
+            self._replaced = None
         self._closed = True
         if self._fd >= 0:
             os.close(self._fd)

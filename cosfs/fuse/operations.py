@@ -59,7 +59,7 @@ def _answering(call: str, *args: object) -> Iterator[None]:
 
 
 def _caller(ctx: Any) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.umask)
+    return Caller(ctx.uid, ctx.gid, ctx.umask, ctx.pid)
 
 
 class Operations(pyfuse3.Operations):
@@ -81,7 +81,7 @@ class Operations(pyfuse3.Operations):
         entry.st_ino = node.ino
         attrs = node.attrs
         entry.st_mode = attrs.mode
-        entry.st_nlink = 0 if node.unlinked else 1
+        entry.st_nlink = self._fs.links(node)
         entry.st_uid = attrs.uid
         entry.st_gid = attrs.gid
         entry.st_rdev = attrs.rdev
@@ -254,7 +254,7 @@ class Operations(pyfuse3.Operations):
 
     async def open(self, inode: int, flags: int, ctx: Any) -> Any:
         with _answering("open", inode):
-            return self._file_info(await self._fs.open(inode, flags))
+            return self._file_info(await self._fs.open(inode, flags, ctx.pid))
 
     def _file_info(self, fh: int) -> Any:
         return pyfuse3.FileInfo(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -54,6 +56,41 @@ def test_killed_mount_loses_nothing_that_close_acknowledged(
         time.sleep(0.1)
     assert outside.get("file") == b"acknowledged"
     assert (again.path / "file").read_bytes() == b"acknowledged"
+
+
+def test_emptied_file_keeps_its_old_bytes_until_new_ones_are_there(
+    mount: Callable[..., Mounted], bucket: str, outside: Outside
+) -> None:
+    outside.put("file", b"old")
+    mounted = mount(f"cos://{bucket}")
+    fd = os.open(mounted.path / "file", os.O_WRONLY | os.O_TRUNC)
+    os.close(os.dup(fd))  # as a shell does before the program writes
+    assert (mounted.path / "file").read_bytes() == b""
+    mounted.kill()
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    assert outside.get("file") == b"old"
+
+
+def test_emptied_file_that_was_not_sent_yet_keeps_its_old_bytes(
+    mount: Callable[..., Mounted], bucket: str, outside: Outside, emulator: Emulator
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", "async")
+    fault = emulator.faults.error("PutObject", "SlowDown", 503, count=0, key="file")
+    try:
+        (mounted.path / "file").write_bytes(b"old, and only here")
+        fd = os.open(mounted.path / "file", os.O_WRONLY | os.O_TRUNC)
+        os.close(os.dup(fd))
+        mounted.kill()
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    finally:
+        emulator.faults.remove(fault)
+    mount(f"cos://{bucket}", cache_dir=mounted.cache_dir)
+    deadline = time.monotonic() + 20
+    while outside.listing() != ["file"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert outside.get("file") == b"old, and only here"
 
 
 def test_background_mount_answers_when_the_command_returns(

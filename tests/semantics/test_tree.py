@@ -69,6 +69,21 @@ def test_directory_times_follow_changes_in_it(mount_bucket: Callable[..., Path])
     assert (top / "dir").stat().st_mtime > before
 
 
+def test_link_counts_of_directories(mount_bucket: Callable[..., Path], outside: Outside) -> None:
+    outside.put("given/below/file", b"x")
+    top = mount_bucket("--metadata-ttl", "60s")
+    assert (top / "given").stat().st_nlink == 1
+    names(top / "given")
+    (top / "made" / "one").mkdir(parents=True)
+    (top / "made" / "two").mkdir()
+    assert (top / "made").stat().st_nlink == 4
+    (top / "made" / "one").rename(top / "given" / "one")
+    assert (top / "made").stat().st_nlink == 3
+    assert (top / "given").stat().st_nlink == 4
+    (top / "made" / "two").rmdir()
+    assert (top / "made").stat().st_nlink == 2
+
+
 def test_file_is_renamed(mount_bucket: Callable[..., Path], outside: Outside) -> None:
     outside.put("old", b"content", mode=str(stat.S_IFREG | 0o640))
     top = mount_bucket()
