@@ -1,4 +1,4 @@
-"""Which files a process has open, as the kernel tells in /proc: asking never waits for a filesystem of ours."""
+"""Which files a process has open, as the kernel tells in /proc: asking waits for no filesystem of ours."""
 
 from __future__ import annotations
 
