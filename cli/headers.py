@@ -120,7 +120,7 @@ def pop_headers(options: dict[str, Any]) -> HeaderChoice:
     from cosfs.client.model import Headers
 
     values = {name: options.pop(name) for name in _NAMES}
-    extra: dict[str, str] = dict(_grant(text) for text in values["grants"])
+    extra: dict[str, str] = grant_headers(values["grants"])
     if values["acl"]:
         extra["x-cos-acl"] = values["acl"]
     if values["tags"]:
@@ -168,6 +168,14 @@ def parse_metadata(texts: Sequence[str]) -> Mapping[str, str]:
             plain = value.isascii() and value.isprintable() and value == value.strip()
             metadata[name] = value if plain else quote(value.encode("utf-8", "surrogateescape"), safe="")
     return metadata
+
+
+def grant_headers(texts: Sequence[str]) -> dict[str, str]:
+    """Read `PERMISSION=WHO` grants; those of one permission go into one header."""
+    found: dict[str, str] = {}
+    for name, who in map(_grant, texts):
+        found[name] = f"{found[name]},{who}" if name in found else who
+    return found
 
 
 def _grant(text: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Never run: commands are loaded by name when called, so that `cos --help` imports none of them.
     # These lines show a frozen build and the import checks which modules the table below means.
     from . import (  # noqa: F401
+        bucket_settings,
         cat,
         check,
         completion,
@@ -63,6 +64,10 @@ class Entry(NamedTuple):
     command: str = ""  # in the module, if it is not called like it
 
 
+def _setting(name: str, text: str) -> Entry:
+    return Entry("Bucket settings", "bucket_settings", text, command=name)
+
+
 COMMANDS: dict[str, Entry] = {
     "ls": Entry("Objects", "ls", "List buckets, prefixes and objects."),
     "cp": Entry("Objects", "cp", "Copy files and objects: up, down, or between buckets."),
@@ -82,6 +87,23 @@ COMMANDS: dict[str, Entry] = {
     ),
     "mb": Entry("Buckets", "mb", "Make a bucket."),
     "rb": Entry("Buckets", "rb", "Remove a bucket."),
+    "lifecycle": _setting("lifecycle", "Other storage or removal after a time."),
+    "policy": _setting("policy", "Who may do what, as a policy."),
+    "cors": _setting("cors", "Which web pages of other sites may use it."),
+    "versioning": _setting("versioning", "Whether old versions are kept."),
+    "logs": _setting("logs", "Where the log of all requests goes."),
+    "tagging": _setting("tagging", "Tags of the bucket."),
+    "encryption": _setting("encryption", "Encryption of new objects."),
+    "inventory": _setting("inventory", "Lists of all objects, made regularly."),
+    "replication": _setting("replication", "Copies in another bucket or region."),
+    "referer": _setting("referer", "Which pages may link to objects."),
+    "website": _setting("website", "Serve it as a website."),
+    "accelerate": _setting("accelerate", "Global acceleration."),
+    "domain": _setting("domain", "Domains of yours, and their certificates."),
+    "origin": _setting("origin", "Where missing objects come from."),
+    "bucket-acl": _setting("bucket-acl", "Who may do what, as a list."),
+    "intelligent-tiering": _setting("intelligent-tiering", "Cheaper storage for what nobody reads."),
+    "object-lock": _setting("object-lock", "Objects that cannot be removed for a while."),
     "mount": Entry("Filesystem", "mount", "Mount buckets as a directory."),
     "umount": Entry("Filesystem", "umount", "Unmount, after everything is uploaded."),
     "status": Entry("Filesystem", "status", "Show what is mounted and what is pending."),
@@ -133,7 +155,7 @@ class Program(click.Group):
                 sections.setdefault(entry.section, []).append((name, entry.help))
         for section, rows in sections.items():
             with formatter.section(section):
-                formatter.write_dl(rows, col_max=12)
+                formatter.write_dl(rows, col_max=20)
 
 
 def _unknown_command(name: str) -> str:

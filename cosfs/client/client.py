@@ -11,6 +11,7 @@ from cosfs.client.retry import Retrier
 from cosfs.client.session import NOTHING
 from cosfs.client.stats import ClientStats
 from cosfs.client.stream import ObjectStream
+from cosfs.client.subresources import SubResources
 from cosfs.client.uploads import Uploads
 from cosfs.config import Settings
 from cosfs.errors import CredentialsError
@@ -18,7 +19,7 @@ from cosfs.errors import CredentialsError
 __all__ = ["ClientStats", "CosClient", "ObjectStream"]
 
 
-class CosClient(Uploads):
+class CosClient(Uploads, SubResources):
     """Speak with COS. Every method blocks, and may be called from any thread.
 
     Failed requests are repeated as `retry` says; what is raised in the end is one of

@@ -28,6 +28,7 @@ __all__ = [
     "build_complete",
     "build_delete",
     "build_restore",
+    "escape_text",
     "expressible",
     "parse",
     "parse_buckets",
@@ -355,8 +356,13 @@ def expressible(text: str) -> bool:
     return not _INEXPRESSIBLE.search(text)
 
 
+def escape_text(text: str) -> str:
+    """Escape text for an element or an attribute."""
+    return text.translate(_ESCAPES)
+
+
 def _element(name: str, text: str) -> str:
-    return f"<{name}>{text.translate(_ESCAPES)}</{name}>"
+    return f"<{name}>{escape_text(text)}</{name}>"
 
 
 def build_bucket(*, maz: bool, ofs: bool) -> bytes:
