@@ -3,6 +3,9 @@
 A block is known by bucket, key, etag and number, so a changed object misses by itself. Trouble with
 the disk is a warning and then a miss, never an error for the reader.
 
+The disk part is shared by all mounts of a user, whatever they mount: a block is also known by the service
+it came from (realm), and each change is a transaction of the index.
+
 Who runs where: everything public is called in the trio thread. Looking a block up costs 5-10 us
 there (SQLite in WAL mode never waits for the writer), reading one that is still in the kernel's page
 cache 0.4 ms a MiB, in a worker thread 0.6; what is not is read in worker threads. Writing, evicting
@@ -10,33 +13,31 @@ and dropping are gathered into batches, each one transaction in one worker threa
 
 On disk, below the cache directory:
 
-    lock        held while a mount uses the directory; has its process id
+    lock        held, shared, by every process that uses the directory
     clean       there when the last user closed the cache: no file without an entry
-    blocks/     diskcache: cache.db and one file a block, each with a header that names and sums it
+    cache.db    diskcache's index of the blocks
+    00/ ff/     one file a block, each with a header that names and sums it
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import logging
 import os
-import shutil
 import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import trio
 
-from cosfs.errors import ConfigError
-from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, DamagedBlock, NewBlock, is_corruption, read_block
+from cosfs.fs.blockfile import DamagedBlock, read_block
+from cosfs.fs.blockmemory import ENTRY_COST, BlockKey, BlockMemory
+from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, NewBlock, is_corruption
+from cosfs.fs.reserve import Reserve
 
-__all__ = ["BlockCache", "BlockKey", "BlockStats"]
+__all__ = ["BlockCache", "BlockKey", "BlockStats", "object_tag"]
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +47,7 @@ GATHER_SECONDS = 0.05  # small blocks share a transaction
 OFF_SECONDS = 60.0  # how long the disk is left alone after OFF_FAILURES failures in a row
 OFF_FAILURES = 3
 NOTES_LIMIT = 10_000  # objects to drop or hits to note for the next batch; more are forgotten
-
-_ENTRY_COST = 700  # bytes; what one block takes in memory besides its own (measured)
-
-
-class BlockKey(NamedTuple):
-    """A block of one state of one object."""
-
-    bucket: str
-    key: str
-    etag: str
-    block_no: int
+TRIM_SECONDS = 30.0  # how often to look whether others have filled the filesystem
 
 
 @dataclass(slots=True)
@@ -78,7 +69,7 @@ class _Batch:
     forget: set[bytes] = field(default_factory=set)  # tags of dropped objects
     damaged: set[bytes] = field(default_factory=set)  # digests
     touched: set[bytes] = field(default_factory=set)  # digests
-    blocks: _Memory = field(default_factory=lambda: _Memory(QUEUE_LIMIT))
+    blocks: BlockMemory = field(default_factory=lambda: BlockMemory(QUEUE_LIMIT))
 
     def __bool__(self) -> bool:
         return bool(self.forget or self.damaged or len(self.blocks))
@@ -87,22 +78,32 @@ class _Batch:
 class BlockCache:
     """Blocks of at most block_size bytes: memory_limit bytes in memory, size_limit on disk.
 
-    size_limit 0 means memory only. run() has to run for blocks to reach the disk; close() writes
-    what still waits. Another process that uses the directory is a ConfigError.
+    directory is for blocks alone. size_limit 0 means memory only. realm says which service the blocks
+    come from. run() has to run for blocks to reach the disk; close() writes what still waits.
     """
 
     def __init__(
-        self, directory: Path, *, size_limit: int, block_size: int, memory_limit: int = 32 * MIB
+        self,
+        directory: Path,
+        *,
+        size_limit: int,
+        block_size: int,
+        memory_limit: int = 32 * MIB,
+        reserve: Reserve = Reserve(),  # noqa: B008 (frozen)
+        realm: str = "",
     ) -> None:
         self.directory = directory
         self.size_limit = size_limit
         self.block_size = block_size
+        self.reserve = reserve
         self.stats = BlockStats()
-        self._hot = _Memory(memory_limit)
+        self._realm = realm
+        self._hot = BlockMemory(memory_limit)
         self._queue_limit = min(QUEUE_LIMIT, size_limit // 4)
         self._queued = _Batch()
         self._writing = _Batch()
         self._wake = trio.Event()
+        self._written = trio.Event()  # set after each batch
         self._readers = trio.CapacityLimiter(4)
         self._writer = trio.CapacityLimiter(1)
         self._store: BlockStore | None = None
@@ -111,6 +112,7 @@ class BlockCache:
         self._off_until = 0.0
         self._is_corrupt = False
         self._is_swept = False  # no block files without an entry
+        self._trimmed = 0.0
         self._is_closed = False
         if size_limit > 0:
             self._attach()
@@ -154,12 +156,25 @@ class BlockCache:
         self._hot.put(key, data)
         if self.size_limit <= 0 or self._is_closed:
             return
-        waiting = self._queued.blocks.total + self._writing.blocks.total
-        if waiting + len(data) + _ENTRY_COST > self._queue_limit or self._is_off():
+        if not self._has_room(len(data)) or self._is_off():
             self.stats.dropped += 1
             return
         self._queued.blocks.put(key, data)
         self._wake.set()
+
+    def _has_room(self, length: int) -> bool:
+        waiting = self._queued.blocks.total + self._writing.blocks.total
+        return waiting + length + ENTRY_COST <= self._queue_limit
+
+    async def room(self, length: int) -> bool:
+        """Wait until length bytes can be put without being dropped; False if the disk takes none."""
+        while self.size_limit > 0 and not self._is_closed and not self._is_off():
+            if self._has_room(length):
+                return True
+            if length + ENTRY_COST > self._queue_limit:
+                break
+            await self._written.wait()
+        return False
 
     def drop(self, bucket: str, key: str) -> None:
         """Forget all blocks of an object, whatever their etag."""
@@ -168,7 +183,7 @@ class BlockCache:
         # Blocks being written just now are dropped by the next batch. What does not fit in the
         # notes is only space lost until it is evicted: no other object has these keys.
         if self.size_limit > 0 and len(self._queued.forget) < NOTES_LIMIT:
-            self._queued.forget.add(_tag(bucket, key))
+            self._queued.forget.add(object_tag(bucket, key))
             self._wake.set()
 
     def volume(self) -> int:
@@ -180,13 +195,27 @@ class BlockCache:
         except STORE_ERRORS:
             return 0
 
+    async def has_on_disk(self, key: BlockKey) -> bool:
+        """Whether a block is on disk or about to be; its bytes are not looked at."""
+        if self._queued.blocks.peek(key) is not None or self._writing.blocks.peek(key) is not None:
+            return True
+        if self._store is None or self._is_off() or self._is_corrupt:
+            return False
+        try:
+            path = self._store.find(self._digest(key))
+            return bool(path) and Path(path).exists()
+        except STORE_ERRORS as error:
+            self._note_failure("cannot be read", error)
+            return False
+
     async def run(self) -> None:
         """Write, evict and drop in the background until cancelled."""
-        if self._store is not None and not self._is_swept:
-            await trio.to_thread.run_sync(self._sweep, self._store, limiter=self._writer)
         while True:
-            await self._wake.wait()
-            await trio.sleep(GATHER_SECONDS)
+            if self._store is not None and not self._is_swept:
+                await trio.to_thread.run_sync(self._sweep, self._store, limiter=self._writer)
+            with trio.move_on_after(TRIM_SECONDS):
+                await self._wake.wait()
+                await trio.sleep(GATHER_SECONDS)
             started = _now()
             await self._write_queued()
             # At most half of one processor: a fast stream is worth more than a cached one.
@@ -201,7 +230,7 @@ class BlockCache:
             self._write(self._take())
         if self._store is not None:
             self._store.close()
-            if self._is_swept and not self._failures:
+            if self._is_swept and not self._failures and self._is_alone():
                 _make_file(self.directory / "clean")
             self._store = None
         if self._lock_fd >= 0:
@@ -209,35 +238,45 @@ class BlockCache:
             self._lock_fd = -1
 
     def _attach(self) -> None:
-        """Lock and open the disk part."""
+        """Open the disk part."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_fd = _lock(self.directory)
             self._open()
         except STORE_ERRORS as error:
             self._note_failure("cannot be opened", error)
             self._off_until = _now() + OFF_SECONDS
 
     def _open(self) -> None:
-        """Open the store, a new one if the old one is damaged."""
+        """Open the store, with a new index if the old one is damaged."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._lock_fd < 0:
+            self._lock_fd = _lock(self.directory)
         clean = self.directory / "clean"
-        self._is_swept = clean.exists() or not (self.directory / "blocks").exists()
+        self._is_swept = clean.exists()
         clean.unlink(missing_ok=True)
         try:
-            self._store = BlockStore(self.directory / "blocks")
+            self._store = BlockStore(self.directory)
         except sqlite3.DatabaseError as error:
             if not is_corruption(error):
                 raise
             self._reset(error)
 
+    def _is_alone(self) -> bool:
+        """Whether no other process uses the directory; nobody else's files may be taken for lost ones."""
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
     def _reset(self, error: Exception | None = None) -> None:
-        log.warning("the block cache in %s is damaged and starts empty: %s", self.directory, error or "")
+        """Make the index anew; the sweep gives it the blocks that are there."""
+        log.warning("the index of the block cache in %s is damaged and made anew: %s", self.directory, error)
         self._is_corrupt = False
         if self._store is not None:
             self._store.close()
-        shutil.rmtree(self.directory / "blocks", ignore_errors=True)
-        self._is_swept = True
-        self._store = BlockStore(self.directory / "blocks")
+        BlockStore.replace_index(self.directory, self._store)
+        self._is_swept = False
+        self._store = BlockStore(self.directory)
 
     def _is_off(self) -> bool:
         return _now() < self._off_until
@@ -257,7 +296,7 @@ class BlockCache:
     async def _get_from_disk(self, key: BlockKey) -> bytes | None:
         if self._store is None or self._is_off() or self._is_corrupt:
             return None
-        digest = _digest(self.block_size, key)
+        digest = self._digest(key)
         path = ""
         try:
             path = self._store.find(digest)
@@ -291,14 +330,16 @@ class BlockCache:
     async def _write_queued(self) -> None:
         self._wake = trio.Event()
         batch = self._take()
-        if self._is_off():
-            self.stats.dropped += len(batch.blocks)
-            return
         self._writing = batch
         try:
-            await trio.to_thread.run_sync(self._write, batch, limiter=self._writer)
+            if self._is_off():
+                self.stats.dropped += len(batch.blocks)
+            else:
+                await trio.to_thread.run_sync(self._write, batch, limiter=self._writer)
         finally:
             self._writing = _Batch()
+            self._written.set()
+            self._written = trio.Event()
 
     def _take(self) -> _Batch:
         batch, self._queued = self._queued, _Batch()
@@ -311,7 +352,10 @@ class BlockCache:
             if self._is_corrupt:
                 self._reset()
             elif self._store is None:
-                self._attach_again()
+                self._open()
+            elif not self._store.is_current:
+                self._store.close()
+                self._store = BlockStore(self.directory)  # another mount has made the index anew
             store = self._store
             if store is not None:
                 if not self._apply(store, batch):
@@ -325,8 +369,13 @@ class BlockCache:
                 store.close()  # this thread's connection: the next batch may run in another one
 
     def _apply(self, store: BlockStore, batch: _Batch) -> bool:
+        if not batch and _now() - self._trimmed >= TRIM_SECONDS:
+            self._trimmed = _now()
+            store.trim(self.size_limit, self.reserve)
+        if not batch and not batch.touched:
+            return True
         blocks = [
-            NewBlock(_digest(self.block_size, key), _tag(key.bucket, key.key), data)
+            NewBlock(self._digest(key), object_tag(key.bucket, key.key), data)
             for key, data in batch.blocks.items()
         ]
         return store.apply(
@@ -335,111 +384,36 @@ class BlockCache:
             touched=batch.touched,
             blocks=blocks,
             size_limit=self.size_limit,
+            reserve=self.reserve,
         )
 
-    def _attach_again(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._lock_fd < 0:
-            try:
-                self._lock_fd = _lock(self.directory)
-            except ConfigError as error:
-                raise OSError(errno.EBUSY, str(error)) from error
-        self._open()
-
     def _sweep(self, store: BlockStore) -> None:
-        """Remove files that a crash left without an entry; runs in a worker thread."""
+        """Set right what a crash or the loss of the index left; runs in a worker thread."""
         try:
-            store.sweep()
+            adopted = store.adopt()
             self._is_swept = True
+            if adopted:
+                log.info("%d blocks in %s have an entry again", adopted, self.directory)
         except STORE_ERRORS as error:
             self._note_failure("cannot be cleaned up", error)
         finally:
             store.close()
 
-
-class _Memory:
-    """Blocks in memory, the least recently used first, at most limit bytes with overhead."""
-
-    __slots__ = ("_blocks", "_limit", "_objects", "total")
-
-    def __init__(self, limit: int) -> None:
-        self.total = 0
-        self._limit = limit
-        self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
-        self._objects: dict[tuple[str, str], set[BlockKey]] = {}
-
-    def get(self, key: BlockKey) -> bytes | None:
-        data = self._blocks.get(key)
-        if data is not None:
-            self._blocks.move_to_end(key)
-        return data
-
-    def peek(self, key: BlockKey) -> bytes | None:
-        return self._blocks.get(key)
-
-    def retire(self, key: BlockKey) -> None:
-        """Make a block the first to go."""
-        if key in self._blocks:
-            self._blocks.move_to_end(key, last=False)
-
-    def put(self, key: BlockKey, data: bytes) -> None:
-        self._remove(key)
-        if len(data) + _ENTRY_COST > self._limit:
-            return
-        self._blocks[key] = data
-        self._objects.setdefault(key[:2], set()).add(key)
-        self.total += len(data) + _ENTRY_COST
-        while self.total > self._limit:
-            self._remove(next(iter(self._blocks)))
-
-    def remove_object(self, bucket: str, key: str) -> None:
-        for block in self._objects.pop((bucket, key), ()):
-            self.total -= len(self._blocks.pop(block)) + _ENTRY_COST
-
-    def items(self) -> Iterable[tuple[BlockKey, bytes]]:
-        return self._blocks.items()
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def _remove(self, key: BlockKey) -> None:
-        data = self._blocks.pop(key, None)
-        if data is None:
-            return
-        self.total -= len(data) + _ENTRY_COST
-        blocks = self._objects[key[:2]]
-        blocks.discard(key)
-        if not blocks:
-            del self._objects[key[:2]]
+    def _digest(self, key: BlockKey) -> bytes:
+        """The name of a block on disk: another block size is another block."""
+        text = f"{self._realm}\0{self.block_size}\0{key.bucket}\0{key.key}\0{key.etag}\0{key.block_no}"
+        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _digest(block_size: int, key: BlockKey) -> bytes:
-    """The name of a block on disk: another block size is another block."""
-    text = f"{block_size}\0{key.bucket}\0{key.key}\0{key.etag}\0{key.block_no}"
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _tag(bucket: str, key: str) -> bytes:
-    return hashlib.blake2b(f"{bucket}\0{key}".encode(errors="surrogatepass"), digest_size=16).digest()
+def object_tag(bucket: str, key: str) -> bytes:
+    """What all blocks of an object have in common; of all objects below a prefix it begins alike."""
+    return f"{bucket}\0{key}".encode(errors="surrogatepass")
 
 
 def _lock(directory: Path) -> int:
-    """Take the directory for this process; return the descriptor that holds the lock."""
+    """Say that this process uses the directory; return the descriptor that says it."""
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError:
-        pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise ConfigError(
-            f"cache directory {directory} is in use by another mount (pid {pid})",
-            hint="Choose another with --cache-dir",
-        ) from None
-    except OSError:
-        os.close(fd)
-        raise
+    fcntl.flock(fd, fcntl.LOCK_SH)
     return fd
 
 

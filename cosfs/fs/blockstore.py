@@ -1,38 +1,37 @@
-"""Blocks on disk. All diskcache is here.
+"""The index of the block files. All diskcache is here.
 
-One file a block, with a header that names and sums it, and diskcache's database of them. Blocking
-calls, for one process at a time; writing for one thread at a time, looking up for any.
+Any number of processes use one store at once: each change is a transaction of SQLite, and block files are
+written inside one. So whoever is inside a transaction can tell a file that a crash left without an entry
+from one whose entry is about to come.
+
+Blocking calls; writing for one thread of a process at a time, looking up for any.
 """
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
 import sqlite3
-import struct
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import diskcache
 
-from cosfs.client.crc64 import crc64
+from cosfs.fs.blockfile import PAGE, DamagedBlock, block_size_on_disk, read_block, read_head, write_block
+from cosfs.fs.reserve import Reserve
 
-__all__ = ["STORE_ERRORS", "BlockStore", "DamagedBlock", "NewBlock", "is_corruption", "read_block"]
+__all__ = ["STORE_ERRORS", "BlockStore", "BucketShare", "NewBlock", "is_corruption"]
 
 # Timeout is what diskcache makes of any OperationalError at the start of a transaction.
 STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout, ValueError)
 
-_MIB = 1 << 20
-_PAGE = 4096
-_HEADER = struct.Struct("<4sIQQ16s")  # magic, version, length, CRC-64, digest of the block's key
-_MAGIC = b"COSB"
-_VERSION = 1
-
-
-class DamagedBlock(Exception):
-    """The bytes of a block file are not what was written."""
+LOOKUP_WAITS = 0.5  # seconds; looking up never waits for writers, and the trio thread must not hang here
+WRITER_WAITS = 10_000  # milliseconds; other mounts write for some 50 ms at a time
+BATCH = 256  # entries a transaction, where nobody waits for the whole
 
 
 class NewBlock(NamedTuple):
@@ -43,6 +42,14 @@ class NewBlock(NamedTuple):
     data: bytes
 
 
+class BucketShare(NamedTuple):
+    """What one bucket takes of the store."""
+
+    bucket: str
+    blocks: int
+    size: int
+
+
 class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
     """Block files. diskcache's own would split a block at each newline and make 65,536 folders."""
 
@@ -50,25 +57,12 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
         super().__init__(directory, **settings)
         self.written: list[str] = []  # by the open transaction
 
-    def store(self, value: tuple[bytes, bytes], read: bool, key: Any = None) -> tuple[int, int, str, None]:
-        """Write header and data to a new file; return the row diskcache keeps of it."""
+    def store(self, value: NewBlock, read: bool, key: Any = None) -> tuple[int, int, str, None]:
+        """Write a new file; return the row diskcache keeps of it."""
         name, path = self.filename()
         self.written.append(name)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            Path(path).parent.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(path, flags, 0o600)
-        try:
-            _write_all(fd, value)
-        except OSError:
-            self.remove(name)
-            raise
-        finally:
-            os.close(fd)
-        size = -(-sum(map(len, value)) // _PAGE) * _PAGE  # what the filesystem needs for it
-        return size, diskcache.core.MODE_BINARY, name, None
+        write_block(path, value.digest, value.tag, value.data)
+        return block_size_on_disk(value.tag, len(value.data)), diskcache.core.MODE_BINARY, name, None
 
     def fetch(self, mode: int, filename: str, value: Any, read: bool) -> str:
         """Return the path only: the file is read elsewhere."""
@@ -93,7 +87,7 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         directory.mkdir(mode=0o700, exist_ok=True)
         super().__init__(
             str(directory),
-            timeout=0.5,  # nobody else writes; the trio thread must not hang here
+            timeout=LOOKUP_WAITS,
             disk=_BlockDisk,
             eviction_policy="least-recently-used",
             size_limit=1 << 62,  # evicted by apply, before writing and not after
@@ -102,11 +96,18 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
             sqlite_auto_vacuum=0,
             sqlite_cache_size=256,  # pages a connection; the kernel caches the rest
             sqlite_mmap_size=0,
-            sqlite_synchronous=0,  # after a power cut the cache may start empty
+            sqlite_synchronous=0,  # after a power cut the index may have to be made anew
         )
         # In this process only: get would open a write transaction for each hit. Hits are noted
         # in batches instead.
         self.eviction_policy = "none"
+        self._index = directory / "cache.db"
+        self._opened = _identity(self._index)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the index is still the one that was opened; another process may have made it anew."""
+        return _identity(self._index) == self._opened
 
     def find(self, digest: bytes) -> str:
         """Return the path of a block's file, empty if there is none."""
@@ -118,6 +119,29 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
         return int(self._page_size * (pages - free) + self.reset("size"))
 
+    def shares(self) -> list[BucketShare]:
+        """How many blocks and bytes each bucket has, the largest first."""
+        rows = self._sql(
+            "SELECT substr(tag, 1, instr(tag, x'00') - 1) AS bucket, count(*), sum(size) FROM Cache"
+            " GROUP BY bucket ORDER BY sum(size) DESC"
+        )
+        return [BucketShare(os.fsdecode(bucket or b""), count, size) for bucket, count, size in rows]
+
+    # Changing it
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction; files written in one that fails are removed."""
+        self._sql(f"PRAGMA busy_timeout = {WRITER_WAITS}")
+        self._disk.written.clear()
+        try:
+            with self.transact():
+                yield
+        except BaseException:
+            for name in self._disk.written:
+                self._disk.remove(name)
+            raise
+
     def apply(
         self,
         *,
@@ -126,57 +150,69 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         touched: Iterable[bytes],
         blocks: Sequence[NewBlock],
         size_limit: int,
+        reserve: Reserve,
     ) -> bool:
         """In one transaction forget tags and digests, note which blocks were read, write new ones.
 
         False if there was no room for the new ones: they would be more than size_limit, or the
         filesystem is too full.
         """
-        self._disk.written.clear()
-        try:
-            with self.transact():
-                for tag in tags:
-                    self.evict(tag)
-                for digest in digests:
-                    self.delete(digest)
-                self._touch(touched)
-                return self._write(blocks, size_limit)
-        except BaseException:
-            for name in self._disk.written:
-                self._disk.remove(name)
-            raise
+        with self._writing():
+            for tag in tags:
+                self.evict(tag)
+            for digest in digests:
+                self.delete(digest)
+            self._touch(touched)
+            return self._write(blocks, size_limit, reserve)
 
-    def sweep(self) -> None:
-        """Remove files that have no entry. The only caller is alone with the store."""
-        known = {name for (name,) in self._sql("SELECT filename FROM Cache")}
-        for folder in Path(self.directory).iterdir():
-            if folder.is_dir():
-                for path in folder.iterdir():
-                    if f"{folder.name}/{path.name}" not in known:
-                        path.unlink()
+    def trim(self, size_limit: int, reserve: Reserve) -> None:
+        """Make room if the filesystem became too full, or the limit smaller, without our doing."""
+        if self.volume() > min(size_limit, self.volume() + reserve.spare(self.directory)):
+            with self._writing():
+                self._write((), size_limit, reserve)
+
+    def clear_below(self, prefix: bytes) -> tuple[int, int]:
+        """Forget the blocks of all tags that begin with prefix; return how many, and their bytes."""
+        count = size = 0
+        while rows := self._clear_some(prefix):
+            count += len(rows)
+            size += sum(rows)
+        return count, size
+
+    def _clear_some(self, prefix: bytes) -> list[int]:
+        """One short transaction: running mounts write in between."""
+        above = _next_prefix(prefix)
+        where, values = ("tag >= ? AND tag < ?", (prefix, above)) if above else ("1", ())
+        query = f"SELECT rowid, size, filename FROM Cache WHERE {where} LIMIT {BATCH}"
+        with self._writing(), self._transact() as (sql, cleanup):
+            rows = sql(query, values).fetchall()
+            for rowid, _, name in rows:
+                sql("DELETE FROM Cache WHERE rowid = ?", (rowid,))
+                cleanup(name)
+        return [size for _, size, _ in rows]
 
     def _touch(self, digests: Iterable[bytes]) -> None:
         now = time.time()
         for digest in digests:
             self._sql("UPDATE Cache SET access_time = ? WHERE key = ? AND raw = 1", (now, digest))
 
-    def _write(self, blocks: Collection[NewBlock], size_limit: int) -> bool:
-        need = sum(len(block.data) + _HEADER.size + _PAGE for block in blocks)
-        limit = min(size_limit, self.volume() + _spare_space(self.directory))
+    def _write(self, blocks: Collection[NewBlock], size_limit: int, reserve: Reserve) -> bool:
+        need = sum(block_size_on_disk(block.tag, len(block.data)) + PAGE for block in blocks)
+        limit = min(size_limit, self.volume() + reserve.spare(self.directory))
         if need > limit:
             self._evict_down_to(limit)
             return False
         self._evict_down_to(limit - need)
-        for digest, tag, data in blocks:
-            header = _HEADER.pack(_MAGIC, _VERSION, len(data), crc64(data), digest)
-            self.set(digest, (header, data), tag=tag)
+        for block in blocks:
+            if not self.find(block.digest):  # another mount may have had it too
+                self.set(block.digest, block, tag=block.tag)
         return True
 
     def _evict_down_to(self, limit: int) -> None:
         """Remove the least recently used blocks until the volume is at most limit."""
         while (excess := self.volume() - limit) > 0:
             with self._transact() as (sql, cleanup):
-                oldest = "SELECT rowid, size, filename FROM Cache ORDER BY access_time LIMIT 256"
+                oldest = f"SELECT rowid, size, filename FROM Cache ORDER BY access_time LIMIT {BATCH}"
                 rows = sql(oldest).fetchall()
                 if not rows:
                     return
@@ -187,62 +223,101 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
                     if excess <= 0:
                         break
 
+    # Setting it right
 
-def read_block(path: str, digest: bytes, nowait: bool = False) -> bytes | None:
-    """Read and check a block file; None if nowait and it is not in the kernel's page cache."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if nowait and not _is_in_page_cache(fd):
-            return None
-        header = os.pread(fd, _HEADER.size, 0)
-        if len(header) < _HEADER.size:
-            raise DamagedBlock
-        magic, version, length, crc, name = _HEADER.unpack(header)
-        if (magic, version, name) != (_MAGIC, _VERSION, digest) or length != _length(fd):
-            raise DamagedBlock
-        data = os.pread(fd, length, _HEADER.size)
-    finally:
-        os.close(fd)
-    if len(data) != length or crc64(data) != crc:
-        raise DamagedBlock
-    return data
+    def adopt(self) -> int:
+        """Give files without an entry one, remove those that are no whole blocks; return how many it adopted.
 
+        A crash leaves files without entries, and after the loss of the index all are.
+        """
+        known = {name for (name,) in self._sql("SELECT filename FROM Cache")}
+        found = (name for name in self._files() if name not in known)
+        adopted = 0
+        while names := list(islice(found, BATCH)):
+            with self._writing():
+                adopted += sum(map(self._adopt, names))
+        return adopted
 
-def _length(fd: int) -> int:
-    return os.fstat(fd).st_size - _HEADER.size
+    def _files(self) -> Iterator[str]:
+        for folder in Path(self.directory).iterdir():
+            if folder.is_dir() and len(folder.name) == 2:
+                for path in folder.iterdir():
+                    yield f"{folder.name}/{path.name}"
 
-
-def _is_in_page_cache(fd: int) -> bool:
-    """Whether reading would not wait; judged by both ends, as block files are written in one go."""
-    one = bytearray(1)
-    try:
-        for offset in (0, max(0, os.fstat(fd).st_size - 1)):
-            if os.preadv(fd, [one], offset, os.RWF_NOWAIT) != 1:
-                return False
-    except OSError as error:
-        # EAGAIN: it would wait. EOPNOTSUPP: this filesystem cannot tell.
-        if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+    def _adopt(self, name: str) -> bool:
+        path = Path(self.directory, name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return False
-        raise
-    return True
+        try:
+            head = read_head(fd)
+            used = os.fstat(fd).st_mtime
+        except DamagedBlock:
+            path.unlink(missing_ok=True)
+            return False
+        finally:
+            os.close(fd)
+        entry = self.find(head.digest)
+        if entry:
+            if entry != f"{self.directory}/{name}":  # else its writer has finished since we looked
+                path.unlink(missing_ok=True)  # fetched again since
+            return False
+        self._sql(
+            "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename)"
+            " VALUES (?, 1, ?, ?, ?, ?, ?, ?)",
+            (
+                head.digest, used, used, head.tag, block_size_on_disk(head.tag, head.length),
+                diskcache.core.MODE_BINARY, name,
+            ),
+        )  # fmt: skip
+        return True
+
+    def verify(self) -> Iterator[tuple[int, bool]]:
+        """Read and check all blocks, removing the bad; yields the size of each and whether it was good."""
+        last = 0
+        query = f"SELECT rowid, key, size, filename FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT {BATCH}"
+        while rows := self._sql(query, (last,)).fetchall():
+            for rowid, digest, size, name in rows:
+                last = rowid
+                try:
+                    read_block(f"{self.directory}/{name}", digest)
+                except (DamagedBlock, OSError):
+                    if self._is_still(rowid, name):  # not evicted while we looked
+                        with self._writing():
+                            self.delete(bytes(digest))
+                        yield size, False
+                else:
+                    yield size, True
+
+    def _is_still(self, rowid: int, name: str) -> bool:
+        return bool(
+            self._sql("SELECT 1 FROM Cache WHERE rowid = ? AND filename = ?", (rowid, name)).fetchall()
+        )
+
+    @staticmethod
+    def replace_index(directory: Path, damaged: BlockStore | None) -> None:
+        """Remove a damaged index, unless another process has done so since it was opened."""
+        with (directory / "index.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if damaged is not None and not damaged.is_current and _identity(damaged._index) != (0, 0):
+                return
+            for path in directory.glob("cache.db*"):
+                path.unlink(missing_ok=True)
 
 
-def _write_all(fd: int, pieces: tuple[bytes, ...]) -> None:
-    done = os.writev(fd, pieces)
-    rest = memoryview(b"".join(pieces))[done:] if done < sum(map(len, pieces)) else memoryview(b"")
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
 
 
-def _spare_space(directory: str) -> int:
-    """Bytes that may still be written to a filesystem; negative if it is fuller than it should be.
-
-    5 % of it, at least 512 MiB, stay free; of small ones not over 10 %, of large ones 10 GiB.
-    """
-    status = os.statvfs(directory)
-    size = status.f_blocks * status.f_frsize
-    reserve = min(max(size // 20, 512 * _MIB), size // 10, 10240 * _MIB)
-    return status.f_bavail * status.f_frsize - reserve
+def _next_prefix(prefix: bytes) -> bytes:
+    """The first text that sorts behind all that begin with prefix; empty if there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b""
 
 
 def is_corruption(error: BaseException | None) -> bool:
