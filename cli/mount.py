@@ -71,6 +71,23 @@ class OwnerType(ParamType):
             self.fail(f"there is no {self.name} {value!r}", param, ctx)
 
 
+class ReserveType(ParamType):
+    """Space to leave free: a size or a share."""
+
+    name = "size|P%"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from cosfs.errors import UsageError
+        from cosfs.fs.reserve import Reserve
+
+        if isinstance(value, Reserve):
+            return value
+        try:
+            return Reserve.parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
 class MountCommand(Command):
     """Turns `-o key=value,…` into the options of the same names, so that both are checked alike."""
 
@@ -144,6 +161,12 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
     "--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where blocks and unsent files are."
 )
 @click.option("--cache-size", type=SIZE, metavar="SIZE", help="Room for blocks; default 10GB.")
+@click.option(
+    "--cache-reserve",
+    type=ReserveType(),
+    metavar="SIZE|P%",
+    help="What the cache leaves free on its disk; default 5%, 512MB to 10GB.",
+)
 @click.option("--block-size", type=SIZE, metavar="SIZE", help="Unit of the cache; default 1MB.")
 @click.option("--readahead", type=SIZE, metavar="SIZE", help="Fetched ahead of readers; default 64MB.")
 @click.option(
@@ -158,6 +181,12 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
     "--write-back",
     type=click.Choice(["close", "async"]),
     help="close: close() waits until COS has the file; async: until the local journal has it.",
+)
+@click.option(
+    "--io-timeout",
+    type=DURATION,
+    metavar="TIME",
+    help="How long a call waits while COS gives no answer; default 60s.",
 )
 @click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files.")
 @click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time.")

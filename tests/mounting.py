@@ -64,6 +64,12 @@ class Mounted:
         return cls(source, path.resolve(), cache_dir, log, process)
 
     @property
+    def own_dir(self) -> Path:
+        """Where this mount's journal and staging files are."""
+        (journal,) = self.cache_dir.glob("*/journal.db")
+        return journal.parent
+
+    @property
     def pid(self) -> int:
         return self.process.pid
 

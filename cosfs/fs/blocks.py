@@ -35,7 +35,7 @@ import trio
 from cosfs.fs.blockfile import DamagedBlock, read_block
 from cosfs.fs.blockmemory import ENTRY_COST, BlockKey, BlockMemory
 from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, NewBlock, is_corruption
-from cosfs.fs.reserve import Reserve
+from cosfs.fs.reserve import DEFAULT_RESERVE, Reserve
 
 __all__ = ["BlockCache", "BlockKey", "BlockStats", "object_tag"]
 
@@ -89,7 +89,7 @@ class BlockCache:
         size_limit: int,
         block_size: int,
         memory_limit: int = 32 * MIB,
-        reserve: Reserve = Reserve(),  # noqa: B008 (frozen)
+        reserve: Reserve = DEFAULT_RESERVE,
         realm: str = "",
     ) -> None:
         self.directory = directory
@@ -195,7 +195,7 @@ class BlockCache:
         except STORE_ERRORS:
             return 0
 
-    async def has_on_disk(self, key: BlockKey) -> bool:
+    def has_on_disk(self, key: BlockKey) -> bool:
         """Whether a block is on disk or about to be; its bytes are not looked at."""
         if self._queued.blocks.peek(key) is not None or self._writing.blocks.peek(key) is not None:
             return True
@@ -251,7 +251,9 @@ class BlockCache:
         if self._lock_fd < 0:
             self._lock_fd = _lock(self.directory)
         clean = self.directory / "clean"
-        self._is_swept = clean.exists()
+        index = self.directory / "cache.db"
+        has_index = index.exists() and index.stat().st_size > 0
+        self._is_swept = (clean.exists() and has_index) or not any(self.directory.glob("??"))
         clean.unlink(missing_ok=True)
         try:
             self._store = BlockStore(self.directory)

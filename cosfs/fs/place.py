@@ -1,7 +1,7 @@
 """The directories a mount works in: ours alone, and one mount's journal only its own.
 
-    <cache directory>/blocks/                the block cache, shared by all mounts
-    <cache directory>/<source>-<digest>/     one source: journal, staging files, attributes; lock
+<cache directory>/blocks/                the block cache, shared by all mounts
+<cache directory>/<source>-<digest>/     one source: journal, staging files, attributes; lock
 """
 
 from __future__ import annotations
@@ -9,13 +9,23 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from cosfs.errors import ConfigError
 
-__all__ = ["BLOCKS", "check_private", "lock_directory"]
+__all__ = ["BLOCKS", "Place", "check_private", "lock_directory"]
 
 BLOCKS = "blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one mount works. realm is the service its blocks come from."""
+
+    own: Path
+    blocks: Path
+    realm: str = ""
 
 
 def check_private(directory: Path, *, hidden: bool = False) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cosfs.errors import UsageError
 from cosfs.units import parse_size
 
-__all__ = ["Reserve"]
+__all__ = ["DEFAULT_RESERVE", "Reserve"]
 
 _MIB = 1 << 20
 
@@ -23,6 +23,11 @@ class Reserve:
 
     size: int | None = None
     share: float | None = None
+
+    def __str__(self) -> str:
+        if self.size is not None:
+            return str(self.size)
+        return "default" if self.share is None else f"{self.share:.0%}"
 
     @classmethod
     def parse(cls, text: str) -> Reserve:
@@ -53,3 +58,6 @@ class Reserve:
         """Bytes that may still be written below a directory; negative if too many are taken already."""
         status = os.statvfs(directory)
         return status.f_bavail * status.f_frsize - self.of(status.f_blocks * status.f_frsize)
+
+
+DEFAULT_RESERVE = Reserve()

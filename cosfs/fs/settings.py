@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cosfs.fs.reserve import DEFAULT_RESERVE, Reserve
 from cosfs.transfer.attributes import Defaults
 
 MIB = 1024 * 1024
@@ -29,7 +30,11 @@ class FsSettings:
     block_size: int = MIB
     readahead: int = 64 * MIB  # per mount, not per file; bounds the memory of reading
     fetch_size: int = 8 * MIB  # one GET of a sequential reader
+    blocks_dir: Path | None = None  # of the block cache; None: in cache_dir, for this mount alone
     cache_size: int = 10 * 1024 * MIB
+    cache_reserve: Reserve = DEFAULT_RESERVE  # left free of the cache's filesystem
+    realm: str = ""  # the service that the blocks come from
+    io_timeout: float = 60.0  # how long a call waits while COS gives no answer
     multipart_threshold: int = 16 * MIB
     part_size: int = 8 * MIB
     max_copy_part: int = 1024 * MIB  # one Upload Part - Copy; COS allows 5 GiB, smaller ones run side by side

@@ -28,6 +28,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import Settings, TransferSettings
 from cosfs.errors import ConfigError, COSError, FilesystemError, PermissionDeniedError, UsageError
+from cosfs.fs.place import BLOCKS, Place, check_private
 from cosfs.fuse import control
 from cosfs.fuse.settings import MountSettings, default_cache_dir
 
@@ -54,7 +55,7 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
         cache_dir=_absolute(mount_settings.cache_dir),
         log_file=_absolute(mount_settings.log_file),
     )
-    _check_places(settings, mount_settings)
+    _check_places(mount_settings)
     _check_fuse()
     if mount_settings.foreground:
         _serve(settings, mount_settings, make_client, lambda: None)
@@ -62,12 +63,12 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
     return _in_background(settings, mount_settings, make_client)
 
 
-def _check_places(settings: Settings, mount_settings: MountSettings) -> None:
+def _check_places(mount_settings: MountSettings) -> None:
     """Refuse files of our own below the mountpoint: to serve them we would have to wait for ourselves."""
     mountpoint = mount_settings.mountpoint
     log_file = mount_settings.log_file or _default_log_file(mount_settings)
     for what, path in (
-        ("cache directory", _cache_path(mount_settings, settings)),
+        ("cache directory", _cache_path(mount_settings)),
         ("log file", log_file),
         ("runtime directory", control.runtime_dir()),
     ):
@@ -239,10 +240,10 @@ def _serve(
         from cosfs.fuse.serve import serve  # pulls in pyfuse3
 
         transfer = _transfer_settings(settings.transfer, mount_settings)
-        cache = cache_dir(mount_settings, settings)
+        place = cache_place(mount_settings, settings)
         if not mount_settings.foreground:
             os.chdir("/")  # not earlier: settings may name files relative to where the user is
-        trio.run(serve, client, transfer, mount_settings, cache, ready)
+        trio.run(serve, client, transfer, mount_settings, place, ready)
 
 
 def _raise_file_limit() -> None:
@@ -283,32 +284,35 @@ def _transfer_settings(transfer: TransferSettings, mount_settings: MountSettings
     return transfer
 
 
-def _cache_path(mount_settings: MountSettings, settings: Settings) -> Path:
-    if mount_settings.cache_dir is not None:
-        return mount_settings.cache_dir
-    place = f"{settings.client.endpoint_url}|{mount_settings.source}"
-    name = (mount_settings.bucket or "all-buckets") + "-" + hashlib.sha256(place.encode()).hexdigest()[:8]
-    return default_cache_dir() / name
+def _cache_path(mount_settings: MountSettings) -> Path:
+    return mount_settings.cache_dir or default_cache_dir()
 
 
-def cache_dir(mount_settings: MountSettings, settings: Settings) -> Path:
-    """The directory of this mount's cache and journal, made if missing.
+def cache_place(mount_settings: MountSettings, settings: Settings) -> Place:
+    """The directories of this mount, made if missing.
 
-    By default one per source and endpoint, so that a later mount of the same source finds what
-    an earlier one could not send.
+    Its own is named after source and endpoint, so that a later mount of the same source finds what
+    an earlier one could not send; the blocks are for all.
     """
-    path = _cache_path(mount_settings, settings)
+    base = _cache_path(mount_settings)
+    realm = settings.client.endpoint_url
+    digest = hashlib.sha256(f"{realm}|{mount_settings.source}".encode()).hexdigest()[:8]
+    own = base / f"{mount_settings.bucket or 'all-buckets'}-{digest}"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_private(base)
+        for path in (own, base / BLOCKS):
+            path.mkdir(mode=0o700, exist_ok=True)
+            check_private(path, hidden=True)
+        probe = own / f".write-test-{os.getpid()}"
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
     except OSError as exc:
         raise ConfigError(
-            f"the cache directory {path} cannot be written: {exc.strerror}",
+            f"the cache directory {base} cannot be written: {exc.strerror}",
             hint="Free some space or choose another directory with --cache-dir",
         ) from exc
-    return path.resolve()
+    return Place(own.resolve(), (base / BLOCKS).resolve(), realm)
 
 
 def fuse_options(mount_settings: MountSettings) -> set[str]:

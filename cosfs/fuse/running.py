@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import pyfuse3
@@ -20,6 +19,7 @@ from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
+from cosfs.fs.place import BLOCKS, Place, lock_directory
 from cosfs.fs.recovery import left_over
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
@@ -32,7 +32,7 @@ from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 
 
-def fs_settings(mount: MountSettings, transfer: TransferSettings, cache_dir: Path) -> FsSettings:
+def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) -> FsSettings:
     """The filesystem's share of the mount's settings."""
     defaults = Defaults(
         uid=os.getuid() if mount.uid is None else mount.uid,
@@ -43,7 +43,9 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, cache_dir: Pat
     return FsSettings(
         bucket=mount.bucket,
         prefix=mount.prefix,
-        cache_dir=cache_dir,
+        cache_dir=place.own,
+        blocks_dir=place.blocks,
+        realm=place.realm,
         defaults=defaults,
         read_only=mount.read_only,
         metadata_ttl=mount.metadata_ttl,
@@ -52,6 +54,8 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, cache_dir: Pat
         block_size=mount.block_size,
         readahead=mount.readahead,
         cache_size=mount.cache_size,
+        cache_reserve=mount.cache_reserve,
+        io_timeout=mount.io_timeout,
         multipart_threshold=transfer.multipart_threshold,
         part_size=transfer.multipart_chunksize,
     )
@@ -70,11 +74,14 @@ class Mount:
         self.metrics = Metrics()
         self.unsent = 0  # changes left to the next mount
         memory = min(settings.readahead, 64 * MIB) + 32 * MIB
+        self._lock = lock_directory(settings.cache_dir)
         self.cache = BlockCache(
-            settings.cache_dir / "blocks",
+            settings.blocks_dir or settings.cache_dir / BLOCKS,
             size_limit=settings.cache_size,
             block_size=settings.block_size,
             memory_limit=memory,
+            reserve=settings.cache_reserve,
+            realm=settings.realm,
         )
         self.journal = Journal(settings.cache_dir)
         self.left_over = left_over(self.journal)
@@ -107,6 +114,7 @@ class Mount:
         self.journal.close()
         if self.store is not None:
             self.store.close()
+        os.close(self._lock)
 
     def status(self) -> dict[str, Any]:
         """What `cos status` shows; every number since the mount began."""

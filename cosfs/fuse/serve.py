@@ -16,6 +16,7 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.errors import COSError, TransferError
 from cosfs.fs.background import Background, together
+from cosfs.fs.place import Place
 from cosfs.fs.recovery import recover
 from cosfs.fuse import control
 from cosfs.fuse.answers import answer_forever
@@ -54,13 +55,13 @@ async def serve(
     client: CosClient,
     transfer: TransferSettings,
     mount: MountSettings,
-    cache_dir: Path,
+    place: Place,
     ready: Callable[[], None],
 ) -> None:
     """Mount, tell ready() when it answers, and serve until it is unmounted and everything is sent."""
     keep_memory_small()
     options = fuse_options(mount)
-    running = Mount(client, mount, fs_settings(mount, transfer, cache_dir))
+    running = Mount(client, mount, fs_settings(mount, transfer, place))
     try:
         async with Engine(client, transfer) as engine:
             await _run(running, engine, options, ready)
@@ -69,7 +70,7 @@ async def serve(
     if running.unsent:
         raise TransferError(
             f"{mount.mountpoint} is unmounted, but {running.unsent} changes could not be sent to COS",
-            hint=f"They are kept in {cache_dir}; the next mount with it sends them",
+            hint=f"They are kept in {place.own}; the next mount with it sends them",
         )
 
 

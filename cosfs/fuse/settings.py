@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cosfs.fs.reserve import DEFAULT_RESERVE, Reserve
+
 MIB = 1024 * 1024
 
 
@@ -29,8 +31,10 @@ class MountSettings:
     umask: int = 0o022
     file_mode: int | None = None  # None: 0666 less umask
     dir_mode: int | None = None  # None: 0777 less umask
-    cache_dir: Path | None = None  # None: one directory per source below default_cache_dir()
+    cache_dir: Path | None = None  # None: default_cache_dir(); see fs/place.py
     cache_size: int = 10 * 1024 * MIB
+    cache_reserve: Reserve = DEFAULT_RESERVE
+    io_timeout: float = 60.0
     block_size: int = MIB
     readahead: int = 64 * MIB
     metadata_ttl: float = 5.0

@@ -18,7 +18,11 @@ ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$", re.MULTILINE)
 
 # Not options of their own: the positional arguments of `cos mount`.
 ARGUMENTS = {"bucket", "prefix", "mountpoint"}
-PARSERS = {"umask": lambda text: int(text, 8), "metadata_ttl": units.parse_duration}
+PARSERS = {
+    "umask": lambda text: int(text, 8),
+    "metadata_ttl": units.parse_duration,
+    "io_timeout": units.parse_duration,
+}
 
 
 def rows() -> dict[str, list[str]]:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from cosfs.errors import ConfigError
-from cosfs.fs import blocks, blockstore
+from cosfs.fs import blockfile, blocks
 from cosfs.fs.blocks import BlockCache, BlockKey
+from cosfs.fs.reserve import Reserve
 
 BLOCK = 8
 LIMIT = 16 << 20
@@ -69,8 +69,12 @@ async def written(cache: BlockCache) -> None:
     await until(lambda: not cache._queued and not cache._writing)
 
 
+def indexes(directory: Path) -> list[Path]:
+    return list(directory.glob("cache.db*"))
+
+
 def files(directory: Path) -> list[Path]:
-    return sorted(path for path in (directory / "blocks").glob("*/*"))
+    return sorted(path for path in directory.glob("??/*"))
 
 
 async def test_memory_serves_at_once_and_forgets_the_oldest(tmp_path: Path) -> None:
@@ -233,42 +237,50 @@ async def test_lost_file_is_a_quiet_miss(directory: Path, no_warnings: None) -> 
         assert await cache.get(block(0)) is None
 
 
-@pytest.mark.parametrize("content", [b"this is no database" * 1000, b""])
-async def test_damaged_database_starts_empty(
+@pytest.mark.parametrize("content", [b"this is no database" * 1000, b"", b"SQLite format 3\0" + bytes(9000)])
+async def test_damaged_index_is_made_anew_from_the_blocks(
     directory: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(directory) as cache:
-        cache.put(block(0), b"x")
-    for path in (directory / "blocks").glob("cache.db*"):
+        for number in range(20):
+            cache.put(block(number), data_of(number))
+    files(directory)[0].write_bytes(b"damaged as well")
+    for path in indexes(directory):
         path.write_bytes(content)
     async with opened(directory) as cache:
-        assert await cache.get(block(0)) is None
-        cache.put(block(1), b"y")
+        await until(lambda: cache._is_swept)
+        found = [await cache.get(block(number)) for number in range(20)]
+        assert sum(data == data_of(number) for number, data in enumerate(found)) == 19
+        assert found.count(None) == 1
+        assert len(files(directory)) == 19
+        cache.put(block(20), b"y")
         await written(cache)
-        assert await cache.get(block(1)) == b"y"
-    assert all("damaged" in record.getMessage() for record in caplog.records)
+        assert await cache.get(block(20)) == b"y"
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert all("damaged" in record.getMessage() for record in warnings)
 
 
-async def test_removed_under_way_starts_empty(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_removed_under_way_starts_empty(directory: Path, no_warnings: None) -> None:
     async with opened(directory) as cache:
         cache.put(block(0), b"x")
         await written(cache)
-        for path in [*files(directory), *(directory / "blocks").glob("cache.db*")]:
+        for path in [*files(directory), *indexes(directory)]:
             path.unlink()
         assert await cache.get(block(0)) is None
-        for number in range(1, 4):  # the first batches find out
+        for number in range(1, 4):
             cache.put(block(number), b"y")
             await written(cache)
         assert await cache.get(block(3)) == b"y"
-    assert 0 < len(caplog.records) <= 3
 
 
-async def test_damaged_under_way_starts_empty(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_index_damaged_under_way_is_made_anew(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(directory) as cache:
         for number in range(50):
             cache.put(block(number), b"x")
         await written(cache)
-        for path in (directory / "blocks").glob("cache.db*"):
+        for path in indexes(directory):
             path.write_bytes(b"\xff" * path.stat().st_size)
         for number in range(50, 55):
             await cache.get(block(number - 50))
@@ -299,7 +311,7 @@ async def test_full_disk_switches_the_disk_off(
     monkeypatch.setattr(blocks, "_now", lambda: clock[0])
     async with opened(directory) as cache:
         with monkeypatch.context() as patch:
-            patch.setattr(blockstore, "_write_all", fail)
+            patch.setattr(blockfile, "_write_all", fail)
             for number in range(5):
                 cache.put(block(number), b"x")
                 await written(cache)
@@ -320,25 +332,11 @@ async def test_leaves_space_on_the_filesystem(
     async with opened(directory) as cache:
         cache.put(block(0), data_of(0, 100_000))
         await written(cache)
-        monkeypatch.setattr(blockstore, "_spare_space", lambda directory: -(1 << 30))
+        monkeypatch.setattr(Reserve, "spare", lambda self, directory: -(1 << 30))
         cache.put(block(1), data_of(1, 100_000))
         await written(cache)
         assert cache.stats.dropped == 1
         assert files(directory) == []
-
-
-def test_reserve_of_a_filesystem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gib = 1 << 30
-
-    def spare(size: int, free: int) -> int:
-        status = os.statvfs_result((4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255))
-        monkeypatch.setattr(os, "statvfs", lambda path: status)
-        return blockstore._spare_space(str(tmp_path))
-
-    assert spare(100 * gib, 20 * gib) == 15 * gib
-    assert spare(10_000 * gib, 20 * gib) == 10 * gib
-    assert spare(8 * gib, 1 * gib) == gib // 2
-    assert spare(gib, gib // 20) < 0
 
 
 async def test_files_without_entry_are_removed_after_a_crash(directory: Path, no_warnings: None) -> None:
@@ -354,15 +352,6 @@ async def test_files_without_entry_are_removed_after_a_crash(directory: Path, no
         await until(lambda: files(directory) == [kept])
         assert await cache.get(block(0)) == b"x"
     assert (directory / "clean").exists()
-
-
-def test_one_process_at_a_time(directory: Path) -> None:
-    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
-    with pytest.raises(ConfigError, match=rf"in use by another mount \(pid {os.getpid()}\).*--cache-dir"):
-        BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
-    cache.close()
-    cache.close()
-    BlockCache(directory, size_limit=LIMIT, block_size=BLOCK).close()
 
 
 def test_a_killed_process_does_not_hold_the_directory(directory: Path) -> None:
@@ -400,3 +389,121 @@ async def test_real_sizes_keep_memory_and_disk_bounded(directory: Path, no_warni
         assert cache.stats.dropped < 200
         found = [number for number in range(200) if await cache.get(block(number)) == data_of(number, mib)]
         assert len(found) > 20
+
+
+async def test_services_do_not_mix(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        cache.put(block(0), b"x")
+    other = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, realm="https://elsewhere")
+    assert await other.get(block(0)) is None
+    other.close()
+
+
+async def test_two_caches_share_a_directory(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as one, opened(directory) as other:
+        one.put(block(0), b"of one")
+        other.put(block(1), b"of other")
+        await written(one)
+        await written(other)
+        assert await other.get(block(0)) == b"of one"
+        assert await one.get(block(1)) == b"of other"
+        other.put(block(0), b"of one")  # both had fetched it
+        await written(other)
+        assert len(files(directory)) == 2
+        one.drop("b-1250000000", "k")
+        await written(one)
+        assert await other.get(block(0)) is None
+
+
+async def test_only_the_last_user_says_that_all_is_clean(directory: Path, no_warnings: None) -> None:
+    async with opened(directory):
+        async with opened(directory) as other:
+            other.put(block(0), b"x")
+        assert not (directory / "clean").exists()
+    assert (directory / "clean").exists()
+
+
+async def test_an_index_made_anew_by_another_mount_is_taken_over(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(directory) as one, opened(directory) as other:
+        one.put(block(0), b"x")
+        await written(one)
+        for path in indexes(directory):
+            path.write_bytes(b"\xff" * path.stat().st_size)
+        for number in range(1, 5):
+            for cache in (one, other):
+                await cache.get(block(0))
+                cache.put(block(number), b"y")
+                await written(cache)
+        await until(lambda: one._is_swept and other._is_swept)
+        for cache in (one, other):
+            assert await cache.get(block(0)) == b"x"
+            assert await cache.get(block(4)) == b"y"
+    assert "made anew" in caplog.text
+
+
+def test_processes_that_write_at_once_lose_nothing(directory: Path) -> None:
+    """Several processes fill one cache, one of them is killed under way; what is served is right."""
+    script = (
+        "import sys, pathlib, trio\n"
+        "from cosfs.fs.blocks import BlockCache, BlockKey\n"
+        "async def main(cache, first):\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        nursery.start_soon(cache.run)\n"
+        "        for number in range(first, first + 300):\n"
+        "            assert await cache.room(4096)\n"
+        "            cache.put(BlockKey('b', f'k{number}', 'e', 0), number.to_bytes(4, 'big') * 1024)\n"
+        "            await trio.sleep(0.0005)\n"
+        "        nursery.cancel_scope.cancel()\n"
+        "    cache.close()\n"
+        "    assert cache.stats.dropped == cache.stats.errors == 0, cache.stats\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "cache = BlockCache(path, size_limit=1 << 30, block_size=4096, memory_limit=0)\n"
+        "trio.run(main, cache, int(sys.argv[2]))\n"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, directory, str(first)])
+        for first in (0, 200, 400, 10_000)
+    ]
+    try:
+        while not files(directory):
+            time.sleep(0.01)
+        started[3].kill()
+        assert [process.wait(60) for process in started[:3]] == [0, 0, 0]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    cache = BlockCache(directory, size_limit=1 << 30, block_size=4096, memory_limit=0)
+    for number in range(700):
+        data = trio.run(cache.get, BlockKey("b", f"k{number}", "e", 0))
+        assert data == number.to_bytes(4, "big") * 1024
+    cache.close()
+
+
+async def test_a_filesystem_that_others_fill_is_given_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, no_warnings: None
+) -> None:
+    monkeypatch.setattr(blocks, "TRIM_SECONDS", 0.02)
+    async with opened(directory) as cache:
+        for number in range(10):
+            cache.put(block(number), data_of(number, 100_000))
+        await written(cache)
+        volume = cache.volume()
+        monkeypatch.setattr(Reserve, "spare", lambda self, directory: -500_000)
+        await until(lambda: len(files(directory)) < 6)
+        monkeypatch.undo()
+        assert 0 < cache.volume() <= volume - 500_000
+
+
+async def test_room_waits_for_the_disk(directory: Path, no_warnings: None) -> None:
+    async with opened(directory) as cache:
+        with trio.fail_after(20):
+            for number in range(40):
+                assert await cache.room(500_000)
+                cache.put(block(number), data_of(number, 500_000))
+        await written(cache)
+        assert cache.stats.dropped == 0
+    memory_only = BlockCache(directory, size_limit=0, block_size=BLOCK)
+    assert not await memory_only.room(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import trio
 
 from cosfs.emulator import Emulator
-from cosfs.errors import COSError
+from cosfs.errors import ConfigError, COSError
 from cosfs.fs import deleter
+from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import recover
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -327,15 +329,13 @@ async def test_killed_in_the_middle_of_sending(filesystem: Filesystems, emulator
     assert second.journal.records() == []
 
 
-def test_cache_directories_are_not_shared(tmp_path: Path) -> None:
-    """Two filesystems of one cache directory would send each other's files."""
-    from cosfs.errors import ConfigError
-    from cosfs.fs.blocks import BlockCache
-
-    one = BlockCache(tmp_path, size_limit=1 << 20, block_size=8)
-    with pytest.raises(ConfigError):
-        BlockCache(tmp_path, size_limit=1 << 20, block_size=8)
-    one.close()
+def test_journals_are_not_shared(tmp_path: Path) -> None:
+    """Two filesystems of one journal would send each other's files."""
+    held = lock_directory(tmp_path)
+    with pytest.raises(ConfigError, match=rf"in use by another mount \(pid {os.getpid()}\).*--cache-dir"):
+        lock_directory(tmp_path)
+    os.close(held)
+    os.close(lock_directory(tmp_path))
 
 
 async def test_unmounting_keeps_what_cannot_be_sent(filesystem: Filesystems, emulator: Emulator) -> None:

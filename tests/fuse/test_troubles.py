@@ -48,7 +48,7 @@ def test_async_file_survives_a_kill(mount: Mount, bucket: str, client: CosClient
     until(lambda: names(client, bucket) == sorted(expected), "the next mount sends what was closed")
     until(lambda: tree(second.path) == expected, "and shows it")
     assert (second.path / "small").stat().st_mode & 0o777 == 0o640
-    until(lambda: not list((first.cache_dir / "staging").iterdir()), "the staging files are gone")
+    until(lambda: not list((first.own_dir / "staging").iterdir()), "the staging files are gone")
 
 
 def test_change_of_an_object_survives_a_kill(

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cosfs.emulator import Emulator
 from tests.mounting import Mounted, is_mounted
@@ -120,7 +121,7 @@ def test_failing_mount_says_why_and_leaves_nothing(
     assert not is_mounted(path)
 
 
-def test_two_mounts_do_not_share_a_cache_directory(
+def test_two_mounts_of_a_source_do_not_share_a_cache_directory(
     mount: Callable[..., Mounted],
     bucket: str,
     cos: Callable[..., subprocess.CompletedProcess[str]],
@@ -133,3 +134,26 @@ def test_two_mounts_do_not_share_a_cache_directory(
     assert done.returncode != 0
     assert str(mounted.cache_dir) in done.stderr
     assert not is_mounted(path)
+
+
+def test_two_sources_share_a_cache_directory(
+    mount: Callable[..., Mounted], bucket: str, outside: Outside, counted: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What one of them has read, the other need not; what they have not sent stays apart."""
+    outside.put("d/file", b"content" * 1000)
+    shared = tmp_path / "cache"
+    whole = mount(f"cos://{bucket}", "--write-back", "async", cache_dir=shared)
+    part = mount(f"cos://{bucket}/d", "--write-back", "async", cache_dir=shared)
+    assert (whole.path / "d/file").read_bytes() == b"content" * 1000
+    deadline = time.monotonic() + 20
+    while not list((shared / "blocks").glob("??/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with counted() as seen:
+        assert (part.path / "file").read_bytes() == b"content" * 1000
+    assert "GetObject" not in seen.counts
+    (whole.path / "one").write_bytes(b"1")
+    (part.path / "two").write_bytes(b"2")
+    assert whole.unmount() == part.unmount() == 0
+    assert outside.get("one") == b"1"
+    assert outside.get("d/two") == b"2"
