@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cosfs.client.model import ObjectInfo
-from cosfs.fs.inodes import FileNode, Node
+from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Defaults
 
@@ -22,22 +22,38 @@ def sent_after(node: Node, since: float) -> bool:
     return isinstance(node, FileNode) and node.sent > since
 
 
-def apply(node: FileNode, info: ObjectInfo, defaults: Defaults) -> None:
-    """Take over what COS said about an unchanged file."""
-    old = node.info
-    if old is not None and same(old, info):
+def holds_changes(node: DirNode) -> bool:
+    """Whether anything known below a directory is changed here and not in COS yet."""
+    return any(
+        holds_changes(child) if isinstance(child, DirNode) else local(child)
+        for child in node.children.values()
+    )
+
+
+def replaced(node: FileNode, info: ObjectInfo) -> bool:
+    """Whether COS has other bytes than the node knows of."""
+    return node.info is None or (node.info.etag, node.info.size) != (info.etag, info.size)
+
+
+def apply(node: FileNode, info: ObjectInfo, defaults: Defaults) -> bool:
+    """Take over what COS said about an unchanged file; returns whether it was something new."""
+    if node.info is not None and same(node.info, info, exactly=node.dated):
         if info.headers is not None and not node.known:
             set_info(node, info, defaults)
-        return
-    if old is None or (old.etag, old.size) != (info.etag, info.size):
+        elif not node.dated:
+            node.info, node.dated = replace(node.info, last_modified=info.last_modified), True
+        return False
+    if replaced(node, info):
         node.epoch += 1  # handles opened before this must not go on with the new bytes
     set_info(node, info, defaults)
+    return True
 
 
 def set_info(node: FileNode, info: ObjectInfo, defaults: Defaults) -> None:
     """Make a file what COS says it is."""
     node.info = info
     node.expected = info.etag
+    node.dated = True
     node.known = info.headers is not None
     node.target = None
     node.attrs = attributes.decode(info, defaults, is_dir=False)
@@ -61,10 +77,17 @@ def learn(node: FileNode, info: ObjectInfo, defaults: Defaults) -> None:
     )
 
 
-def same(old: ObjectInfo, new: ObjectInfo) -> bool:
+def same(old: ObjectInfo, new: ObjectInfo, *, exactly: bool = True) -> bool:
     """Whether both describe the same bytes and the same metadata.
 
-    A metadata change keeps the etag but moves Last-Modified; a PUT's own date is only known to
-    the second, and to within the time the request took.
+    A metadata change keeps the etag but moves Last-Modified, which HEAD tells in whole seconds. When old is
+    what our own PUT answered, its date is only known to within the time the request took: not exactly.
     """
-    return old.etag == new.etag and old.size == new.size and abs(old.last_modified - new.last_modified) < 2.0
+    if old.etag != new.etag or old.size != new.size:
+        return False
+    if exactly:
+        return int(old.last_modified) == int(new.last_modified)
+    return abs(old.last_modified - new.last_modified) < PUT_TAKES
+
+
+PUT_TAKES = 2.0  # seconds between the date of the answer and that of the object

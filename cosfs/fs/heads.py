@@ -17,6 +17,7 @@ from cosfs.fs import facts
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background
 from cosfs.fs.inodes import DirNode, FileNode, Ino, Node
+from cosfs.fs.kernelcache import KernelCache, NoKernel
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
@@ -43,10 +44,15 @@ class Heads:
         self._store = store
         self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
         self._denied = False
+        self.kernel: KernelCache = NoKernel()
 
     async def ensure_known(self, node: Node) -> None:
         """Fetch the attributes that a listing does not carry, if they are wanted."""
-        if node.known or self._settings.attributes == "listing" or facts.local(node):
+        if self._settings.attributes == "listing" or facts.local(node):
+            return
+        if node.known:
+            if isinstance(node, DirNode):
+                self._check_again(node)
             return
         parent = node.parent
         if parent is None:
@@ -74,6 +80,32 @@ class Heads:
             if not known and not other.removed:
                 self._background.start_soon(self._know_quietly, parent, other.name)
         listing.head_index = max(listing.head_index, stop)
+
+    def _check_again(self, node: DirNode) -> None:
+        """See, without letting anybody wait, whether a directory's attributes are still those of its marker.
+
+        A listing of its parent says nothing of them, and one of its own does: so nothing is asked while the
+        parent is being walked.
+        """
+        now, parent = trio.current_time(), node.parent
+        if now < node.marker_until or parent is None or parent.is_buckets or parent.read_until > now:
+            return
+        node.marker_until = now + self._settings.metadata_ttl
+        if not node.attrs_dirty:
+            self._background.start_soon(self._look_at_marker, node)
+
+    async def _look_at_marker(self, node: DirNode) -> None:
+        before, key = node.marker, node.key
+        try:
+            info = await self.ask(node.bucket, key)
+        except COSError as exc:
+            log.debug("attributes of %s: %s", node.url, exc)
+            return
+        unchanged = info is None if before is None else info is not None and facts.same(before, info)
+        if unchanged or node.marker is not before or node.unlinked or node.attrs_dirty or node.key != key:
+            return
+        self._apply_marker(node, info)
+        self.kernel.forget_inode(node.ino)
 
     async def _know_quietly(self, parent: DirNode, name: bytes) -> None:
         try:
@@ -146,6 +178,7 @@ class Heads:
 
     def _apply_marker(self, node: DirNode, info: ObjectInfo | None) -> None:
         node.marker = info
+        node.marker_until = trio.current_time() + self._settings.metadata_ttl
         node.known = True
         if info is not None and not node.attrs_dirty:
             node.attrs = attributes.decode(info, self._settings.defaults, is_dir=True)

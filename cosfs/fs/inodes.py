@@ -97,16 +97,21 @@ class DirNode(Node):
     marker is the object `prefix/` itself; None when COS has none (an implicit directory).
     tombstones maps names removed here to the etag they had and the time until which a listing
     may still show them; recent maps names made here to the time until which a listing may not.
+    absent maps names that the kernel believes are not there to the time until which it does. distrusted
+    has the next listing read without what was remembered of its objects.
     """
 
     __slots__ = (
         "_bucket",
         "_prefix",
+        "absent",
         "attrs_dirty",
         "attrs_lock",
         "children",
+        "distrusted",
         "listing",
         "marker",
+        "marker_until",
         "opens",
         "read_until",
         "recent",
@@ -130,8 +135,11 @@ class DirNode(Node):
         self.children: dict[bytes, Node] = {}
         self.listing: Listing | None = None
         self.marker: ObjectInfo | None = None
+        self.marker_until = trio.current_time()  # COS need not be asked about it before
         self.tombstones: dict[bytes, tuple[str, float]] = {}
         self.recent: dict[bytes, float] = {}
+        self.absent: dict[bytes, float] = {}
+        self.distrusted = False
         self.opens = 0
         self.read_until = 0.0  # while it is being read, attributes are fetched ahead
         self.attrs_dirty = False
@@ -195,6 +203,7 @@ class FileNode(Node):
         "attrs_dirty",
         "cached_etag",
         "content",
+        "dated",
         "epoch",
         "error",
         "expected",
@@ -220,6 +229,7 @@ class FileNode(Node):
         self.opens = 0
         self.writers = 0
         self.cached_etag = ""  # the etag whose pages the kernel may still have
+        self.dated = True  # info has the date that COS gives it, not the one of our own PUT
         self.target: bytes | None = None
         self.sent = 0.0
         self.pending_id = 0  # row of the journal

@@ -47,7 +47,7 @@ class Listing:
     """The entries of one prefix as COS told them, plus what changed here since.
 
     hide(entry) says that a listed entry was removed here; page_hook runs in the worker thread
-    on each page (it adds remembered attributes).
+    on each page (it adds remembered attributes); on_page is told of the entries of each.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Listing:
         *,
         hide: Callable[[Entry], bool],
         page_hook: PageHook,
+        on_page: Callable[[Listing, list[Entry]], None] = lambda listing, new: None,
         page_size: int = 1000,
     ) -> None:
         self.entries: dict[bytes, Entry] = {}
@@ -72,6 +73,7 @@ class Listing:
         self._prefix = prefix
         self._hide = hide
         self._page_hook = page_hook
+        self._on_page = on_page
         self._page_size = page_size
         self._next = ""
         self._pages = 0
@@ -108,10 +110,12 @@ class Listing:
             if self.complete or self._pages > page_no:
                 return  # somebody else loaded it while we waited
             page = await self._remote.metadata(self._fetch, self._next)
+            before = len(self.order)
             self._take(page)
             self._next = page.next_marker
             self._pages += 1
             self.complete = not page.next_marker
+            self._on_page(self, self.order[before:])
 
     def _fetch(self, marker: str) -> ListPage:
         page = self._remote.client.list_objects(
@@ -178,6 +182,9 @@ class Listing:
 
     def get(self, name: bytes) -> Entry | None:
         return self.entries.get(name)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     @property
     def live(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -34,6 +34,10 @@ class Listings:
         # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
         # asked at a given time, still had it.
         self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
+        # Told of each page: the directory, its listing, and the entries that the page brought.
+        self.on_listed: Callable[[DirNode, Listing, Iterable[Entry]], None] = lambda parent, listing, new: (
+            None
+        )
         # The same of anything at all, which is usually not so; and of anything below a prefix.
         self.has_any_left: Callable[[], bool] = lambda: False
         self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
@@ -48,6 +52,8 @@ class Listings:
         if listing is None or listing.started + self.ttl(parent) < trio.current_time():
             listing = await self._buckets(parent) if parent.is_buckets else self._new_listing(parent)
             parent.listing = listing
+            if parent.is_buckets:
+                self.on_listed(parent, listing, listing.order)
         try:
             await listing.load_first()
         except BaseException:
@@ -79,11 +85,13 @@ class Listings:
             self._background.start_soon(load)
 
     def _note_marker(self, node: DirNode, listing: Listing) -> None:
+        if listing.marker is not None or listing.complete:
+            node.marker_until = max(node.marker_until, listing.started + self._settings.metadata_ttl)
         if listing.marker is None:
             if listing.complete and not node.attrs_dirty and not listing.made_here:
                 node.marker = None
             return
-        if node.marker is None or not facts.same(node.marker, listing.marker):
+        if node.marker is None or not facts.same(node.marker, listing.marker, exactly=False):
             node.marker = listing.marker
             node.known = listing.marker.headers is not None
 
@@ -96,6 +104,7 @@ class Listings:
         for old in [name for name, until in parent.recent.items() if until < now]:
             del parent.recent[old]
         bucket = parent.bucket
+        distrusted, parent.distrusted = parent.distrusted, False
         listing = Listing(
             self._remote,
             bucket,
@@ -104,7 +113,8 @@ class Listings:
                 (entry.name in parent.tombstones or self.has_any_left())
                 and self.hidden(parent, entry, listing.started)
             ),
-            page_hook=lambda page: self._heads.recall(bucket, page),
+            page_hook=(lambda page: page) if distrusted else (lambda page: self._heads.recall(bucket, page)),
+            on_page=lambda listing, new: self.on_listed(parent, listing, new),
         )
         before = parent.listing
         for name, node in parent.children.items():

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import trio
 
+from cosfs.client.model import ObjectInfo
 from cosfs.errors import COSError, FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs import descriptors, xattrs
 from cosfs.fs.calls import Calls, FileHandle
@@ -55,7 +56,7 @@ class OpenFiles(Calls):
         except NotFoundError as exc:
             raise FilesystemError(errno.ESTALE) from exc
         if info is not None and node.info is not None and not self.tree.local(node):
-            self.tree.apply(node, info)
+            self._take(node, info)
             node.info = replace(node.info, restore=info.restore)
         if node.info is not None and node.info.archived:
             log.error(
@@ -70,7 +71,14 @@ class OpenFiles(Calls):
         except NotFoundError as exc:
             raise FilesystemError(errno.ESTALE) from exc
         if info is not None:
-            self.tree.apply(node, info)
+            self._take(node, info)
+
+    def _take(self, node: FileNode, info: ObjectInfo) -> None:
+        """Take over what COS says; ESTALE has the kernel look the name up again and find another node."""
+        if not self.tree.take(node, info):
+            if node.parent is not None:
+                node.parent.listing = None
+            raise FilesystemError(errno.ESTALE, f"{node.url} was replaced while it is open")
 
     def _open_handle(self, node: FileNode, flags: int, pid: int) -> int:
         handle = FileHandle(node, flags, Readahead(), node.epoch, pid)

@@ -12,7 +12,9 @@ entries across awaits, and each change between two awaits leaves the tree consis
 from __future__ import annotations
 
 import errno
+import logging
 import time
+from collections.abc import Iterable
 
 import trio
 
@@ -23,6 +25,7 @@ from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
 from cosfs.fs.heads import Heads
 from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Moves, Node
+from cosfs.fs.kernelcache import KernelCache, NoKernel
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.listings import Listings
 from cosfs.fs.remote import Remote
@@ -30,6 +33,9 @@ from cosfs.fs.settings import FsSettings
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
+log = logging.getLogger(__name__)
+
+ABSENT_MAX = 1000  # names of a directory that the kernel was told are not there
 SYMLINK_MAX = 4095  # a larger object cannot be a symbolic link
 
 
@@ -47,14 +53,20 @@ class Tree:
         self.settings = settings
         self.table = InodeTable()
         self.moves = Moves()
+        self.kernel: KernelCache = NoKernel()  # see use_kernel
         self.heads = Heads(remote, settings, background, store)
         self.listings = Listings(remote, settings, background, self.heads)
+        self.listings.on_listed = self._listed
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
         self.root = DirNode(ROOT_INO, None, b"", "", attrs, bucket=settings.bucket, prefix=settings.prefix)
         self.root.known = not settings.prefix
         self.root.nlookup = 1
         self.table.add(self.root)
+
+    def use_kernel(self, kernel: KernelCache) -> None:
+        """Tell the kernel from now on what it must forget."""
+        self.kernel = self.heads.kernel = kernel
 
     # Looking up
 
@@ -112,8 +124,7 @@ class Tree:
         component = names.from_name(name)
         shadow = names.from_shadow(name)
         if component is None and shadow is None:
-            listing = parent.listing
-            assert listing is not None
+            listing = await self.listings.listing(parent)
             await listing.load_all()  # a shortened name can only be found in the list of names
             return listing.get(name)
         text = component if component is not None else shadow
@@ -148,6 +159,10 @@ class Tree:
         node = parent.children.get(name)
         if node is not None and (facts.local(node) or facts.sent_after(node, since)):
             return node
+        is_dir = entry is not None and entry.is_dir and not entry.removed
+        if isinstance(node, DirNode) and not is_dir and facts.holds_changes(node):
+            self._keep_changed(parent, node)
+            return node
         if entry is None or entry.removed:
             if node is not None:
                 self.lose(node)
@@ -157,8 +172,78 @@ class Tree:
             node = None
         if node is None:
             return self._make(parent, entry)
-        if isinstance(node, FileNode) and entry.info is not None:
-            self.apply(node, entry.info)
+        if isinstance(node, FileNode) and entry.info is not None and not self.take(node, entry.info):
+            return self._make(parent, entry)
+        return node
+
+    def take(self, node: FileNode, info: ObjectInfo) -> bool:
+        """Take over what COS said about an unchanged file; False if that needs another node.
+
+        The kernel's pages belong to a node: an open file keeps it, and what was read of the old object, and
+        whoever opens the new one gets a node and pages of his own.
+        """
+        if node.opens and facts.replaced(node, info):
+            self.lose(node)
+            return False
+        if facts.apply(node, info, self.settings.defaults) and node.nlookup:
+            self.kernel.forget_inode(node.ino)
+        return True
+
+    def _keep_changed(self, parent: DirNode, node: DirNode) -> None:
+        """A directory that COS no longer has holds changes that are not sent yet: it stays for them."""
+        if parent.listing is not None and parent.listing.get(node.name) is None:
+            log.warning("%s was removed by somebody else; it is kept for changes made here", node.url)
+            parent.listing.add(Entry(node.name, node.component, True, None))
+
+    def _listed(self, parent: DirNode, listing: Listing, entries: Iterable[Entry]) -> None:
+        """A page has arrived: what is known of its names, here and in the kernel, follows."""
+        now = trio.current_time()
+        children, ttl = parent.children, self.listings.ttl(parent)
+        if children:
+            for entry in entries:
+                if entry.name in children and not entry.removed:
+                    node = self._reconcile(parent, entry.name, entry, listing.started)
+                    if node is not None and not facts.local(node):
+                        node.expires = max(node.expires, listing.started + ttl)
+        for name, until in list(parent.absent.items()):
+            appeared = listing.get(name) is not None
+            if appeared:
+                self.kernel.forget_name(parent.ino, name)
+            if appeared or until < now:
+                del parent.absent[name]
+        if listing.complete:
+            for name in [name for name in children if listing.get(name) is None]:
+                self._reconcile(parent, name, None, listing.started)
+
+    def note_absent(self, parent_ino: int, name: bytes, seconds: float) -> None:
+        """The kernel will believe for a while that there is no such name."""
+        parent = self.table.get(parent_ino)
+        if isinstance(parent, DirNode):
+            if len(parent.absent) >= ABSENT_MAX:
+                parent.absent.clear()  # these are found a moment later, that is all
+            parent.absent[name] = trio.current_time() + seconds
+
+    async def ask(self, parent: DirNode, name: bytes) -> Node | None:
+        """Ask COS about one name now, whatever is known; the node is only looked up, not referenced."""
+        since = trio.current_time()
+        if parent.is_buckets:
+            parent.listing = None
+            listing = await self.listings.listing(parent)
+            entry = listing.get(name) or self.listings.entry_by_short_name(listing, name)
+        else:
+            entry = await self._probe(parent, name)
+            if entry is not None and self.listings.hidden(parent, entry, since):
+                entry = None
+        if entry is not None and entry.info is not None:
+            self.heads.remember(parent.bucket, [entry.info])
+        listing_now = parent.listing
+        if listing_now is not None and not parent.is_buckets:
+            listing_now.remove(name)
+            if entry is not None:
+                listing_now.add(entry)
+        node = self._reconcile(parent, name, entry, since)
+        if node is not None and not facts.local(node):
+            node.expires = max(node.expires, since + self.listings.ttl(parent))
         return node
 
     def node_for(self, parent: DirNode, entry: Entry) -> Node:
@@ -232,7 +317,7 @@ class Tree:
         return self.listings.entry_by_short_name(listing, name)
 
     def apply(self, node: FileNode, info: ObjectInfo) -> None:
-        """Take over what COS said about an unchanged file."""
+        """Take over what COS said about an unchanged file, for handles that are open as well."""
         facts.apply(node, info, self.settings.defaults)
 
     def learn(self, node: FileNode, info: ObjectInfo) -> None:
@@ -261,7 +346,7 @@ class Tree:
         self._attach(parent, node)
         node.listing = Listing.empty(self.remote, node.bucket, node.prefix)
         node.listing.made_here = True
-        node.expires = trio.current_time() + self.listings.ttl(parent)
+        node.expires = node.marker_until = trio.current_time() + self.listings.ttl(parent)
         return node
 
     def _attach(self, parent: DirNode, node: Node) -> None:
@@ -280,6 +365,7 @@ class Tree:
         node.info = info
         node.expected = info.etag
         node.known = True
+        node.dated = False
         node.sent = trio.current_time()
         node.expires = node.sent + self.settings.metadata_ttl
         self.heads.remember(node.bucket, [info])
@@ -347,6 +433,8 @@ class Tree:
     def lose(self, node: Node) -> None:
         """COS no longer has what the node stands for, and it was not removed here."""
         node.lost = True
+        if node.parent is not None and node.nlookup:
+            self.kernel.forget_name(node.parent.ino, node.name)
         self.detach(node)
 
     def ask_again(self, bucket: str, key: str) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from cosfs.errors import COSError
+from cosfs.fs.refresh import Refresher
 from cosfs.fuse import control
 from cosfs.fuse.gauges import sample
 from cosfs.fuse.running import Mount
@@ -60,6 +64,8 @@ async def _answer(running: Mount, stream: trio.SocketStream) -> None:
         await _reply(stream, sample(running))
     elif request["op"] == "drain":
         await _drain(running, stream, float(request.get("timeout") or 0))
+    elif request["op"] == "refresh":
+        await _reply(stream, await _refresh(running, request))
 
 
 async def _reply(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
@@ -87,6 +93,18 @@ async def _drain(running: Mount, stream: trio.SocketStream, timeout: float) -> N
                 break
             await _reply(stream, _left(running))
     await _reply(stream, {**_left(running), "done": True})
+
+
+async def _refresh(running: Mount, request: dict[str, Any]) -> dict[str, Any]:
+    """Believe nothing about a path; path is relative to the mountpoint."""
+    assert running.fs is not None
+    names = [name for name in os.fsencode(request["path"]).split(b"/") if name not in (b"", b".")]
+    try:
+        done = await Refresher(running.fs.tree).refresh(names, recursive=bool(request.get("recursive")))
+    except COSError as exc:
+        return {"done": True, "error": str(exc), "exit_code": exc.exit_code}
+    await trio.to_thread.run_sync(running.kernel.wait, abandon_on_cancel=True)
+    return {"done": True, **asdict(done)}
 
 
 def _left(running: Mount) -> dict[str, Any]:

@@ -29,6 +29,7 @@ MNT_DETACH = 2
 FSTYPE = "fuse.cosfs"
 SOCKET_NAME_MAX = 108  # sun_path, unix(7)
 ANSWERS_WITHIN = 3.0  # seconds in which a mount that works answers
+REFRESHED_WITHIN = 120.0  # COS may have to be asked several times
 NAMES_SHOWN = 3  # of what could not be sent
 
 
@@ -172,6 +173,33 @@ def ask(mountpoint: Path, request: dict[str, Any], *, timeout: float = 10.0) -> 
         with sock.makefile("rb") as lines:
             for line in lines:
                 yield json.loads(line)
+
+
+def refresh(path: Path, *, recursive: bool = False) -> dict[str, Any]:
+    """Have the mount that a path is in ask COS anew about it; returns what the mount did.
+
+    See cosfs.fs.refresh.Refreshed. The path itself is not touched: it may not be there.
+    """
+    place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would ask the mount
+    mounted = mounted_here()
+    if not any(point in mounted for point in map(str, (place, *place.parents))):
+        place = Path(os.path.realpath(path))  # a symbolic link from outside
+    for point in (place, *place.parents):
+        if str(point) in mounted:
+            break
+    else:
+        raise UsageError(f"{path} is in no mount of cos", hint="`cos status` lists all mounts")
+    request = {"op": "refresh", "path": str(place.relative_to(point)), "recursive": recursive}
+    try:
+        answer = next(ask(point, request, timeout=REFRESHED_WITHIN), {})
+    except (OSError, ValueError) as exc:
+        raise COSError(f"the mount {point} does not answer: {exc}") from exc
+    if "error" in answer or not answer:
+        error = COSError(answer.get("error", f"the mount {point} gave no answer"))
+        error.exit_code = int(answer.get("exit_code", error.exit_code))
+        raise error
+    del answer["done"]
+    return answer
 
 
 def status(mountpoint: Path) -> MountStatus | None:

@@ -30,6 +30,7 @@ from cosfs.fuse.plain import make_plain
 log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
+ABSENT_TTL = 1.0  # seconds for which the kernel believes that a name is not there
 DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
 QUIET = frozenset({errno.ENOENT, errno.ENODATA, errno.ENOTSUP, errno.EEXIST, errno.ENOTEMPTY})
 
@@ -111,7 +112,8 @@ class Operations(pyfuse3.Operations):
                     raise
                 absent = pyfuse3.EntryAttributes()
                 absent.st_ino = 0
-                absent.entry_timeout = min(1.0, self._ttl)
+                absent.entry_timeout = min(ABSENT_TTL, self._ttl)
+                self._fs.tree.note_absent(parent_inode, name, absent.entry_timeout)
                 return absent
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

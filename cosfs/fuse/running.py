@@ -6,8 +6,6 @@ import os
 import time
 from typing import Any
 
-import pyfuse3
-
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.fs.attrdb import AttributeStore
@@ -27,6 +25,7 @@ from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
 from cosfs.fuse import control
+from cosfs.fuse.invalidation import Invalidator
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
@@ -70,6 +69,7 @@ class Mount:
         self.settings = settings
         self.started = time.time()
         self.fs: Filesystem | None = None
+        self.kernel = Invalidator()
         self.stopping = False
         self.metrics = Metrics()
         self.unsent = 0  # changes left to the next mount
@@ -101,7 +101,8 @@ class Mount:
         deleter = Deleter(remote, self.journal, tree.removal_failed)
         committer = Committer(tree, remote, engine, fetcher, deleter, self.journal, settings, background)
         renamer = Renamer(tree, remote, engine, committer, deleter, self.journal)
-        sweeper = Sweeper(tree, evict)
+        tree.use_kernel(self.kernel)
+        sweeper = Sweeper(tree, self.kernel.forget_name)
         for service in (self.cache.run, deleter.run, committer.outbox.run, sweeper.run):
             background.keep_running(service)
         self.fs = Filesystem(
@@ -155,8 +156,3 @@ class Mount:
     def pending_count(self) -> int:
         assert self.fs is not None
         return len(self.fs.pending_files) + self.fs.deleter.pending
-
-
-def evict(parent: int, name: bytes) -> None:
-    """Ask the kernel to forget a name. From a thread of pyfuse3's: a handler would wait for itself."""
-    pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)

@@ -100,6 +100,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
                 await _finish(running)
                 nursery.cancel_scope.cancel()
         finally:
+            await trio.to_thread.run_sync(running.kernel.close, abandon_on_cancel=True)
             pyfuse3.close(unmount=mounted)
             control.remove_state(mountpoint, os.getpid())
             background.cancel_scope.cancel()

@@ -165,6 +165,8 @@ async def test_what_others_wrote_is_seen_when_the_file_is_opened_again(filesyste
     assert await files.read(old, 0, 10) == b"one"
     await files.upload("a", b"three")
     assert await files.get("a") == b"three"
+    assert await files.read(old, 0, 10) == b"one", "what was read before, from the cache"
+    files.cache.drop(files.bucket, "a")
     await fails(errno.ESTALE, files.read(old, 0, 10))
     await files.fs.release(old)
 
