@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Never run: commands are loaded by name when called, so that `cos --help` imports none of them.
     # These lines show a frozen build and the import checks which modules the table below means.
     from . import (  # noqa: F401
+        api,
         bucket_settings,
         cat,
         check,
@@ -114,6 +115,7 @@ COMMANDS: dict[str, Entry] = {
     "whoami": Entry("Setup", "whoami", "Show whose credentials are used and until when."),
     "token": Entry("Setup", "token", "Make temporary credentials that may do less."),
     "doctor": Entry("Setup", "doctor", "Check settings, network, credentials and FUSE."),
+    "api": Entry("Setup", "api", "Make any one call of the API."),
     "completion": Entry("Setup", "completion", "Print the completion script of a shell."),
     "emulator": Entry("Setup", "emulator", "Serve COS from a directory on this machine."),
     "config": Entry("Setup", "configure", "Same as configure.", hidden=True),

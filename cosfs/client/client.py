@@ -81,9 +81,15 @@ class CosClient(Uploads, SubResources):
         """Return where requests for a bucket go."""
         return self._session.endpoint.bucket(bucket, self.region_of(bucket))
 
+    @property
+    def service_address(self) -> Address:
+        """Return where requests go that are about no bucket."""
+        return self._session.endpoint.service()
+
     def proxy_of(self, bucket: str) -> str:
         """Return the URL of the proxy a bucket is reached through, password included; empty for none."""
-        proxy = self._session.transport.proxies.choose(self.address_of(bucket))
+        address = self.address_of(bucket) if bucket else self.service_address
+        proxy = self._session.transport.proxies.choose(address)
         return proxy.full_url if proxy else ""
 
     # --- the rest

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client import failures, xml
 from cosfs.client.retry import Attempt
-from cosfs.errors import CertificateError, COSError, NetworkError, NetworkTimeoutError, UsageError
+from cosfs.errors import (
+    CertificateError,
+    COSError,
+    IntegrityError,
+    NetworkError,
+    NetworkTimeoutError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -28,23 +39,36 @@ class ControlPlane:
     def __init__(self, client: CosClient) -> None:
         self._client = client
 
-    def call(self, method: str, *, Bucket: str, **arguments: Any) -> Any:
-        """Call a method of the SDK for a bucket: call("get_bucket_lifecycle", Bucket="b-1250000000")."""
+    def call(
+        self,
+        method: str,
+        *,
+        finish: Callable[[Any], Any] | None = None,
+        files: Mapping[str, Path] = MappingProxyType({}),
+        **arguments: Any,
+    ) -> Any:
+        """Call a method of the SDK: call("get_bucket_lifecycle", Bucket="b-1250000000").
+
+        finish reads what the answer streams, before its connection is closed. files are arguments to be
+        read from disk, from the start on each try.
+        """
         if method.startswith("_"):
             raise UsageError(f"{method!r} is no operation")
-        key = arguments.get("Key", "")
-        target = f"cos://{Bucket}/{key}" if key else f"cos://{Bucket}"
+        bucket, key = str(arguments.get("Bucket", "")), str(arguments.get("Key", ""))
+        target = f"cos://{bucket}/{key}" if key else f"cos://{bucket}"
 
         def operation(attempt: Attempt) -> Any:
             self._client.stats.add(request=_operation_name(method))
             # A new one each time: it is cheap, and credentials may have changed.
-            sdk, session = self._make(Bucket, attempt)
-            with session:
+            sdk, session = self._make(bucket, attempt)
+            with session, ExitStack() as opened:
+                read = {name: opened.enter_context(path.open("rb")) for name, path in files.items()}
                 try:
-                    return getattr(sdk, method)(Bucket=Bucket, **arguments)
+                    answer = getattr(sdk, method)(**arguments, **read)
                 except Exception as error:
                     self._client.stats.add(errors=1)
                     raise _translate(error, target, method) from error
+                return _finish(answer, finish, target) if finish is not None else answer
 
         return self._client.retrier.run(operation, _TIME_LIMIT, f"{method} {target!r}")
 
@@ -55,12 +79,12 @@ class ControlPlane:
 
         _silence()
         settings = self._client.settings
-        address = self._client.address_of(bucket)
+        address = self._client.address_of(bucket) if bucket else self._client.service_address
         session = requests.Session()
         session.trust_env = False
         proxy = self._client.proxy_of(bucket)
         config: dict[str, Any] = {
-            "Region": self._client.region_of(bucket) or "ap-guangzhou",
+            "Region": (self._client.region_of(bucket) if bucket else "") or "ap-guangzhou",
             "Scheme": address.scheme,
             "Timeout": (settings.connect_timeout, settings.read_timeout),
             "VerifySSL": _verify(settings.ca_bundle, settings.verify_ssl),
@@ -69,7 +93,9 @@ class ControlPlane:
             "UA": settings.user_agent,
             "Proxies": {"http": proxy, "https": proxy} if proxy else None,
         }
-        if settings.endpoint_url and address.path != "/":
+        if settings.endpoint_url and not bucket:
+            config["ServiceDomain"] = address.host_header
+        elif settings.endpoint_url and address.path != "/":
             # Path style is beyond the SDK, but it can send the real host name to any address.
             config |= {"IP": address.host, "Port": address.port}
         elif settings.endpoint_url:
@@ -81,6 +107,17 @@ class ControlPlane:
             config |= {"SecretId": current.secret_id, "SecretKey": current.secret_key}
             config |= {"Token": current.token or None}
         return CosS3Client(CosConfig(**config), retry=0, session=session), session
+
+
+def _finish(answer: Any, finish: Callable[[Any], Any], target: str) -> Any:
+    """Read an answer; one that breaks off is not asked for again, as its beginning has gone somewhere."""
+    try:
+        return finish(answer)
+    except Exception as error:
+        foreign = type(error).__module__.partition(".")[0] in ("requests", "urllib3", "qcloud_cos", "struct")
+        if not foreign:
+            raise
+        raise IntegrityError(f"{target}: the answer broke off: {error}", hint="Try again") from error
 
 
 def _operation_name(method: str) -> str:
@@ -120,7 +157,9 @@ def _translate(error: Exception, target: str, method: str) -> COSError:
         return failures.from_document(
             document, failures.Failure(error.get_status_code(), {}, b"", target, "COS")
         )
-    if isinstance(error, CosClientError):
+    if isinstance(error, OSError) and not isinstance(error, CosClientError) and error.filename:
+        return UsageError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, CosClientError) or type(error).__module__.startswith(("requests.", "urllib3.")):
         return _network_error(error, target)
     # The SDK raises KeyError, TypeError and others for arguments and answers it did not expect.
     return UsageError(f"{target}: {method} failed: {type(error).__name__}: {error}")
@@ -129,7 +168,7 @@ def _translate(error: Exception, target: str, method: str) -> COSError:
 def _network_error(error: Exception, target: str) -> COSError:
     import requests
 
-    cause = error.__context__ or error
+    cause = error if isinstance(error, requests.exceptions.RequestException) else error.__context__ or error
     if isinstance(cause, requests.exceptions.SSLError):
         return CertificateError(
             f"{target}: the TLS certificate cannot be trusted: {cause}",
