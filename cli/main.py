@@ -122,6 +122,12 @@ COMMANDS: dict[str, Entry] = {
     "lsparts": Entry("Objects", "multipart", "Same as multipart ls.", hidden=True, command="uploads"),
     "abort": Entry("Objects", "multipart", "Same as multipart abort.", hidden=True, command="abort"),
     "lsdu": Entry("Objects", "du", "Same as du --depth 1.", hidden=True, command="lsdu"),
+    **{
+        f"bucket-{name}": Entry(
+            "Bucket settings", "bucket_settings", f"Same as {name}.", hidden=True, command=name
+        )
+        for name in ("versioning", "tagging", "policy", "encryption")
+    },
     "signurl": Entry("Objects", "presign", "Same as presign.", hidden=True),
 }
 

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
     from .state import State
 
 
+_MOST_COUNTED = 20_000  # more takes too long for a question
+
+
 @command("rb")
 @click.argument("url", type=BUCKET_URL, metavar="cos://BUCKET")
 @click.option(
-    "--force", is_flag=True, help="First remove all objects, old versions and unfinished uploads, unasked."
+    "--force",
+    is_flag=True,
+    help="First remove all objects, old versions and unfinished uploads. Somebody at a terminal is asked.",
 )
-@click.option("--all-versions", is_flag=True, help="The same, after a question.")
+@click.option("--all-versions", is_flag=True, help="The same, and a script has to say --yes too.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) -> int:
@@ -42,13 +47,11 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
     if url.key:
         raise UsageError(f"{url} names an object", hint=f"Use: cos rm {url}")
     bucket = state.client.resolve_bucket(url.bucket)
-    if all_versions and not (force or yes):
-        from .prompt import confirm
-
-        confirm(state, f"Remove the bucket {bucket} and everything in it, old versions too?")
     report = Report(state)
     if force or all_versions:
         state.client.head_bucket(bucket)  # what is wrong with the bucket itself is said before anything else
+        if not yes:
+            _ask(state, bucket, needs_answer=not force)
         code = _empty(state, bucket, report)
         if code:
             return report.finish(code)
@@ -59,6 +62,33 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
         raise
     report.bucket("remove_bucket", bucket)
     return report.finish()
+
+
+def _ask(state: State, bucket: str, *, needs_answer: bool) -> None:
+    """Say how much goes away and ask; without a terminal --force is answer enough."""
+    from .prompt import confirm, somebody_is_there
+
+    if not (state.may_ask and somebody_is_there()):
+        if needs_answer:
+            confirm(state, f"Remove the bucket {bucket} and everything in it, old versions too?")
+        return
+    versions, more = _count_versions(state, bucket)
+    page = state.client.list_uploads(bucket)
+    uploads = f"{len(page.uploads):,}{' or more' if page.next_key_marker else ''}"
+    counted = f"{versions:,}{' or more' if more else ''} objects and old versions"
+    confirm(state, f"Remove the bucket {bucket} with {counted} and {uploads} unfinished uploads?")
+
+
+def _count_versions(state: State, bucket: str) -> tuple[int, bool]:
+    """Count objects, old versions and delete markers; return whether there are more than were counted."""
+    count, key_marker, version_id_marker = 0, "", ""
+    while count < _MOST_COUNTED:
+        page = state.client.list_versions(bucket, key_marker=key_marker, version_id_marker=version_id_marker)
+        count += len(page.versions)
+        key_marker, version_id_marker = page.next_key_marker, page.next_version_id_marker
+        if not key_marker:
+            return count, False
+    return count, True
 
 
 def _empty(state: State, bucket: str, report: Report) -> int:

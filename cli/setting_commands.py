@@ -12,6 +12,7 @@ import click
 from cosfs.client.documents.setting import Setting
 from cosfs.errors import UsageError
 
+from .coscli_settings import translate
 from .options import BUCKET_URL, Command, CommandGroup, command
 from .setting_io import BucketSetting, ask_first, full_bucket, read_config, show, show_difference
 
@@ -47,7 +48,10 @@ yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask, as some
 
 
 class _SettingGroup(CommandGroup):
-    """`cos website cos://bucket …` means `cos website put`, as in `aws s3 website`."""
+    """`cos website cos://bucket …` means `cos website put`, as in `aws s3 website`; takes coscli's words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, translate(self.name or "", args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

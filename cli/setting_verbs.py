@@ -211,10 +211,12 @@ def _pages(state: State, setting: Setting, bucket: str, element: str) -> Any:
 def inventory() -> Sequence[click.Command]:
     """List inventories, and order one at once."""
 
-    def post(state: State, url: CosUrl, config: str) -> int:
+    def post(state: State, url: CosUrl, config: str, id_: str | None) -> int:
         setting = keeping.INVENTORY_ONCE
         value, source = read_config(setting, config)
         checked = setting.check(value, source).value
+        if id_ and id_ != checked["Id"]:
+            raise UsageError(f"--id is {id_!r}, but the document has the Id {checked['Id']!r}")
         subject = BucketSetting(state, setting, full_bucket(state, url), checked["Id"])
         subject.put(checked, once=True)
         return report(state, "post_inventory", subject.bucket)
@@ -229,7 +231,7 @@ def inventory() -> Sequence[click.Command]:
             post,
             "Order one list, once and now.",
             ["cos inventory post cos://bucket --config once.json"],
-            [config],
+            [config, click.option("--id", "id_", metavar="NAME", help="What the document says too.")],
         ),
     ]
 

@@ -91,3 +91,63 @@ def test_commands(run: Run, client: CosClient, bucket: str) -> None:
     assert run("lsdu", f"cos://{bucket}", "--depth", "0").lines == expected[1:]
     assert run("signurl", f"cos://{bucket}/p/a").out.startswith("http")
     run("config", "list")
+
+
+def test_settings_of_buckets_by_method(run: Run, bucket: str) -> None:
+    url = f"cos://{bucket}"
+    run("bucket-versioning", "--method", "put", url, "Enabled")
+    assert run("bucket-versioning", "--method=get", url).json == {"Status": "Enabled"}
+    run("bucket-tagging", "--method", "put", url, "a#b", "c#d=e")
+    tags = [{"Key": "a", "Value": "b"}, {"Key": "c", "Value": "d=e"}]
+    assert run("bucket-tagging", "--method", "get", url).json == {"TagSet": tags}
+    run("bucket-tagging", "--method", "delete", url)
+    run("bucket-tagging", "--method", "get", url, code=254)
+    run("bucket-encryption", "--method", "put", url, "--sse-algorithm", "AES256")
+    assert "AES256" in run("bucket-encryption", "--method", "get", url).out
+    policy = (
+        '{"version": "2.0", "statement": [{"effect": "allow", "principal": {"qcs": "*"}, '
+        '"action": ["name/cos:GetObject"], "resource": ["*"]}]}'
+    )
+    run("bucket-policy", "--method", "put", url, "--policy", policy)
+    assert run("bucket-policy", "--method", "get", url).json["version"] == "2.0"
+    run("bucket-acl", "--method", "put", url, "--grant-read", 'id="1",id="2"')
+    who = [each["Grantee"]["ID"] for each in run("bucket-acl", "--method", "get", url).json["Grants"]]
+    assert "qcs::cam::uin/2:uin/2" in who
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bucket-versioning", "--method", "put", "cos://b", "on"),
+        ("bucket-versioning", "--method"),
+        ("bucket-tagging", "--method", "put", "cos://b", "a"),
+        ("bucket-tagging", "--method", "delete", "cos://b", "a#b"),
+        ("bucket-policy", "--method", "add", "cos://b"),
+        ("inventory", "--method", "get", "cos://b"),
+    ],
+)
+def test_methods_that_make_no_sense(run: Run, arguments: tuple[str, ...]) -> None:
+    run(*arguments, code=252)
+
+
+def test_inventories_by_method(run: Run, client: CosClient, bucket: str, emulator: Emulator) -> None:
+    client.create_bucket("lists-1250000000")
+    try:
+        place = f"qcs::cos:{emulator.region}::lists-1250000000"
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?><InventoryConfiguration xmlns="http://example.com">'
+            f"<Id>list4</Id><IsEnabled>false</IsEnabled><Destination><COSBucketDestination><Format>CSV</Format>"
+            f"<AccountId>100000000002</AccountId><Bucket>{place}</Bucket><Prefix>list4</Prefix><Encryption>"
+            "<SSE-COS></SSE-COS></Encryption></COSBucketDestination></Destination><Schedule><Frequency>Weekly"
+            "</Frequency></Schedule><Filter><And><Prefix>my</Prefix><Tag><Key>age</Key><Value>18</Value></Tag></And>"
+            "<Period><StartTime>1568688761</StartTime><EndTime>1568688762</EndTime></Period></Filter>"
+            "<IncludedObjectVersions>All</IncludedObjectVersions><OptionalFields><Field>Size</Field></OptionalFields>"
+            "</InventoryConfiguration>"
+        )
+        run("inventory", "--method", "put", f"cos://{bucket}", "--task-id", "list4", "--configuration", text)
+        got = run("inventory", "--method", "get", f"cos://{bucket}", "--task-id", "list4").json
+        assert got["Filter"]["Period"] == {"StartTime": "1568688761", "EndTime": "1568688762"}
+        assert got["Destination"]["COSBucketDestination"]["Encryption"] == {"SSE-COS": ""}
+        run("inventory", "--method", "delete", f"cos://{bucket}", "--task-id", "list4")
+    finally:
+        client.delete_bucket("lists-1250000000")

@@ -133,6 +133,21 @@ def test_question_defaults_to_no(
     assert (bucket in [each.name for each in client.list_buckets()]) is bool(code)
 
 
+def test_rb_force_says_how_much_goes_away(terminal: Start, client: CosClient, bucket: str) -> None:
+    for number in range(3):
+        client.put_object(bucket, f"k{number}", b"x")
+    client.create_upload(bucket, "open")
+    screen = terminal("rb", f"cos://{bucket}", "--force")
+    screen.read_until("[y/N]")
+    assert "with 3 objects and old versions and 1 unfinished uploads?" in screen.text
+    screen.type("n\n")
+    assert screen.finish() == 1
+    assert len(client.list_objects(bucket).objects) == 3
+    unasked = terminal("rb", f"cos://{bucket}", "--force", "--yes")
+    assert unasked.finish() == 0
+    assert "[y/N]" not in unasked.text
+
+
 # --- interruption
 
 

@@ -19,6 +19,7 @@ _SHAPES = {
     "a host name, perhaps with a port": ["origin.example.com", "1.2.3.4:8080"],
     "a host without blanks": ["*.example.com", "example.com", "10.*"],
     "letters, digits, hyphens, underscores and dots": ["list-1", "a.b_c"],
+    "Unix seconds": ["1568688761", "1568688762"],
     "a prefix without a leading /": ["", "logs/", "ü & <b>"],
     "qcs::cam::uin/OWNER:uin/WHO": ["qcs::cam::uin/100000000001:uin/100000000001"],
 }

@@ -198,6 +198,15 @@ _FILTER = Struct(
             "And",
             Struct((Field("Prefix", Text(most=850)), Field("Tags", TAG, xml="Tag", many=True, unique="Key"))),
         ),
+        Field(
+            "Period",
+            Struct(
+                (
+                    Field("StartTime", Text(1, 0, r"[0-9]+", "Unix seconds")),
+                    Field("EndTime", Text(1, 0, r"[0-9]+", "Unix seconds")),
+                )
+            ),
+        ),
     ),
     at_most_one=(("Prefix", "And"),),
 )
