@@ -81,7 +81,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
-    return run_job(state, job, report, verb=verb, setup=setup)
+    return run_job(state, job, report, verb=verb, setup=setup, many=options.recursive)
 
 
 async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:

@@ -97,7 +97,7 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
     async def job(run: Run) -> None:
         await _run_lines(state, run, lines, dryrun=values["dryrun"], fail_fast=setup.fail_fast)
 
-    return run_job(state, job, report, verb="running", setup=setup)
+    return run_job(state, job, report, verb="running", setup=setup, many=True)
 
 
 async def _run_lines(state: State, run: Run, lines: Iterator[Line], *, dryrun: bool, fail_fast: bool) -> None:

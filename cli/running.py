@@ -65,10 +65,12 @@ def run_job(
     verb: str,
     setup: Setup | None = None,
     finish: bool = True,
+    many: bool = False,
 ) -> int:
     """Run job under trio; finish its report unless that is the caller's; return the exit code.
 
-    What COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
+    many says that there may be very many objects. What COS or the network refuses to the job as a whole
+    (a listing) counts as a failed transfer.
     """
     if state.batch is not None:
         code = state.batch.run_job(state, job, report, setup)
@@ -78,7 +80,7 @@ def run_job(
     from .progress import Display
 
     display = Display(state, verb, setup.style if setup else None)
-    interrupted = trio.run(_supervise, state, job, report, display, setup)
+    interrupted = trio.run(_supervise, state, job, report, display, setup, many)
     if interrupted:
         done = f": {report.summary()}" if report.total else ""
         state.out.error(f"interrupted{done}")
@@ -105,7 +107,9 @@ async def guarded(job: Job, run: Run) -> None:
         run.report.fail(error)
 
 
-async def _supervise(state: State, job: Job, report: Report, display: Display, setup: Setup | None) -> int:
+async def _supervise(
+    state: State, job: Job, report: Report, display: Display, setup: Setup | None, many: bool
+) -> int:
     """Run job; return the signal that ended it early, 0 if none did."""
     import trio
 
@@ -136,7 +140,9 @@ async def _supervise(state: State, job: Job, report: Report, display: Display, s
 
             nursery.start_soon(display.run)
             with scope:
-                async with Engine(state.client, settings, records=records, first=FIRST) as engine:
+                # What is said of each request is said by one process.
+                side = many and not state.debug
+                async with Engine(state.client, settings, records=records, first=FIRST, side=side) as engine:
                     run = Run(state, engine, display, report, scope)
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)

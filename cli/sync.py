@@ -56,7 +56,7 @@ def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) ->
         await _sync(run, options, *places)
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
-    return run_job(state, job, report, verb=verbs[operation(*places)], setup=setup)
+    return run_job(state, job, report, verb=verbs[operation(*places)], setup=setup, many=True)
 
 
 async def _sync(run: Run, options: Options, source: Place, destination: Place) -> None:

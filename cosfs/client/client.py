@@ -8,7 +8,7 @@ from types import TracebackType
 from cosfs.client.auth import presign
 from cosfs.client.endpoint import Address
 from cosfs.client.retry import Retrier
-from cosfs.client.session import NOTHING
+from cosfs.client.session import NOTHING, Known
 from cosfs.client.stats import ClientStats
 from cosfs.client.stream import ObjectStream
 from cosfs.client.subresources import SubResources
@@ -70,6 +70,16 @@ class CosClient(Uploads, SubResources):
     def credentials_expire(self) -> float:
         """When the credentials in use end, in Unix seconds; 0 if never, or if none were needed yet."""
         return float(getattr(self.credentials, "expires", 0.0))
+
+    # --- for a client in another process
+
+    def known(self) -> Known | None:
+        """Return what another client needs to send the same requests; None before the first good answer."""
+        return self._session.known()
+
+    def learn(self, known: Known) -> None:
+        """Take over what another client found out."""
+        self._session.learn(known)
 
     # --- for the control plane
 

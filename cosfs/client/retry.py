@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cosfs.client.auth import Credentials
 from cosfs.client.failures import EXPIRED_CODES
 from cosfs.client.waiting import wait_for
 from cosfs.client.wire import StaleConnectionError
@@ -93,7 +94,7 @@ class Attempt:
     # Set by the caller: the headers of the last error answer.
     headers: Mapping[str, str] = field(default_factory=dict)
     # Set by the caller: the credentials of this try.
-    credentials: object = None
+    credentials: Credentials | None = None
     _once: set[str] = field(default_factory=set)
     _stale: int = 0
 

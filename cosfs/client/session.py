@@ -9,11 +9,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from xml.etree.ElementTree import Element
 
 from cosfs.client import failures, xml
-from cosfs.client.auth import CredentialProvider, Credentials, encode_query, sign
+from cosfs.client.auth import CredentialProvider, Credentials, StaticCredentials, encode_query, sign
 from cosfs.client.body import Body, body_length
 from cosfs.client.dates import parse_http_date
 from cosfs.client.endpoint import Address, Endpoint
@@ -30,7 +30,7 @@ from cosfs.errors import (
 )
 from cosfs.units import KIB
 
-__all__ = ["Call", "Session"]
+__all__ = ["Call", "Known", "Session"]
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,14 @@ class Call:
         return TIME_LIMIT + (length + self.expects) / SLOWEST
 
 
+class Known(NamedTuple):
+    """What answers have shown: credentials that work (None: none are needed), regions, COS's clock."""
+
+    credentials: Credentials | None
+    regions: Mapping[str, str]
+    clock_offset: float
+
+
 class _Moved(Exception):
     """The bucket is in another region than was thought; the map of regions knows it now."""
 
@@ -131,6 +139,8 @@ class Session:
         # Told when COS asks for fewer requests or does not answer in time.
         self.slow_listeners: list[Callable[[], None]] = []
         self._clock_offset = 0.0
+        self._answered = False
+        self._proved: Credentials | None = None  # that COS took in its last good answer
         self.retrier = Retrier(
             settings.max_retries,
             self.transport.cancelled,
@@ -200,6 +210,8 @@ class Session:
                     )
             if call.bucket:
                 self.seen.add(call.bucket)
+            self._answered = True
+            self._proved = attempt.credentials
             return response
         raise self._failure(call, response, attempt, region)
 
@@ -237,6 +249,17 @@ class Session:
                 target=call.target,
                 request_id=response.headers.get("x-cos-request-id", ""),
             ) from error
+
+    def known(self) -> Known | None:
+        """Return what another session needs to send the same requests; None before the first good answer."""
+        return Known(self._proved, dict(self.regions), self._clock_offset) if self._answered else None
+
+    def learn(self, known: Known) -> None:
+        """Take over what another session found out."""
+        if known.credentials is not None:
+            self.credentials = StaticCredentials(known.credentials)
+        self.regions.update(known.regions)
+        self._clock_offset = known.clock_offset
 
     # --- parts of sending
 

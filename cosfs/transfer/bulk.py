@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import trio
@@ -22,6 +21,7 @@ from cosfs.transfer.engine import SMALL, TINY, Engine, Flow, open_nursery
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.side import SmallCall
 from cosfs.transfer.upload import LargeFileError, LocalFile, is_small, send_file, upload_file
 from cosfs.transfer.work import Progress
 from cosfs.units import KIB
@@ -141,18 +141,25 @@ class _Run:
         else:
             await flow.put(job, small)
 
-    def _small_call(self, job: Job) -> Callable[[], TransferResult] | None:
+    def _small_call(self, job: Job) -> SmallCall | None:
         """Return the blocking call that does a job in one request; None for a large one."""
         engine, progress = self._engine, job.progress or self._progress
+        tiny = _is_tiny(job)
         if isinstance(job, UploadJob):
             if is_small(engine, job.size):
-                return partial(send_file, engine, _local_file(job), progress)
+                once = job.forbid_overwrite
+                return SmallCall(
+                    engine, send_file, _local_file(job), progress=progress, portable=tiny and not once
+                )
         elif isinstance(job, DownloadJob):
             if is_small_object(engine, job.info.size):
                 source = Source(job.bucket, job.info.key, job.info, job.version_id, job.options)
-                return partial(fetch_file, engine, source, job.target, progress)
+                return SmallCall(engine, fetch_file, source, job.target, progress=progress, portable=tiny)
         elif job.info.size < job.options.part_threshold:
-            return partial(copy_small, engine, _copy_request(job), progress)
+            once = job.forbid_overwrite
+            return SmallCall(
+                engine, copy_small, _copy_request(job), progress=progress, portable=tiny and not once
+            )
         return None
 
     def _small_done(self, job: Job, result: TransferResult | None, error: Exception | None) -> None:

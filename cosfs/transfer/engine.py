@@ -30,8 +30,10 @@ from cosfs.transfer.concurrency import Concurrency
 from cosfs.transfer.flow import Flow, open_nursery
 from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
+from cosfs.transfer.model import TransferResult
 from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
+from cosfs.transfer.side import Side, SmallCall
 from cosfs.transfer.work import Abandoned, current
 
 __all__ = ["LARGE", "REQUEST", "SMALL", "TINY", "Engine", "Flow", "Pending", "open_nursery"]
@@ -63,7 +65,8 @@ class Engine:
 
     records is where large transfers are remembered while they run; without it none can be resumed. limit is
     how many requests may ever be in flight, current how many may now: it begins at first (0 = the
-    limit), and is halved when COS asks for fewer requests or does not answer in time.
+    limit), and is halved when COS asks for fewer requests or does not answer in time. side allows a second
+    process for very small objects, which helps when there are hundreds of them.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Engine:
         *,
         records: Records | None = None,
         first: int = 0,
+        side: bool = False,
     ) -> None:
         self.client = client
         self.settings = settings
@@ -84,7 +88,12 @@ class Engine:
         self._work = threading.Condition(self._lock)
         self._concurrency = Concurrency(self.limit, first)
         self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit(), self._part_limit())
-        self._window = Window(max(self.limit, settings.max_small_requests))
+        self._side_allowed = (
+            side and not settings.max_bandwidth and settings.max_small_requests > Side.CAPACITY
+        )
+        self._side: Side | None = None
+        elsewhere = Side.CAPACITY if self._side_allowed else 0
+        self._window = Window(max(self.limit, settings.max_small_requests - elsewhere))
         self._tiny: Scheduler[Job] = Scheduler(self._window.most, self._bulk_limit())
         self._tiny.set_limits(self._window.size)
         self._lanes = Lanes(self._next_tiny, self._break)
@@ -115,7 +124,12 @@ class Engine:
         return {LARGE: max(1, int(rate * _PART_TIME) // self.settings.multipart_chunksize)} if rate else {}
 
     async def __aenter__(self) -> Engine:
+        if self._side_allowed:
+            self._side = Side.fork(self)
         self._token = trio.lowlevel.current_trio_token()
+        if self._side is not None:
+            self._limit_tiny()
+            threading.Thread(target=self._read_side, name="cos-side", daemon=True).start()
         self.client.slow_listeners.append(self._slow_down)
         return self
 
@@ -134,6 +148,8 @@ class Engine:
             self._closing = True
             self._work.notify_all()
         self._lanes.close()
+        if self._side is not None:
+            self._side.close()
 
     @property
     def current(self) -> int:
@@ -219,6 +235,7 @@ class Engine:
             scheduler = self._scheduler_of(job.queue)
             scheduler.add(job.queue, job)
             if scheduler is self._tiny:
+                self._feed_side()
                 self._lanes.wake()
             elif scheduler.has_room(job.queue.kind, self._starting):
                 self._provide_thread()
@@ -303,8 +320,70 @@ class Engine:
     def _next_tiny(self) -> Callable[[], None] | None:
         """Return what a lane is to run next."""
         with self._lock:
-            job = None if self._closing else self._tiny.take()
+            elsewhere = self._side.running if self._side is not None else 0
+            full = self._closing or self._tiny.running - elsewhere >= self._window.size
+            job = None if full else self._tiny.take()
         return None if job is None else partial(self._execute, job)
+
+    def _limit_tiny(self) -> None:
+        self._tiny.set_limits(self._window.size + (Side.CAPACITY if self._side is not None else 0))
+
+    # --- the second process
+
+    def _feed_side(self) -> None:
+        """Give the second process calls, if it wants some. Lock held."""
+        side = self._side
+        if side is None or side.retired or self._closing:
+            return
+        while side.wants(self._tiny.waiting, known := self.client.known()):
+            jobs: list[Job] = []
+            while len(jobs) < Side.BATCH and (job := self._tiny.take()) is not None:
+                jobs.append(job)
+            away = [job for job in jobs if _may_go(job)]
+            for job in jobs:
+                if not _may_go(job):
+                    self._put_back(job)
+            if not away:
+                return
+            assert known is not None
+            side.give(away, known)
+
+    def _put_back(self, job: Job) -> None:
+        """Have a call run in this process. Lock held."""
+        job.here = True
+        self._tiny.finish(job.queue, job)
+        self._tiny.add(job.queue, job)
+
+    def _read_side(self) -> None:
+        """Take what the second process answers, in a thread of its own, until that ends."""
+        side = self._side
+        assert side is not None
+        while answers := side.answers():
+            with self._lock:
+                for number, result in answers:
+                    self._end_aside(side.take_back(number, worked=result is not None), result)
+                self._feed_side()
+            self._lanes.wake()
+            self._wake()
+        with self._lock:
+            for job in side.take_all_back():
+                self._end_aside(job, None)
+        self._lanes.wake()
+
+    def _end_aside(self, job: Job, result: TransferResult | None) -> None:
+        """Deliver what the second process made of a call; run it here if that was nothing. Lock held."""
+        if job.abandoned:
+            self._count_abandoned(job, -1)
+        elif result is None:
+            self._put_back(job)
+        else:
+            progress = job.fn.progress  # type: ignore[attr-defined]
+            if progress is not None:
+                self._inbox.append((progress, result.size))
+            job.value = result
+            job.fn = nobody
+            self._tiny.finish(job.queue, job)
+            self._inbox.append((job.deliver, job))
 
     def _break(self, error: BaseException) -> None:
         """Have everybody told who waits for calls that can never end; from a thread that could not go on."""
@@ -364,7 +443,8 @@ class Engine:
                 self._scheduler_of(job.queue).finish(job.queue, job)
                 if job.queue.kind == TINY:
                     self._window.answered(time.monotonic(), self._lanes.idle, self.client.stats.retries)
-                    self._tiny.set_limits(self._window.size)
+                    self._limit_tiny()
+                    self._feed_side()
                 self._inbox.append((job.deliver, job))
                 urgent = not job.lazy or not job.queue.waiting or len(self._inbox) >= _BATCH
         if abandoned:
@@ -456,3 +536,8 @@ class Engine:
             except Exception:
                 # Nobody is on the stack who could be told; a callback's bug must not end the run.
                 log.exception("a progress callback failed")
+
+
+def _may_go(job: Job) -> bool:
+    """Whether the second process may try a call."""
+    return isinstance(job.fn, SmallCall) and job.fn.portable and not job.here

@@ -25,7 +25,19 @@ def nobody(*_: object) -> None:
 class Job:
     """One call: made in the trio thread, run in a worker, delivered in the trio thread."""
 
-    __slots__ = ("abandoned", "args", "deliver", "discard", "error", "fn", "lazy", "queue", "undo", "value")
+    __slots__ = (
+        "abandoned",
+        "args",
+        "deliver",
+        "discard",
+        "error",
+        "fn",
+        "here",
+        "lazy",
+        "queue",
+        "undo",
+        "value",
+    )
 
     def __init__(
         self,
@@ -44,6 +56,7 @@ class Job:
         self.discard = discard
         self.lazy = lazy
         self.abandoned = False
+        self.here = False  # not to be tried in another process (again)
         self.undo: Callable[[], None] | None = None
         self.value: Any = None
         self.error: BaseException | None = None

@@ -24,9 +24,9 @@ class Window:
     FIRST = 32
     _IDLE = 0.05  # share of the time; below it more requests would only queue up
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, first: int = FIRST) -> None:
         self.most = most
-        self.size = min(self.FIRST, most)
+        self.size = min(first, most)
         self._narrowed = False
         self._done = 0
         self._since = 0.0

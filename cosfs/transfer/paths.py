@@ -13,8 +13,9 @@ import re
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote_to_bytes
@@ -179,6 +180,10 @@ class DestinationRoot:
         self._recent: OrderedDict[tuple[str, ...], SharedFile] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Callable[[str], DestinationRoot], tuple[str]]:
+        # In another process: the same directory, opened there once.
+        return _opened_root, (self.path,)
+
     def close(self) -> None:
         """Close the root once the threads that use it are done."""
         self._root.close()
@@ -274,6 +279,11 @@ def _enter(parent: int, name: str) -> int:
         # Another thread was faster.
         pass
     return os.open(name, _AT | os.O_NOFOLLOW, dir_fd=parent)
+
+
+@cache
+def _opened_root(path: str) -> DestinationRoot:
+    return DestinationRoot(path, create=False)
 
 
 @dataclass(frozen=True, slots=True)

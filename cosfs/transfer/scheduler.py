@@ -62,6 +62,7 @@ class Scheduler(Generic[J]):
         self._most_of = most_of
         self.set_limit(limit)
         self.running = 0
+        self.waiting = 0  # jobs, of all queues
         self._requests: _Lane[J] = _Lane(REQUEST)
         self._lanes = {REQUEST: self._requests}
 
@@ -76,12 +77,14 @@ class Scheduler(Generic[J]):
         if not queue.waiting:
             self._lane(queue.kind).ready.append(queue)
         queue.waiting.append(job)
+        self.waiting += 1
 
     def take(self) -> J | None:
         """Start the next job, if one waits and a slot is free for it."""
         while (lane := self._choose_lane()) is not None:
             queue = self._choose_queue(lane)
             job = queue.waiting.popleft()
+            self.waiting -= 1
             lane.ready.remove(queue)
             if queue.waiting:
                 # To the end: of queues with equal shares each has its turn.
@@ -148,6 +151,7 @@ class Scheduler(Generic[J]):
         """Drop what waits in a queue and free the slots of what runs; return both."""
         waiting, active = [*queue.waiting], [*queue.active]
         if waiting:
+            self.waiting -= len(waiting)
             queue.waiting.clear()
             self._lanes[queue.kind].ready.remove(queue)
         for job in active:

@@ -20,12 +20,20 @@ from cosfs.transfer.paths import LocalTarget
 from cosfs.transfer.preserve import restore, restore_mtime
 from cosfs.transfer.work import Abandoned, SharedFile
 
-__all__ = ["TemporaryFile"]
+__all__ = ["TemporaryFile", "use_other_names"]
 
 _NAME = re.compile(r"\.cos-[0-9a-f]{8}\.tmp")
 # Each process counts from somewhere else; who meets a name that is taken goes on to the next.
 _FIRST_NAME = secrets.randbits(32)
 _names = count()
+
+
+def use_other_names() -> None:
+    """Count on from another place; for a process that began as a copy of another one."""
+    global _FIRST_NAME
+    _FIRST_NAME = secrets.randbits(32)
+
+
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

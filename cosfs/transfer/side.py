@@ -1,0 +1,232 @@
+"""A second process for very many very small objects.
+
+One interpreter uses one core, and a small object is mostly work of the interpreter. The side process is
+a fork made before there are threads. It runs calls as the first process's lane does, many at once in
+one thread, and each of them once: whatever does not simply work is handed back and run again here, where
+retries, time-outs, new credentials and messages are. So nothing depends on the side process, and it is
+given calls only after an answer has shown which credentials, region and clock are right.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cosfs.client.session import Known
+
+if TYPE_CHECKING:
+    from cosfs.transfer.engine import Engine
+    from cosfs.transfer.job import Job
+    from cosfs.transfer.model import TransferResult
+    from cosfs.transfer.work import Progress
+
+__all__ = ["Side", "SmallCall", "receive_message", "send_message"]
+
+log = logging.getLogger(__name__)
+
+_LENGTH = struct.Struct("!I")
+# How long the end of the engine waits for the process, which has nothing left to do then.
+_END_TIME = 1.0
+
+
+class SmallCall:
+    """fn(engine, *args, progress), for this process or the other one.
+
+    portable says whether it may be tried there: what must not be done twice may not.
+    """
+
+    __slots__ = ("args", "engine", "fn", "portable", "progress")
+
+    def __init__(
+        self,
+        engine: Engine,
+        fn: Callable[..., TransferResult],
+        *args: Any,
+        progress: Progress | None,
+        portable: bool,
+    ) -> None:
+        self.engine = engine
+        self.fn = fn
+        self.args = args
+        self.progress = progress
+        self.portable = portable
+
+    def __call__(self) -> TransferResult:
+        return self.fn(self.engine, *self.args, self.progress)
+
+
+def send_message(sock: socket.socket, message: object) -> None:
+    """Send one object to the other process."""
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    sock.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def receive_message(sock: socket.socket) -> Any:
+    """Return the next object the other process has sent; None at its end."""
+    head = _receive(sock, _LENGTH.size)
+    body = _receive(sock, _LENGTH.unpack(head)[0]) if head else b""
+    # From our own fork, over a socket nobody else has.
+    return pickle.loads(body) if body else None
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        try:
+            piece = sock.recv(count - len(data))
+        except OSError:
+            return b""
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+class Side:
+    """The first process's end. Everything but the reading of answers happens under the engine's lock."""
+
+    CAPACITY = 128  # calls there at the same time: enough to keep it busy while answers are on their way
+    BATCH = 16
+    # Handed back: a few are chance, more are a reason to have all calls here, where trouble is dealt with.
+    _MOST_FAILED = 16
+
+    def __init__(self, sock: socket.socket, pid: int) -> None:
+        self._sock = sock
+        self._pid = pid
+        self._calls: dict[int, Job] = {}
+        self._next = 0
+        self._known: Known | None = None
+        self._done = 0
+        self._failed = 0
+        self.retired = False
+
+    @classmethod
+    def fork(cls, engine: Engine) -> Side | None:
+        """Make the process; None where that is not safe: beside threads, or where one may not be made."""
+        if threading.active_count() > 1:
+            return None
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.info("no second process: %s", error)
+            ours.close()
+            theirs.close()
+            return None
+        if not pid:
+            _become_side(engine, ours, theirs)
+        theirs.close()
+        return cls(ours, pid)
+
+    @property
+    def running(self) -> int:
+        """How many calls are there."""
+        return len(self._calls)
+
+    def wants(self, waiting: int, known: Known | None) -> bool:
+        """Whether it should be given calls, when so many wait and so much is known of the service."""
+        return (
+            waiting >= self.BATCH
+            and known is not None
+            and not self.retired
+            and len(self._calls) + self.BATCH <= self.CAPACITY
+        )
+
+    def give(self, jobs: Iterable[Job], known: Known) -> None:
+        """Have calls run there."""
+        calls = []
+        for job in jobs:
+            self._next += 1
+            self._calls[self._next] = job
+            calls.append((self._next, job.fn.fn, job.fn.args))  # type: ignore[attr-defined]
+        news = None if known == self._known else known
+        self._known = known
+        try:
+            send_message(self._sock, (news, calls))
+        except (OSError, pickle.PicklingError, AttributeError, TypeError) as error:
+            # Its end is noticed by whoever reads the answers, who then gets these calls back.
+            log.info("the second process is not used any more: %s", error)
+            self.retire()
+
+    def retire(self) -> None:
+        """Give it no more calls; it ends, and what it has comes back."""
+        self.retired = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def answers(self) -> list[tuple[int, TransferResult | None]]:
+        """Wait for answers and return them; none at the end. Only this is called without the lock."""
+        found: list[tuple[int, TransferResult | None]] | None = receive_message(self._sock)
+        return found or []
+
+    def take_back(self, number: int, *, worked: bool) -> Job:
+        """Return the call that was answered."""
+        self._done += 1
+        self._failed += not worked
+        if self._failed > self._MOST_FAILED and 4 * self._failed > self._done:
+            self.retired = True
+        return self._calls.pop(number)
+
+    def take_all_back(self) -> list[Job]:
+        """Return all calls that were never answered."""
+        self.retired = True
+        left = [*self._calls.values()]
+        self._calls.clear()
+        return left
+
+    def close(self) -> None:
+        """End the process, which removes what it was writing; wait for that a moment."""
+        self._shut_down()
+        end = time.monotonic() + _END_TIME
+        while not self._is_gone():
+            if time.monotonic() > end:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                break
+            time.sleep(0.002)
+        self._sock.close()
+
+    def _is_gone(self) -> bool:
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:
+            return True
+
+
+def _become_side(engine: Engine, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    """Turn the new process, a copy of the one that was about to start, into the side process."""
+    code = 1
+    try:
+        # Nothing of the first process is ever cleaned up here: its descriptors are not ours to close.
+        gc.freeze()
+        ours.close()
+        # A Ctrl-C is the first process's to handle; its end is ours.
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        logging.disable(logging.CRITICAL)
+        # Somebody may wait for the end of what we inherited: a pipe, a terminal.
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        from cosfs.transfer.side_worker import serve
+
+        serve(theirs, engine.client.settings, engine.settings)
+        code = 0
+    finally:
+        os._exit(code)
