@@ -68,7 +68,7 @@ header_options: Callable[[F], F] = apply(
     click.option("--content-disposition", metavar="TEXT", help="Name under which browsers save them."),
     click.option("--content-encoding", metavar="TEXT", help="Encoding of the content, such as gzip."),
     click.option("--content-language", metavar="TEXT", help="Language of the content."),
-    click.option("--expires", metavar="DATE", help="Expires header of the objects."),
+    click.option("--expires", metavar="DATE", help="Expires header: 2027-01-31T12:00:00Z or as in HTTP."),
     click.option("--tags", metavar="K=V&…", help="Tags of the new objects."),
     click.option(
         "--sse",
@@ -137,9 +137,9 @@ def pop_headers(options: dict[str, Any]) -> HeaderChoice:
             "content_disposition",
             "content_encoding",
             "content_language",
-            "expires",
         )
     }
+    texts["expires"] = parse_expires(values["expires"] or "")
     headers = Headers(
         **texts,
         storage_class=values["storage_class"] or "",
@@ -148,6 +148,23 @@ def pop_headers(options: dict[str, Any]) -> HeaderChoice:
     )
     given = frozenset(name for name in _NAMES if values[name] and name != "no_guess_mime_type")
     return HeaderChoice(headers, not values["no_guess_mime_type"], given)
+
+
+def parse_expires(text: str) -> str:
+    """Return a date, in ISO 8601 (UTC unless it says otherwise) or as in HTTP, as the header has it."""
+    if not text:
+        return ""
+    from datetime import UTC, datetime
+    from email.utils import format_datetime, parsedate_to_datetime
+
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            date = parse(text)
+        except ValueError:
+            continue
+        aware = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+        return format_datetime(aware.astimezone(UTC), usegmt=True)
+    raise UsageError(f"--expires {text!r} is no date", hint="Write it like 2027-01-31T12:00:00Z")
 
 
 def _one_line(name: str, text: str) -> str:

@@ -148,9 +148,10 @@ def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryr
         wanted = {each: _get(records, each) for each in map(records.match, job_ids)}
     else:
         limit = time.time() - (_WEEK if older_than is None else older_than)
-        wanted = {
-            each: job for each, job in records.all() if job.updated <= limit and not records.is_running(each)
-        }
+        idle = {each: job for each, job in records.all() if not records.is_running(each)}
+        wanted = {each: job for each, job in idle.items() if job.updated <= limit}
+        if younger := len(idle) - len(wanted):
+            state.out.talk(f"younger jobs left alone: {younger}; --older-than 0s takes all")
     report = Report(state)
     if dryrun:
         for each in wanted:

@@ -125,6 +125,10 @@ class Options(Common):
             raise UsageError(f"{destination} is not a directory")
         self.chosen.below(source)
         self.check_overlap(source, destination)
+        if self.size_only and self.checksum:
+            raise UsageError(
+                "--size-only compares no contents and --checksum does", hint="Leave one of them out"
+            )
         if way == "download" and self.track_renames:
             raise UsageError("--track-renames copies within COS", hint="Leave it out for downloads")
         if self.watch and way != "upload":

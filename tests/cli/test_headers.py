@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli.headers import guess_type, parse_metadata
+from cli.headers import guess_type, parse_expires, parse_metadata
 from cosfs.errors import UsageError
 
 
@@ -45,3 +45,22 @@ def test_bad_metadata_is_a_usage_error(text: str) -> None:
 )
 def test_guess_type(name: str, kind: str) -> None:
     assert guess_type(name) == kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2027-01-31T12:00:00Z",
+        "2027-01-31T13:00:00+01:00",
+        "2027-01-31 12:00:00",
+        "Sun, 31 Jan 2027 12:00:00 GMT",
+    ],
+)
+def test_expires_becomes_the_date_that_http_has(text: str) -> None:
+    assert parse_expires(text) == "Sun, 31 Jan 2027 12:00:00 GMT"
+
+
+def test_expires_that_is_no_date_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no date"):
+        parse_expires("garbage")
+    assert parse_expires("") == ""

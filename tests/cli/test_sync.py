@@ -470,6 +470,7 @@ def test_files_from_with_a_name_that_is_not_there(run: Run, bucket: str, tmp_pat
         (("d", "cos://b", "--backup-dir", "d/old"), "overlap"),
         (("cos://b", "d", "--backup-dir", "d/old"), "overlap"),
         (("d", "cos://b", "--min-size", "big"), "size"),
+        (("d", "cos://b", "--size-only", "--checksum"), "--size-only"),
     ],
 )
 def test_usage_errors_come_before_any_request(
