@@ -28,6 +28,9 @@ _KERNEL = frozenset(
 )  # fmt: skip
 # Another name for one of our own options.
 _SPELLINGS = {"ro": "read-only", "fmode": "file-mode", "dmode": "dir-mode"}
+_LOGS = ("stderr", "syslog", "journald")
+_NOT_IN_UNITS = frozenset({"print_unit", "foreground", "mount_options"})
+_KEPT_IN_UNITS = ("profile", "region", "endpoint_url", "config_file", "ca_bundle", "proxy")
 _COMMA = re.compile(r"(?<!\\),")
 
 
@@ -193,15 +196,34 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 @click.option(
     "-o", "mount_options", metavar="OPTIONS", multiple=True, help="Options as in /etc/fstab: ro,umask=022,…"
 )
+@click.option("--fsname", metavar="NAME", help="Source in the table of mounts; default: as given here.")
 @click.option("--fuse-option", "fuse_options", multiple=True, hidden=True)
 @click.option(
     "--metrics", metavar="[ADDRESS:]PORT", help="Serve metrics for Prometheus there; loopback only."
 )
 @click.option("--metrics-remote", is_flag=True, help="Let --metrics be an address that others can reach.")
+@click.option(
+    "--log",
+    "log",
+    metavar="WHERE",
+    help="stderr, syslog, journald or a file; default: stderr in the foreground, else ~/.cos/log.",
+)
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Write the log there.")
+@click.option("--log-size", type=SIZE, metavar="SIZE", help="Rotate the log file then; default 50MB.")
+@click.option("--log-keep", type=click.IntRange(0, 1000), metavar="N", help="Rotated log files; default 3.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
+@click.option(
+    "--print-unit", is_flag=True, help="Mount nothing; print a systemd service that does, as told here."
+)
 @click.pass_obj
 def mount(
-    state: State, /, source: CosUrl, mountpoint: Path, mount_options: tuple[str, ...], **values: Any
+    state: State,
+    /,
+    source: CosUrl,
+    mountpoint: Path,
+    mount_options: tuple[str, ...],
+    print_unit: bool,
+    **values: Any,
 ) -> int:
     """Mount all buckets (cos://), one bucket or what is below a prefix.
 
@@ -217,9 +239,17 @@ def mount(
     """
     from dataclasses import fields
 
+    from cosfs.errors import UsageError
     from cosfs.fuse.mount import mount as mount_filesystem
     from cosfs.fuse.settings import MountSettings
 
+    if print_unit:
+        _print_unit(state, source, mountpoint)
+        return 0
+    if values["log"] and values["log"] not in _LOGS:
+        if values["log_file"]:
+            raise UsageError("--log and --log-file name two files")
+        values |= {"log": None, "log_file": Path(values["log"])}
     prefix = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
     known = {field.name for field in fields(MountSettings)}
     # Not `in (None, False, ())`: 0 equals False, and --umask 0 or --metadata-ttl 0 are meant.
@@ -236,3 +266,42 @@ def mount(
     if not mount_settings.foreground:
         state.out.talk(f"{source} is mounted on {printable(str(mountpoint))}; end it with cos umount")
     return code
+
+
+def _print_unit(state: State, source: CosUrl, mountpoint: Path) -> None:
+    """Print a service with the options of this command line; of global ones those that are no secrets."""
+    import shutil
+    import sys
+
+    from cosfs.fuse.registry import absolute
+    from cosfs.fuse.supervisor import unit
+
+    assert state.context is not None
+    place = absolute(mountpoint)
+    words: list[str] = []
+    for param in state.context.command.params:
+        given = state.context.params.get(param.name or "")
+        if not isinstance(param, click.Option) or param.name in _NOT_IN_UNITS:
+            continue
+        if given is None or given is False or given == ():
+            continue
+        if param.is_flag:
+            words.append(param.opts[0])
+        else:
+            each = given if param.multiple else (given,)
+            words += [f"{param.opts[0]}={_said(param, value)}" for value in each]
+    kept = {name: state.options[name] for name in _KEPT_IN_UNITS if state.options.get(name)}
+    words += [f"--{name.replace('_', '-')}={value}" for name, value in kept.items()]
+    program = shutil.which("cos") or str(Path(sys.argv[0]).absolute())
+    text = unit(program, [*words, "--", str(source), str(place)], str(source), str(place))
+    state.out.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _said(param: click.Option, value: object) -> str:
+    """Say a value as the option takes it."""
+    if isinstance(param.type, OctalType):
+        assert isinstance(value, int)
+        return f"{value:04o}"
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return f"{value:g}" if isinstance(value, float) else str(value)

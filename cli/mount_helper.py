@@ -1,4 +1,8 @@
-"""`mount.cosfs SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]`: what mount(8) and /etc/fstab call."""
+"""What mount(8), /etc/fstab and umount(8) call.
+
+mount.cosfs SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]
+umount.cosfs MOUNTPOINT [-flnrv] [-t TYPE]
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,25 @@ def translate(argv: Sequence[str]) -> tuple[list[str], bool]:
             places.append(arg)
     if len(places) != 2:
         raise ValueError("a source and a mount point are needed")
-    args = ["mount", *places]
+    # mount -a mounts what the table of mounts does not have, word for word.
+    args = ["mount", *places, f"--fsname={places[0]}"]
     for option in options:
         args += ["-o", option]
     return args, fake
+
+
+def unmount() -> NoReturn:
+    """Unmount when everything is sent, as `cos umount` does; the codes are those of main()."""
+    args = ["umount"]
+    pending = iter(sys.argv[1:])
+    for arg in pending:
+        if arg in ("-t", "-N"):
+            next(pending, None)
+        elif arg.startswith("-") and set(arg[1:]) <= set("flnrvsid"):
+            args += ["--force"] * ("f" in arg) + ["--lazy"] * ("l" in arg)
+        else:
+            args.append(arg)
+    from .main import USAGE, run
+
+    code = run(["--only-show-errors", *args])
+    sys.exit({0: 0, USAGE: 1}.get(code, 32))

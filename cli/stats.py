@@ -39,8 +39,8 @@ def stats(state: State, mountpoint: Path, once: bool, interval: float | None, pr
     Percentiles are of the time in which the mount or COS answered, to within a quarter.
     """
     from cosfs.errors import UsageError
-    from cosfs.fuse.control import absolute
     from cosfs.fuse.rates import between
+    from cosfs.fuse.registry import absolute
 
     if interval is not None and (once or prometheus or interval <= 0):
         raise UsageError("--interval must be more than 0 and alone")
@@ -75,7 +75,7 @@ def _ask(place: Path) -> Stats:
 def _scrape(place: Path) -> bytes:
     import socket
 
-    from cosfs.fuse.control import metrics_path, short_name
+    from cosfs.fuse.registry import metrics_path, short_name
 
     received = b""
     try:

@@ -31,7 +31,8 @@ def status(state: State, mountpoint: Path | None) -> int:
     COS yet, and how many requests and errors there were.
     """
     from cosfs.errors import UsageError
-    from cosfs.fuse.control import absolute, list_mounts
+    from cosfs.fuse.control import list_mounts
+    from cosfs.fuse.registry import absolute
 
     found = list_mounts()
     if mountpoint is not None:

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Unmount even if it is in use or not all is sent; the next mount sends the rest.",
 )
+@click.option("--lazy", is_flag=True, help="Take it off the tree at once; it goes on sending by itself.")
 @click.pass_obj
-def umount(state: State, mountpoints: tuple[Path, ...], everything: bool, timeout: float, force: bool) -> int:
+def umount(
+    state: State, mountpoints: tuple[Path, ...], everything: bool, timeout: float, force: bool, lazy: bool
+) -> int:
     """Send what is pending, unmount, and wait until the mount has ended.
 
     If something cannot be sent, it stays mounted and what is pending is said. A mount whose
-    process is gone is cleaned up.
+    process is gone is cleaned up. With --lazy the command returns at once: the mount disappears
+    from the tree, open files go on working, and its process ends when all is sent.
     """
     from cosfs.errors import COSError, UsageError
     from cosfs.fuse.control import list_mounts, unmount
@@ -42,7 +46,7 @@ def umount(state: State, mountpoints: tuple[Path, ...], everything: bool, timeou
     for place in places:
         display = _Display(state)
         try:
-            unmount(place, timeout=timeout, force=force, progress=display.update)
+            unmount(place, timeout=timeout, force=force, lazy=lazy, progress=display.update)
         except COSError as error:
             display.end()
             state.out.error(str(error))

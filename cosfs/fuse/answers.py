@@ -15,7 +15,7 @@ import trio
 
 from cosfs.errors import COSError
 from cosfs.fs.refresh import Refresher
-from cosfs.fuse import control
+from cosfs.fuse import registry
 from cosfs.fuse.gauges import sample
 from cosfs.fuse.running import Mount
 
@@ -31,7 +31,7 @@ def listen(path: Path) -> trio.SocketListener:
 def _bind(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX)
-    with control.short_name(path) as name:
+    with registry.short_name(path) as name:
         sock.bind(name)
     path.chmod(0o600)
     sock.listen(16)
@@ -39,7 +39,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 async def answer_forever(running: Mount) -> None:
-    listener = listen(control.socket_path(running.mount.mountpoint))
+    listener = listen(registry.socket_path(running.mount.mountpoint, ours=True))
 
     async def handle(stream: trio.SocketStream) -> None:
         try:

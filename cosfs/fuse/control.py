@@ -1,7 +1,6 @@
 """Talking to running mounts: what there is, how it goes, and how to end it.
 
-Each mount has a small JSON file and a Unix socket in the runtime directory, named after its
-mountpoint. The socket takes one JSON line and answers with JSON lines; the last has "done".
+A mount's socket takes one JSON line and answers with JSON lines; the last has "done".
 """
 
 from __future__ import annotations
@@ -9,105 +8,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import hashlib
 import json
 import os
 import select
 import shutil
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cosfs.errors import COSError, FilesystemError, UsageError
+from cosfs.fuse import registry
 
 MNT_DETACH = 2
-FSTYPE = "fuse.cosfs"
-SOCKET_NAME_MAX = 108  # sun_path, unix(7)
-ANSWERS_WITHIN = 3.0  # seconds in which a mount that works answers
 REFRESHED_WITHIN = 120.0  # COS may have to be asked several times
 NAMES_SHOWN = 3  # of what could not be sent
-
-
-def runtime_dir() -> Path:
-    """Where sockets of mounts live: gone after a reboot, private to the user, with a short path."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base:
-        path = Path(base) / "cosfs"
-    elif os.getuid() == 0:
-        path = Path("/run/cosfs")
-    else:
-        path = Path(f"/tmp/cosfs-{os.getuid()}")
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise UsageError(
-            f"{path} belongs to another user", hint="Set XDG_RUNTIME_DIR to a directory of your own"
-        )
-    return path
-
-
-def _stem(mountpoint: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:16]
-    return runtime_dir() / digest
-
-
-def socket_path(mountpoint: Path) -> Path:
-    return _stem(mountpoint).with_suffix(".sock")
-
-
-def metrics_path(mountpoint: Path) -> Path:
-    """The socket where a mount's metrics are served over HTTP."""
-    return _stem(mountpoint).with_suffix(".metrics")
-
-
-def state_path(mountpoint: Path) -> Path:
-    return _stem(mountpoint).with_suffix(".json")
-
-
-def write_state(mountpoint: Path, source: str) -> None:
-    """Register a mount that is about to answer."""
-    path = state_path(mountpoint)
-    record = {"mountpoint": str(mountpoint), "source": source, "pid": os.getpid(), "started": time.time()}
-    temp = path.with_suffix(".tmp")
-    temp.write_text(json.dumps(record))
-    temp.rename(path)
-
-
-def remove_state(mountpoint: Path, pid: int = 0) -> None:
-    """Unregister a mount; with a pid only if it is that process's.
-
-    A process that still sends after its unmounting may meanwhile have a successor.
-    """
-    if pid and _read_state(state_path(mountpoint)).get("pid") != pid:
-        return
-    state_path(mountpoint).unlink(missing_ok=True)
-    socket_path(mountpoint).unlink(missing_ok=True)
-    metrics_path(mountpoint).unlink(missing_ok=True)
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and {"mountpoint", "source", "pid"} <= record.keys() else {}
-
-
-@contextlib.contextmanager
-def short_name(path: Path) -> Iterator[str]:
-    """A name of a socket that is short enough for the kernel, however long its directory's is."""
-    if len(os.fsencode(path)) < SOCKET_NAME_MAX:
-        yield str(path)
-        return
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,48 +43,11 @@ class MountStatus:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def mounted_here() -> dict[str, str]:
-    """Mountpoints of our filesystems, with their sources, as the kernel lists them."""
-    return {point: source for point, kind, source in _mountinfo() if kind == FSTYPE}
-
-
-def _mountinfo() -> list[tuple[str, str, str]]:
-    """Mountpoint, type and source of everything mounted, in the order it was mounted."""
-    return [(point, kind, source) for point, kind, source, _ in _mount_table()]
-
-
-def _is_mine(mountpoint: str) -> bool:
-    """Whether we mounted what is mounted here."""
-    options = [options for point, _, _, options in _mount_table() if point == mountpoint]
-    return bool(options) and f"user_id={os.getuid()}" in options[-1].split(",")
-
-
-def _mount_table() -> list[tuple[str, str, str, str]]:
-    """Mountpoint, type, source and the filesystem's own options of everything mounted."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-        left, _, right = line.partition(" - ")
-        kind, source, options = right.split(" ", 2)
-        found.append((_unescape(left.split(" ")[4]), kind, _unescape(source), options))
-    return found
-
-
-def _unescape(text: str) -> str:
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether anything is mounted exactly here."""
-    return any(point == str(path) for point, _, _ in _mountinfo())
-
-
 def ask(mountpoint: Path, request: dict[str, Any], *, timeout: float = 10.0) -> Iterator[dict[str, Any]]:
     """Send one request to a mount; yields its answers. timeout is for each answer."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(timeout)
-        with short_name(socket_path(mountpoint)) as name:
+        with registry.short_name(registry.socket_path(mountpoint)) as name:
             sock.connect(name)
         sock.sendall(json.dumps(request).encode() + b"\n")
         with sock.makefile("rb") as lines:
@@ -181,7 +61,7 @@ def refresh(path: Path, *, recursive: bool = False) -> dict[str, Any]:
     See cosfs.fs.refresh.Refreshed. The path itself is not touched: it may not be there.
     """
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would ask the mount
-    mounted = mounted_here()
+    mounted = registry.mounted_here()
     if not any(point in mounted for point in map(str, (place, *place.parents))):
         place = Path(os.path.realpath(path))  # a symbolic link from outside
     for point in (place, *place.parents):
@@ -213,17 +93,17 @@ def status(mountpoint: Path) -> MountStatus | None:
 def list_mounts() -> list[MountStatus]:
     """All mounts of this user, including those whose process is gone."""
     found: dict[str, MountStatus] = {}
-    mounted = mounted_here()
-    for path in sorted(runtime_dir().glob("*.json")):
-        record = _read_state(path)
+    mounted = registry.mounted_here()
+    for path in registry.records():
+        record = registry.read_state(path)
         if not record:
             continue
         mountpoint = Path(record["mountpoint"])
         details = _details(mountpoint)
         if details is None:
-            alive = _alive(record["pid"])
+            alive = registry.is_alive(record["pid"])
             if str(mountpoint) not in mounted and not alive:
-                remove_state(mountpoint)
+                registry.remove_state(mountpoint, record["pid"])
                 continue
             state = "dead" if not alive else "stuck" if str(mountpoint) in mounted else "stopping"
         else:
@@ -232,67 +112,53 @@ def list_mounts() -> list[MountStatus]:
             str(mountpoint), record["source"], record["pid"], state, record.get("started", 0.0), details or {}
         )
     for point, source in mounted.items():
-        if point not in found and _is_mine(point):
-            found[point] = MountStatus(point, source, 0, "dead" if is_dead(Path(point)) else "running")
+        if point not in found and (os.getuid() == 0 or registry.is_mine(point)):
+            found[point] = MountStatus(
+                point, source, 0, "dead" if registry.is_dead(Path(point)) else "running"
+            )
     return sorted(found.values(), key=lambda m: m.mountpoint)
 
 
 def _details(mountpoint: Path) -> dict[str, Any] | None:
     try:
-        for answer in ask(mountpoint, {"op": "status"}, timeout=ANSWERS_WITHIN):
+        for answer in ask(mountpoint, {"op": "status"}, timeout=registry.ANSWERS_WITHIN):
             return answer
     except (OSError, ValueError):
         pass
     return None
 
 
-def _alive(pid: int) -> bool:
-    try:
-        # In a container nobody may be there to bury our processes: a zombie has ended too.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def is_dead(mountpoint: Path) -> bool:
-    """Whether something is mounted here whose process is gone."""
-    errors = []
-
-    def look() -> None:
-        try:
-            os.statvfs(mountpoint)  # a stat may still be answered from the kernel's memory
-        except OSError as exc:
-            errors.append(exc.errno)
-
-    # Nobody else's stopped process may stop us.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(ANSWERS_WITHIN)
-    return errors == [errno.ENOTCONN]
-
-
 Progress = Callable[[dict[str, Any]], None]
 
 
 def unmount(
-    mountpoint: Path, *, timeout: float = 0.0, force: bool = False, progress: Progress | None = None
+    mountpoint: Path,
+    *,
+    timeout: float = 0.0,
+    force: bool = False,
+    lazy: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Send everything, unmount, and wait until the mount's process is gone.
 
     timeout 0 waits as long as there is progress to be hoped for. force unmounts even if
     something could not be sent (it stays in the journal for the next mount) and detaches a
-    mountpoint that is in use. Raises COSError with what is still pending.
+    mountpoint that is in use. lazy detaches it at once and waits for nothing: the process goes on
+    sending until all is sent and the last file is closed. Raises COSError with what is still pending.
     """
-    mountpoint = absolute(mountpoint)
-    if is_dead(mountpoint):
+    mountpoint = registry.absolute(mountpoint)
+    if registry.is_dead(mountpoint):
         detach(mountpoint, lazy=True)
-        remove_state(mountpoint)
+        registry.remove_state(mountpoint)
         return
-    if str(mountpoint) not in mounted_here():
+    if str(mountpoint) not in registry.mounted_here():
         known = status(mountpoint)
         if known is None:
             raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="`cos status` lists all mounts")
         _wait_for_exit(known.pid, timeout)
+        return
+    if lazy:
+        detach(mountpoint, lazy=True)
         return
     known = status(mountpoint)
     if known is not None and known.state == "stuck":
@@ -356,15 +222,6 @@ def _wait_for_exit(pid: int, timeout: float) -> None:
             )
     finally:
         os.close(fd)
-
-
-def absolute(path: Path) -> Path:
-    """The mountpoint that a user means; one of ours is not touched, as it may not answer."""
-    if path.name not in ("", ".."):
-        place = Path(os.path.realpath(path.parent)) / path.name
-        if str(place) in mounted_here():
-            return place
-    return Path(os.path.realpath(path))
 
 
 def detach(mountpoint: Path, *, lazy: bool) -> None:

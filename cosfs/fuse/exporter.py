@@ -10,7 +10,7 @@ import trio
 
 from cosfs.errors import ConfigError, UsageError
 from cosfs.fs.metrics import prometheus
-from cosfs.fuse import control
+from cosfs.fuse import registry
 from cosfs.fuse.answers import listen
 from cosfs.fuse.gauges import families
 from cosfs.fuse.running import Mount
@@ -57,7 +57,7 @@ async def export(running: Mount, tcp: Sequence[trio.SocketListener]) -> None:
         except Exception:
             log.exception("metrics")
 
-    own = listen(control.metrics_path(running.mount.mountpoint))
+    own = listen(registry.metrics_path(running.mount.mountpoint, ours=True))
     await trio.serve_listeners(handle, [own, *tcp])
 
 

@@ -11,13 +11,11 @@ import ctypes.util
 import errno
 import hashlib
 import logging
-import logging.handlers
 import os
 import resource
 import shutil
-import socket
+import signal
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -29,7 +27,7 @@ from cosfs.client.client import CosClient
 from cosfs.config import Settings, TransferSettings
 from cosfs.errors import ConfigError, COSError, FilesystemError, PermissionDeniedError, UsageError
 from cosfs.fs.place import BLOCKS, Place, check_private
-from cosfs.fuse import control
+from cosfs.fuse import logs, registry
 from cosfs.fuse.settings import MountSettings, default_cache_dir
 
 log = logging.getLogger("cosfs.mount")
@@ -55,6 +53,7 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
         cache_dir=_absolute(mount_settings.cache_dir),
         log_file=_absolute(mount_settings.log_file),
     )
+    logs.check(mount_settings)
     _check_places(mount_settings)
     _check_fuse()
     if mount_settings.foreground:
@@ -66,11 +65,11 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
 def _check_places(mount_settings: MountSettings) -> None:
     """Refuse files of our own below the mountpoint: to serve them we would have to wait for ourselves."""
     mountpoint = mount_settings.mountpoint
-    log_file = mount_settings.log_file or _default_log_file(mount_settings)
+    log_file = mount_settings.log_file or logs.default_log_file(mount_settings.mountpoint)
     for what, path in (
         ("cache directory", _cache_path(mount_settings)),
         ("log file", log_file),
-        ("runtime directory", control.runtime_dir()),
+        ("runtime directory", registry.runtime_dir()),
     ):
         if mountpoint in (path.resolve(), *path.resolve().parents):
             raise UsageError(
@@ -100,7 +99,7 @@ def check_mountpoint(path: Path) -> Path:
         raise UsageError(f"the mountpoint {path} is not a directory")
     path = path.resolve()
     # Another filesystem may be there (a container's volume, an automount): what counts is that it is empty.
-    what = control.mounted_here().get(str(path))
+    what = registry.mounted_here().get(str(path))
     if what:
         raise UsageError(f"{what} is already mounted on {path}", hint=f"Unmount it first: cos umount {path}")
     try:
@@ -193,45 +192,14 @@ def _tell(writer: int, code: int, text: str) -> None:
         pass  # the parent has been told "ok" and is gone
 
 
-# Logging
-
-
-def _set_up_logging(mount_settings: MountSettings) -> None:
-    root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-    handler: logging.Handler
-    if mount_settings.foreground and mount_settings.log_file is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        path = mount_settings.log_file or _default_log_file(mount_settings)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handler = logging.handlers.RotatingFileHandler(path, maxBytes=50 * 1024 * 1024, backupCount=3)
-        except OSError as exc:
-            raise ConfigError(
-                f"the log file {path} cannot be written: {exc.strerror}",
-                hint="Choose another with --log-file",
-            ) from exc
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if mount_settings.debug else logging.INFO)
-    logging.getLogger("urllib3").setLevel(logging.INFO)
-    logging.getLogger("pyfuse3").setLevel(logging.INFO)
-
-
-def _default_log_file(mount_settings: MountSettings) -> Path:
-    name = str(mount_settings.mountpoint).strip("/").replace("/", "-") or "root"
-    return Path.home() / ".cos" / "log" / f"mount-{name[-100:]}.log"
-
-
 # Serving
 
 
 def _serve(
     settings: Settings, mount_settings: MountSettings, make_client: ClientFactory, ready: Callable[[], None]
 ) -> None:
-    _set_up_logging(mount_settings)
+    _hold_signals()
+    logs.set_up_logging(mount_settings)
     _raise_file_limit()
     with ExitStack() as stack:
         client = stack.enter_context(_closing_client(make_client))
@@ -244,6 +212,12 @@ def _serve(
         if not mount_settings.foreground:
             os.chdir("/")  # not earlier: settings may name files relative to where the user is
         trio.run(serve, client, transfer, mount_settings, place, ready)
+
+
+def _hold_signals() -> None:
+    """Signals about the log may come before the mount listens to them; they must not end it."""
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_file_limit() -> None:
@@ -317,7 +291,11 @@ def cache_place(mount_settings: MountSettings, settings: Settings) -> Place:
 
 def fuse_options(mount_settings: MountSettings) -> set[str]:
     """The options that libfuse is given."""
-    options = {"default_permissions", f"fsname={_escape(mount_settings.source)}", "subtype=cosfs"}
+    options = {
+        "default_permissions",
+        f"fsname={_escape(mount_settings.fsname or mount_settings.source)}",
+        "subtype=cosfs",
+    }
     if mount_settings.allow_other:
         options.add("allow_other")
     if mount_settings.read_only:
@@ -354,19 +332,6 @@ def tune_kernel(mountpoint: Path) -> None:
             Path(path).write_text(str(value))
         except OSError as exc:
             log.debug("%s stays as it is: %s", path, exc)
-
-
-def tell_supervisor(state: str) -> None:
-    """Tell systemd, if it started us and wants to know (Type=notify)."""
-    place = os.environ.get("NOTIFY_SOCKET", "")
-    if not place:
-        return
-    address = "\0" + place[1:] if place.startswith("@") else place
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(state.encode(), address)
-    except OSError as exc:
-        log.debug("%s cannot be told: %s", place, exc)
 
 
 def mount_failed(mountpoint: Path, error: BaseException) -> COSError:

@@ -24,7 +24,6 @@ from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
-from cosfs.fuse import control
 from cosfs.fuse.invalidation import Invalidator
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
@@ -150,7 +149,7 @@ class Mount:
             "errors": fs.committer.failures + fs.deleter.failures,
             "conflicts": fs.committer.conflicts.count,
             "open_inodes": len(fs.tree.table.nodes),
-            "metrics_socket": str(control.metrics_path(self.mount.mountpoint)),
+            "metrics_socket": str(registry.metrics_path(self.mount.mountpoint, ours=True)),
         }
 
     def pending_count(self) -> int:

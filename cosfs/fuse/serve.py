@@ -5,36 +5,35 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pyfuse3
 import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
-from cosfs.errors import COSError, TransferError
+from cosfs.errors import TransferError
 from cosfs.fs.background import Background, together
 from cosfs.fs.place import Place
 from cosfs.fs.recovery import recover
-from cosfs.fuse import control
+from cosfs.fuse import registry, supervisor
 from cosfs.fuse.answers import answer_forever
 from cosfs.fuse.exporter import export, tcp_listeners
 from cosfs.fuse.measured import measure
-from cosfs.fuse.mount import fuse_options, mount_failed, tell_supervisor, tune_kernel
+from cosfs.fuse.mount import fuse_options, mount_failed, tune_kernel
 from cosfs.fuse.operations import Operations
 from cosfs.fuse.running import Mount, fs_settings
 from cosfs.fuse.settings import MountSettings
+from cosfs.fuse.signals import obey
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger("cosfs.mount")
 
 MAX_TASKS = 512  # FUSE requests handled at once: a hundred waiting reads must not stop `ls`
-FINAL_DRAIN = 300.0  # seconds the process keeps sending after it was unmounted
+FINAL_DRAIN = 300.0  # seconds without progress after which a process that was unmounted gives up
+TELL_EVERY = 5.0
 M_MMAP_THRESHOLD = -3  # malloc.h
 M_ARENA_MAX = -8
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def keep_memory_small() -> None:
@@ -86,23 +85,23 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
             raise mount_failed(mountpoint, exc) from exc
         mounted = True
         try:
-            control.write_state(mountpoint, running.mount.source)
+            registry.write_state(mountpoint, running.mount.source)
             async with together() as nursery:
                 nursery.start_soon(answer_forever, running)
                 nursery.start_soon(export, running, listeners)
                 nursery.start_soon(running.metrics.watch)
-                nursery.start_soon(_stop_on_signal, running)
+                nursery.start_soon(obey, running)
                 nursery.start_soon(_announce, running, ready)
                 nursery.start_soon(recover, fs, running.left_over)
                 await pyfuse3.main(min_tasks=8, max_tasks=MAX_TASKS)
-                mounted = not running.stopping and control.is_mounted(mountpoint)
+                mounted = not running.stopping and registry.is_mounted(mountpoint)
                 running.stopping = True
                 await _finish(running)
                 nursery.cancel_scope.cancel()
         finally:
             await trio.to_thread.run_sync(running.kernel.close, abandon_on_cancel=True)
             pyfuse3.close(unmount=mounted)
-            control.remove_state(mountpoint, os.getpid())
+            registry.remove_state(mountpoint, os.getpid())
             background.cancel_scope.cancel()
     log.info("%s is unmounted", mountpoint)
 
@@ -114,37 +113,17 @@ async def _announce(running: Mount, ready: Callable[[], None]) -> None:
     await trio.to_thread.run_sync(tune_kernel, mountpoint, abandon_on_cancel=True)
     log.info("%s is mounted on %s", running.mount.source, mountpoint)
     ready()
-    tell_supervisor("READY=1")
-
-
-async def _stop_on_signal(running: Mount) -> None:
-    """Take the filesystem off its mountpoint, send everything, end. A second signal ends at once."""
-    with trio.open_signal_receiver(*STOP_SIGNALS) as signals:
-        async for number in signals:
-            name = signal.Signals(number).name
-            if running.stopping:
-                log.error("%s again: ending now; what is pending stays in the journal", name)
-                os._exit(128 + number)
-            log.info("%s: unmounting %s", name, running.mount.mountpoint)
-            running.stopping = True
-            # Detached, the mountpoint is empty for newcomers while open files can still be closed.
-            await trio.to_thread.run_sync(_detach, running.mount.mountpoint, abandon_on_cancel=True)
-            pyfuse3.terminate()
-
-
-def _detach(mountpoint: Path) -> None:
-    try:
-        control.detach(mountpoint, lazy=True)
-    except COSError as exc:
-        log.warning("%s", exc)
+    supervisor.tell_ready(running.mount.source, str(mountpoint))
 
 
 async def _finish(running: Mount) -> None:
     """Send what is pending; what cannot be sent stays in the journal."""
     fs = running.fs
     assert fs is not None
-    with trio.move_on_after(FINAL_DRAIN):
+    async with together() as nursery:
+        nursery.start_soon(_tell_progress, running, nursery.cancel_scope)
         await fs.drain()
+        nursery.cancel_scope.cancel()
     for node in fs.pending_files:
         if node.dirty:
             fs.committer.record(node)
@@ -152,3 +131,17 @@ async def _finish(running: Mount) -> None:
                 node.content.close(keep=True)
             log.error("%s could not be sent; the next mount of this source will try again", node.url)
     running.unsent = running.pending_count()
+
+
+async def _tell_progress(running: Mount, drain: trio.CancelScope) -> None:
+    """Tell the supervisor what is left; end the drain when nothing has been sent for long."""
+    stats = running.client.stats
+    sent, since = (running.pending_count(), stats.bytes_sent), trio.current_time()
+    while True:
+        supervisor.tell_stopping(running.pending_count())
+        await trio.sleep(TELL_EVERY)
+        now = (running.pending_count(), stats.bytes_sent)
+        if now != sent:
+            sent, since = now, trio.current_time()
+        elif trio.current_time() - since > FINAL_DRAIN:
+            drain.cancel()

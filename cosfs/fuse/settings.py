@@ -43,10 +43,15 @@ class MountSettings:
     part_size: int = 0  # 0: as in the transfer settings
     concurrency: int = 0  # 0: as in the transfer settings
     foreground: bool = False
+    log: str = ""  # stderr | syslog | journald; empty: stderr in the foreground, else a file
     log_file: Path | None = None
+    log_size: int = 50 * MIB  # the file is rotated then; 0: never
+    log_keep: int = 3  # rotated files
+    log_level: str = "info"  # debug | info | warning | error
     debug: bool = False
     metrics: str = ""  # address and port where metrics are served too
     metrics_remote: bool = False  # even to other machines
+    fsname: str = ""  # in the kernel's table of mounts; empty: the source
     fuse_options: tuple[str, ...] = field(default=())  # passed to the kernel: nosuid, noexec, noatime ...
 
     @property

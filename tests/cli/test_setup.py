@@ -236,7 +236,7 @@ def test_helper_ends_with_the_codes_of_mount(cos_environment: dict[str, str]) ->
 
 def test_status_without_mounts(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr("cosfs.fuse.control.mounted_here", dict)
+    monkeypatch.setattr("cosfs.fuse.registry.mounted_here", dict)
     result = run("status")
     assert (result.out, result.err) == ("", "nothing is mounted\n")
     assert run("status", "--output", "json").json == []

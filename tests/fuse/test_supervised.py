@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User
+from tests.fuse.users import User, names
 from tests.mounting import Mounted, is_mounted
 
 if TYPE_CHECKING:
@@ -50,25 +52,86 @@ def test_mount_8_and_fstab_options(user: User, bucket: str) -> None:
 MOUNT_8 = """
 set -e
 mount -t overlay overlay -o "lowerdir=$1:$(realpath /sbin)" "$(realpath /sbin)"
-mount -t cosfs -o _netdev,uid=12,noexec "$2" "$3"
+mount -t "$4" -o _netdev,uid=12,noexec "$2" "$3"
 stat -c %u "$3"
+cat "$3/file"
+echo new > "$3/new"
+umount "$3"
+! mountpoint -q "$3"
+"""
+
+FSTAB = """
+set -e
+mount -t overlay overlay -o "lowerdir=$1:$(realpath /sbin)" "$(realpath /sbin)"
+mount -a -T "$2"
+mount -a -T "$2"
 cat "$3/file"
 umount "$3"
 """
 
 
-def test_mount_8_finds_the_helper(user: User, bucket: str, client: CosClient) -> None:
-    client.put_object(bucket, "file", b"text")
-    helper = shutil.which("mount.cosfs", path=user.environment["PATH"])
-    assert helper is not None
-    (user.home / "sbin").mkdir()
-    (user.home / "sbin/mount.cosfs").symlink_to(helper)
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", MOUNT_8, "sh", user.home / "sbin", f"cos://{bucket}",
-         user.mountpoint],
+@pytest.fixture
+def helpers(user: User) -> Path:
+    """A directory with the helpers under the names that mount(8) and umount(8) look for."""
+    place = user.home / "sbin"
+    place.mkdir()
+    for name in ("mount.cosfs", "umount.cosfs"):
+        program = shutil.which(name, path=user.environment["PATH"])
+        assert program is not None
+        (place / name).symlink_to(program)
+        (place / name.replace(".", ".fuse.")).symlink_to(program)
+    return place
+
+
+def in_namespace(user: User, script: str, *args: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *map(os.fspath, args)],
         env=user.environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["cosfs", "fuse.cosfs"])
+def test_mount_8_and_umount_8_find_the_helpers(
+    user: User, bucket: str, client: CosClient, helpers: Path, kind: str
+) -> None:
+    client.put_object(bucket, "file", b"text")
+    done = in_namespace(user, MOUNT_8, helpers, f"cos://{bucket}", user.mountpoint, kind)
     assert (done.returncode, done.stdout) == (0, "12\ntext"), done.stderr
+    # No waiting: umount(8) returned when everything was sent.
+    assert names(client, bucket) == ["file", "new"]
+
+
+def test_mount_a_mounts_once(user: User, bucket: str, client: CosClient, helpers: Path) -> None:
+    client.put_object(bucket, "file", b"text")
+    fstab = user.home / "fstab"
+    for name in (bucket, bucket.rpartition("-")[0]):
+        user.environment["COS_APPID"] = bucket.rpartition("-")[2]
+        fstab.write_text(
+            f"cos://{name} {user.mountpoint} fuse.cosfs _netdev,nofail,x-systemd.automount,umask=027 0 0\n"
+        )
+        done = in_namespace(user, FSTAB, helpers, fstab, user.mountpoint)
+        assert (done.returncode, done.stdout) == (0, "text"), done.stderr
+
+
+def test_without_an_environment(user: User, bucket: str, client: CosClient) -> None:
+    """systemd gives a mount of /etc/fstab next to nothing."""
+    client.put_object(bucket, "file", b"text")
+    keys = user.environment
+    config = user.home / "config"
+    config.write_text(f"[default]\nregion = ap-guangzhou\nendpoint_url = {keys['COS_ENDPOINT_URL']}\n")
+    (user.home / "credentials").write_text(
+        f"[default]\nsecret_id = {keys['COS_SECRET_ID']}\nsecret_key = {keys['COS_SECRET_KEY']}\n"
+    )
+    options = f"config_file={config},cache_dir={user.home}/c,log_file={user.home}/log"
+    bare = {
+        "PATH": keys["PATH"],
+        "XDG_RUNTIME_DIR": keys["XDG_RUNTIME_DIR"],
+        "COS_SHARED_CREDENTIALS_FILE": str(user.home / "credentials"),
+    }
+    command = ["mount.cosfs", f"cos://{bucket}", str(user.mountpoint), "-o", options]
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert (user.mountpoint / "file").read_bytes() == b"text"
 
 
 def test_read_only_from_fstab(user: User, bucket: str, client: CosClient) -> None:
@@ -123,12 +186,55 @@ def test_supervisor_sees_the_end(user: User, bucket: str) -> None:
     assert process.stderr is not None and b"is unmounted" in process.stderr.read()
 
 
-def test_readiness_is_told_to_systemd(user: User, bucket: str) -> None:
+def test_systemd_is_told_how_it_goes(user: User, bucket: str, client: CosClient, emulator: Emulator) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         place = Path(user.environment["XDG_RUNTIME_DIR"]) / "notify"
         notify.bind(str(place))
         notify.settimeout(20)
         user.environment["NOTIFY_SOCKET"] = str(place)
-        user.background("mount", f"cos://{bucket}", user.mountpoint, "--foreground")
-        assert b"READY=1" in notify.recv(4096)
-    assert is_mounted(user.mountpoint)
+        process = user.background(
+            "mount", f"cos://{bucket}", user.mountpoint, "--foreground", "--write-back", "async"
+        )
+        ready = notify.recv(4096).decode().splitlines()
+        assert ready == ["READY=1", f"STATUS=cos://{bucket}/ is mounted on {user.mountpoint}"]
+        assert is_mounted(user.mountpoint)
+        fault = emulator.faults.error("PutObject", "SlowDown", 503, count=0)
+        (user.mountpoint / "file").write_text("x")
+        process.send_signal(signal.SIGTERM)
+        said = notify.recv(4096).decode().splitlines()
+        assert "STOPPING=1" in said and "STATUS=1 change still to be sent" in said
+        assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in said)
+        emulator.faults.remove(fault)
+        assert process.wait(30) == 0
+    assert names(client, bucket) == ["file"]
+
+
+def test_unit_is_one_that_systemd_takes(user: User, bucket: str, tmp_path: Path) -> None:
+    place = user.home / "a %h $x"
+    place.mkdir()
+    done = user.cos(
+        "mount", f"cos://{bucket}/a b", place, "-o", "umask=027,noexec,cache_size=1G", "--print-unit",
+        "--secret-id", "x", "--secret-key", "secret", "--region", "ap-beijing",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not is_mounted(place) and "secret" not in done.stdout
+    start = next(line for line in done.stdout.splitlines() if line.startswith("ExecStart="))
+    for part in ("mount --foreground", "--umask=0027", "--cache-size=1073741824", "--region=ap-beijing"):
+        assert part in start
+    assert start.endswith(f'-- "cos://{bucket}/a b" "{user.home}/a %%h $$x"')
+    unit = tmp_path / "cosfs.service"
+    unit.write_text(done.stdout)
+    if shutil.which("systemd-analyze"):
+        checked = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_what_the_unit_runs_mounts_and_unmounts(user: User, bucket: str) -> None:
+    done = user.cos("mount", f"cos://{bucket}", user.mountpoint, "-o", "umask=077", "--print-unit")
+    lines = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    process = user.background(*shlex.split(lines["ExecStart"])[1:])
+    until(lambda: user.status() and user.one()["state"] == "running", "it is mounted")
+    assert (user.mountpoint / ".").stat().st_mode & 0o777 == 0o700
+    assert user.cos(*shlex.split(lines["ExecStop"])[1:]).returncode == 0
+    assert process.wait(20) == 0
+    assert user.cos(*shlex.split(lines["ExecStopPost"])[1:]).returncode == 252  # systemd ignores it

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 pytestmark = pytest.mark.fuse
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("write_back", ["close", "async"])
 def test_signals_send_everything_and_unmount(
     mount: Mount, bucket: str, client: CosClient, number: signal.Signals, write_back: str

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -76,11 +77,13 @@ class User:
         (found,) = self.status()
         return found
 
-    def background(self, *args: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
+    def background(
+        self, *args: str | os.PathLike[str], stderr: int | socket.socket = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         """A `cos` that runs while the test goes on."""
         process = subprocess.Popen(
             ["cos", *map(os.fspath, args)], env=self.environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.home,
+            stdout=subprocess.PIPE, stderr=stderr, cwd=self.home,
         )  # fmt: skip
         self.running.append(process)
         return process
