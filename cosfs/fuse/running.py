@@ -24,6 +24,7 @@ from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fs.tree import Tree
+from cosfs.fuse import registry
 from cosfs.fuse.invalidation import Invalidator
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults

@@ -198,7 +198,7 @@ def test_every_mount_option_has_a_setting() -> None:
     from cosfs.fuse.settings import MountSettings
 
     assert isinstance(mount, MountCommand)
-    own = {"source", "mount_options"}
+    own = {"source", "mount_options", "print_unit"}
     named = {
         param.name
         for param in mount.params
@@ -213,7 +213,10 @@ def test_mount_refuses_a_mountpoint_that_does_not_exist(run: Run) -> None:
 
 def test_helper_translates_what_mount_passes() -> None:
     args, fake = mount_helper.translate(["cos://b/p", "/mnt", "-o", "rw,_netdev,allow_other", "-v", "-s"])
-    assert (args, fake) == (["mount", "cos://b/p", "/mnt", "-o", "rw,_netdev,allow_other"], False)
+    assert (args, fake) == (
+        ["mount", "cos://b/p", "/mnt", "--fsname=cos://b/p", "-o", "rw,_netdev,allow_other"],
+        False,
+    )
     assert mount_helper.translate(["cos://", "/mnt", "-sfnv", "-t", "cosfs"]) == (
         ["mount", "cos://", "/mnt"],
         True,
