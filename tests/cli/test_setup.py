@@ -218,7 +218,7 @@ def test_helper_translates_what_mount_passes() -> None:
         False,
     )
     assert mount_helper.translate(["cos://", "/mnt", "-sfnv", "-t", "cosfs"]) == (
-        ["mount", "cos://", "/mnt"],
+        ["mount", "cos://", "/mnt", "--fsname=cos://"],
         True,
     )
     for bad in (["cos://"], ["cos://", "/mnt", "-o"], ["cos://", "/mnt", "--what"], []):
@@ -240,6 +240,7 @@ def test_helper_ends_with_the_codes_of_mount(cos_environment: dict[str, str]) ->
 def test_status_without_mounts(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr("cosfs.fuse.registry.mounted_here", dict)
+    monkeypatch.setattr("cosfs.fuse.registry.records", list)  # those of other users and tests
     result = run("status")
     assert (result.out, result.err) == ("", "nothing is mounted\n")
     assert run("status", "--output", "json").json == []
