@@ -17,6 +17,8 @@ from cosfs.fs.listing import Entry, Listing
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
+DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
+
 
 class Directories(Calls):
     """Calls on directories and their handles."""
@@ -32,7 +34,9 @@ class Directories(Calls):
         """The listing to read from position start; its first page is loaded."""
         handle = self._dirs[fh]
         if handle.listing is None or start == 0:
-            handle.listing = await self.tree.listing(handle.node)
+            handle.listing = await self.tree.listings.from_start(handle.node)
+        elif start - DOTS < handle.listing.first and start >= DOTS:
+            handle.listing = handle.listing.from_page_of(start - DOTS)
         handle.node.read_until = trio.current_time() + 2 * self.settings.metadata_ttl
         return handle, handle.listing
 
@@ -136,7 +140,7 @@ class Directories(Calls):
         listing = directory.listing
         if directory.marker is not None or not directory.prefix or directory.parent is None:
             return
-        if listing is None or not listing.complete or any(n != leaving for n in listing.entries):
+        if listing is None or not listing.whole or any(n != leaving for n in listing.entries):
             return
         if not directory.known:
             await self.tree.ensure_known(directory)

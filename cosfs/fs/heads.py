@@ -69,8 +69,8 @@ class Heads:
         if entry.index + ahead // 2 < listing.head_index:
             return
         start = max(entry.index + 1, listing.head_index)
-        stop = min(entry.index + 1 + ahead, len(listing.order))
-        for other in listing.order[start:stop]:
+        stop = min(entry.index + 1 + ahead, listing.count)
+        for other in listing.between(start, stop):
             child = parent.children.get(other.name)
             known = (
                 child.known

@@ -337,6 +337,8 @@ class InodeTable:
 
     def __init__(self) -> None:
         self.nodes: dict[Ino, Node] = {}
+        self.limit = 0  # nodes beyond which excess is set; 0 for none
+        self.excess = trio.Event()
 
     def number(self, bucket: str, key: str) -> Ino:
         """A free number; the same for the same key in every mount unless it is taken.
@@ -351,6 +353,8 @@ class InodeTable:
 
     def add(self, node: Node) -> None:
         self.nodes[node.ino] = node
+        if self.limit and len(self.nodes) > self.limit:
+            self.excess.set()
 
     def get(self, ino: int) -> Node | None:
         return self.nodes.get(Ino(ino))

@@ -4,8 +4,10 @@ Object storage makes this harder than it sounds:
 - COS sorts by key, so `a-` comes between the object `a` and the prefix `a/`: an entry's place
   in the listing says nothing about another name's place, and only a complete listing proves
   that a name is absent.
-- A page may outlive the reply it was fetched for: `order` only grows while a listing is read,
-  so an index into it stays a valid position for readdir.
+- A page may outlive the reply it was fetched for: indexes of entries only grow while a listing is
+  read, so an index stays a valid position for readdir.
+- A directory may have millions of entries: beyond `KEPT` the oldest pages are dropped, and read again
+  from their marker by who goes back to them. Then a name that is not found may still be there.
 - `a` and `a/` may both exist. The directory keeps the plain name; the file gets a suffix. The
   directory may turn up in a later page than the file, so the file is renamed in place then.
 - Names that no path can hold are shown escaped (`names.py`); the marker `dir/` is not an entry.
@@ -15,7 +17,9 @@ Object storage makes this harder than it sounds:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,6 +30,7 @@ from cosfs.fs import names
 if TYPE_CHECKING:
     from cosfs.fs.remote import Remote
 
+KEPT = 20_000  # entries of one listing in memory; some 550 bytes each
 PageHook = Callable[[ListPage], ListPage]
 
 
@@ -62,7 +67,10 @@ class Listing:
         page_size: int = 1000,
     ) -> None:
         self.entries: dict[bytes, Entry] = {}
-        self.order: list[Entry] = []
+        self._order: list[Entry] = []
+        self._dropped = 0  # entries before those in _order
+        self._starts: list[tuple[int, str]] = []  # index of the first entry of each page, and its marker
+        self.expected = 0  # entries that it had when it was read before; 0 if that was never to the end
         self.marker: ObjectInfo | None = None
         self.complete = False
         self.made_here = False  # a directory made just now: nothing was read from COS
@@ -95,27 +103,76 @@ class Listing:
         if not self.started_reading:
             await self._load_page(0)
 
-    async def load_all(self) -> None:
-        while not self.complete:
+    async def search(self, name: bytes) -> Entry | None:
+        """Load pages until a name is found."""
+        while (entry := self.entries.get(name)) is None and not self.complete:
             await self._load_page(self._pages)
+        return entry
 
     async def load_until(self, index: int) -> bool:
-        """Make sure that order[index] is here; False when the directory has fewer entries."""
-        while len(self.order) <= index and not self.complete:
+        """Make sure that at(index) is here; False when the directory has fewer entries."""
+        while self.count <= index and not self.complete:
             await self._load_page(self._pages)
-        return index < len(self.order)
+        return index < self.count
+
+    @property
+    def count(self) -> int:
+        """How many entries were read, those that were dropped or removed since included."""
+        return self._dropped + len(self._order)
+
+    @property
+    def first(self) -> int:
+        """The index of the first entry that is still here."""
+        return self._dropped
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the directory is here, so that a name that is not found does not exist."""
+        return self.complete and not self._dropped
+
+    def at(self, index: int) -> Entry:
+        return self._order[index - self._dropped]
+
+    def between(self, start: int, stop: int) -> list[Entry]:
+        """The entries from one index to another, as far as they are here."""
+        return self._order[max(0, start - self._dropped) : max(0, stop - self._dropped)]
+
+    def from_page_of(self, index: int) -> Listing:
+        """A listing of one reader's own that begins with the page in which an index was dropped."""
+        page = bisect_right(self._starts, index, key=itemgetter(0)) - 1
+        start, marker = self._starts[max(0, page)]
+        again = Listing(
+            self._remote, self._bucket, self._prefix, hide=self._hide, page_hook=self._page_hook,
+            page_size=self._page_size,
+        )  # fmt: skip
+        again.started = self.started
+        again._dropped, again._next, again._starts = start, marker, self._starts[:page]
+        return again
+
+    def _drop(self) -> None:
+        """Drop the oldest pages beyond what is kept."""
+        pages = bisect_right(self._starts, self.count - KEPT, key=itemgetter(0)) - 1
+        if pages < 0 or (stop := self._starts[pages][0] - self._dropped) <= 0:
+            return
+        for entry in self._order[:stop]:
+            if self.entries.get(entry.name) is entry:
+                del self.entries[entry.name]
+        del self._order[:stop]
+        self._dropped += stop
 
     async def _load_page(self, page_no: int) -> None:
         async with self._lock:
             if self.complete or self._pages > page_no:
                 return  # somebody else loaded it while we waited
             page = await self._remote.metadata(self._fetch, self._next)
-            before = len(self.order)
+            before = len(self._order)
+            self._starts.append((self.count, self._next))
             self._take(page)
             self._next = page.next_marker
             self._pages += 1
             self.complete = not page.next_marker
-            self._on_page(self, self.order[before:])
+            self._on_page(self, self._order[before:])
+            self._drop()
 
     def _fetch(self, marker: str) -> ListPage:
         page = self._remote.client.list_objects(
@@ -171,9 +228,9 @@ class Listing:
 
     def add(self, entry: Entry) -> None:
         """Add an entry that is there for sure."""
-        entry.index = len(self.order)
+        entry.index = self.count
         self.entries[entry.name] = entry
-        self.order.append(entry)
+        self._order.append(entry)
 
     def remove(self, name: bytes) -> None:
         entry = self.entries.pop(name, None)
@@ -184,9 +241,9 @@ class Listing:
         return self.entries.get(name)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self._dropped + len(self.entries)
 
     @property
     def live(self) -> bool:
         """Whether anything is in the directory as far as it was read."""
-        return bool(self.entries)
+        return bool(self.entries or self._dropped)

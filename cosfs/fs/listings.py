@@ -19,6 +19,7 @@ from cosfs.fs.settings import FsSettings
 
 log = logging.getLogger(__name__)
 
+ARRIVED_MAX = 50_000  # entries after which it is seen to how many are in memory
 FULL_NAME = re.compile(r"-\d+$")
 COUNTED = 256  # entries that are gone through at each stat of their directory
 
@@ -38,6 +39,8 @@ class Listings:
         self.on_listed: Callable[[DirNode, Listing, Iterable[Entry]], None] = lambda parent, listing, new: (
             None
         )
+        self.on_many: Callable[[], None] = lambda: None  # called when many entries have come into memory
+        self.arrived = 0
         # The same of anything at all, which is usually not so; and of anything below a prefix.
         self.has_any_left: Callable[[], bool] = lambda: False
         self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
@@ -53,7 +56,7 @@ class Listings:
             listing = await self._buckets(parent) if parent.is_buckets else self._new_listing(parent)
             parent.listing = listing
             if parent.is_buckets:
-                self.on_listed(parent, listing, listing.order)
+                self.on_listed(parent, listing, listing.between(0, listing.count))
         try:
             await listing.load_first()
         except BaseException:
@@ -63,10 +66,25 @@ class Listings:
         self._note_marker(parent, listing)
         return listing
 
+    async def from_start(self, parent: DirNode) -> Listing:
+        """A listing that is not too old, of which nothing was dropped yet."""
+        listing = await self.listing(parent)
+        if listing.first:
+            parent.listing = None
+            listing = await self.listing(parent)
+        return listing
+
+    def _arrived(self, parent: DirNode, listing: Listing, new: list[Entry]) -> None:
+        self.arrived += len(new)
+        if self.arrived >= ARRIVED_MAX:
+            self.arrived = 0
+            self.on_many()
+        self.on_listed(parent, listing, new)
+
     def subdirectories(self, node: DirNode) -> int | None:
         """How many directories are in a directory; None unless a small, complete, fresh listing tells."""
         listing = node.listing
-        if listing is None or not listing.complete or len(listing.entries) > COUNTED:
+        if listing is None or not listing.whole or len(listing.entries) > COUNTED:
             return None
         if listing.started + self.ttl(node) < trio.current_time():
             return None
@@ -77,7 +95,7 @@ class Listings:
 
         async def load() -> None:
             try:
-                await listing.load_until(len(listing.order))
+                await listing.load_until(listing.count)
             except COSError as exc:
                 log.debug("next page ahead of time: %s", exc)  # the reader asks itself, and is told
 
@@ -114,9 +132,11 @@ class Listings:
                 and self.hidden(parent, entry, listing.started)
             ),
             page_hook=(lambda page: page) if distrusted else (lambda page: self._heads.recall(bucket, page)),
-            on_page=lambda listing, new: self.on_listed(parent, listing, new),
+            on_page=lambda listing, new: self._arrived(parent, listing, new),
         )
         before = parent.listing
+        if before is not None:
+            listing.expected = len(before) if before.complete else before.expected
         for name, node in parent.children.items():
             if name in parent.recent or facts.local(node):
                 info = node.info if isinstance(node, FileNode) else None

@@ -8,14 +8,19 @@ may use, so above a limit it is asked to forget the names that nothing depends o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import itemgetter
 
 import trio
 
+from cosfs.fs import facts
 from cosfs.fs.inodes import ROOT_INO, DirNode, Node
 from cosfs.fs.tree import Tree
 
 PERIOD = 10.0
-BATCH = 20_000  # names the kernel is asked to forget in one period
+PAUSE = 0.2  # seconds in which the kernel may answer by forgetting
+ENTRIES_MAX = 100_000  # names of all listings together, some 550 bytes each
+SLACK = 0.1  # of the limit is asked to be forgotten beyond the excess
 
 
 class Sweeper:
@@ -28,39 +33,66 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        table = self._tree.table
+        table.limit = self._max_nodes
         while True:
-            await trio.sleep(PERIOD)
+            with trio.move_on_after(PERIOD):
+                await table.excess.wait()
+            table.excess = trio.Event()
             self.drop_listings()
-            self.forget_nodes()
+            if self.forget_nodes():
+                await trio.sleep(PAUSE)
 
     def drop_listings(self) -> int:
-        """Drop the listings that are too old to answer anything; returns how many."""
+        """Drop listings that are too old to answer anything, and the oldest of too many; returns how many."""
         now = trio.current_time()
-        dropped = 0
+        age_limit = max(self._tree.settings.metadata_ttl, self._tree.settings.grace)
+        kept: list[tuple[float, DirNode, int]] = []
+        dropped = entries = 0
         for node in self._tree.table.nodes.values():
             if not isinstance(node, DirNode) or node.listing is None or node.opens:
                 continue
-            age_limit = max(self._tree.settings.metadata_ttl, self._tree.settings.grace)
-            if node.listing.started + age_limit < now and all(until < now for until in node.recent.values()):
+            if any(until >= now for until in node.recent.values()):
+                continue
+            if node.listing.started + age_limit < now:
                 node.listing = None
                 dropped += 1
+            else:
+                kept.append((node.listing.started, node, len(node.listing.entries)))
+                entries += len(node.listing.entries)
+        kept.sort(key=itemgetter(0))
+        for _, node, count in kept:
+            if entries <= ENTRIES_MAX:
+                break
+            node.listing = None
+            dropped += 1
+            entries -= count
         return dropped
 
     def forget_nodes(self) -> int:
         """Ask the kernel to forget names while there are more nodes than there may be."""
         excess = len(self._tree.table.nodes) - self._max_nodes
-        asked = 0
-        for node in self._idle():
-            if asked >= min(excess, BATCH):
-                break
+        if excess <= 0:
+            return 0
+        wanted = excess + int(self._max_nodes * SLACK)
+        asked = list(islice(self._idle(), wanted))
+        for node in asked:
             assert node.parent is not None
             self._evict(node.parent.ino, node.name)
-            asked += 1
-        return asked
+        return len(asked)
 
     def _idle(self) -> Iterator[Node]:
-        """Nodes that only the kernel keeps, in the order in which they came."""
-        now = trio.current_time()
-        for node in list(self._tree.table.nodes.values()):
-            if node.ino != ROOT_INO and node.idle and not node.unlinked and node.expires < now:
-                yield node
+        """Nodes that only the kernel keeps, in the order in which they came: files, then directories.
+
+        Somebody may have made a directory his own, which nothing tells us and forgetting its name disturbs.
+        """
+        for wants_directories in (False, True):
+            for node in self._tree.table.nodes.values():
+                if (
+                    node.is_dir is wants_directories
+                    and node.ino != ROOT_INO
+                    and node.idle
+                    and not node.unlinked
+                    and not facts.local(node)
+                ):
+                    yield node

@@ -26,7 +26,7 @@ from cosfs.fs.background import Background, together
 from cosfs.fs.heads import Heads
 from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Moves, Node
 from cosfs.fs.kernelcache import KernelCache, NoKernel
-from cosfs.fs.listing import Entry, Listing
+from cosfs.fs.listing import KEPT, Entry, Listing
 from cosfs.fs.listings import Listings
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
@@ -57,6 +57,7 @@ class Tree:
         self.heads = Heads(remote, settings, background, store)
         self.listings = Listings(remote, settings, background, self.heads)
         self.listings.on_listed = self._listed
+        self.listings.on_many = lambda: self.table.excess.set()
         defaults = settings.defaults
         attrs = attributes.decode(ObjectInfo("", 0, "", time.time()), defaults, is_dir=True)
         self.root = DirNode(ROOT_INO, None, b"", "", attrs, bucket=settings.bucket, prefix=settings.prefix)
@@ -93,7 +94,9 @@ class Tree:
         if entry is None and parent.is_buckets:
             entry = await self.listings.bucket_entry(parent, listing, name)
         since = listing.started
-        if entry is None and not listing.complete:
+        if entry is None and not listing.complete and 0 < listing.expected <= KEPT:
+            entry = await listing.search(name)  # one request finds a thousand of its neighbours as well
+        if entry is None and not listing.whole:
             since = trio.current_time()
             entry = await self._probe(parent, name)
             if entry is not None and self.listings.hidden(parent, entry, since):
@@ -124,9 +127,8 @@ class Tree:
         component = names.from_name(name)
         shadow = names.from_shadow(name)
         if component is None and shadow is None:
-            listing = await self.listings.listing(parent)
-            await listing.load_all()  # a shortened name can only be found in the list of names
-            return listing.get(name)
+            listing = await self.listings.from_start(parent)
+            return await listing.search(name)  # a shortened name can only be found in the list of names
         text = component if component is not None else shadow
         assert text is not None
         found: dict[str, object] = {}
@@ -211,7 +213,7 @@ class Tree:
                 self.kernel.forget_name(parent.ino, name)
             if appeared or until < now:
                 del parent.absent[name]
-        if listing.complete:
+        if listing.whole:
             for name in [name for name in children if listing.get(name) is None]:
                 self._reconcile(parent, name, None, listing.started)
 
@@ -286,7 +288,7 @@ class Tree:
         """Whether a directory has no entries; asks COS unless a fresh listing tells."""
         listing = await self.listings.listing(node)
         while not listing.live and not listing.complete:
-            await listing.load_until(len(listing.order))
+            await listing.load_until(listing.count)
         return not listing.live and not any(facts.local(child) for child in node.children.values())
 
     def maybe_symlink(self, info: ObjectInfo | None) -> bool:

@@ -21,6 +21,7 @@ import trio
 from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import names
 from cosfs.fs.calls import Caller
+from cosfs.fs.directories import DOTS
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.listing import Entry
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
 ABSENT_TTL = 1.0  # seconds for which the kernel believes that a name is not there
-DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
 QUIET = frozenset({errno.ENOENT, errno.ENODATA, errno.ENOTSUP, errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -152,12 +152,12 @@ class Operations(pyfuse3.Operations):
             given = False
             while True:
                 index = position - DOTS
-                if index >= len(listing.order):
+                if index >= listing.count:
                     # With something to give, give it: the kernel comes back for the next page.
                     if given or not await listing.load_until(index):
                         return
                     self._fs.tree.load_ahead(listing)
-                entry = listing.order[index]
+                entry = listing.at(index)
                 position += 1
                 if entry.removed:
                     continue

@@ -142,7 +142,7 @@ class Files:
         handle, listing = await self.fs.readdir(fh, 0)
         assert isinstance(handle, DirHandle)
         while await listing.load_until(index):
-            entry = listing.order[index]
+            entry = listing.at(index)
             index += 1
             if not entry.removed:
                 yield entry.name

@@ -38,9 +38,7 @@ async def test_kernel_is_asked_to_forget_idle_names_above_the_limit(filesystem: 
     nodes = [await files.node(f"f{number}") for number in range(5)]
     asked: list[bytes] = []
     sweeper = Sweeper(files.tree, lambda parent, name: asked.append(name), max_nodes=3)
-    assert sweeper.forget_nodes() == 0, "fresh nodes are of use"
-    _expired(files)
-    assert sweeper.forget_nodes() == 3
+    assert sweeper.forget_nodes() == 3, "the root, five files; three may stay"
     assert set(asked) <= {node.name for node in nodes}
 
 

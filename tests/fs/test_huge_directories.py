@@ -1,0 +1,90 @@
+"""Directories of which only a part is kept in memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosfs.emulator import Emulator
+from cosfs.fs import listing, sweeper, tree
+from cosfs.fs.inodes import ROOT_INO
+from cosfs.fs.listing import Listing
+from cosfs.fs.sweeper import Sweeper
+from tests.fs.support import Files, counted
+
+NAMES = [f"k{number:03}" for number in range(100)]
+PAGE = 10
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of 10 entries, of which three are kept."""
+    original = Listing.__init__
+
+    def init(self: Listing, *args: object, **kwargs: object) -> None:
+        original(self, *args, **{**kwargs, "page_size": PAGE})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Listing, "__init__", init)
+    monkeypatch.setattr(listing, "KEPT", 3 * PAGE)
+    monkeypatch.setattr(tree, "KEPT", 3 * PAGE)
+
+
+@pytest.fixture
+async def huge(files: Files, emulator: Emulator) -> Files:
+    emulator.put_objects(files.bucket, ((name, b"x") for name in NAMES))
+    return files
+
+
+async def test_all_is_listed_and_little_is_kept(huge: Files) -> None:
+    assert await huge.list() == NAMES
+    kept = huge.tree.root.listing
+    assert kept is not None and len(kept.entries) <= 4 * PAGE and len(kept) == len(NAMES)
+
+
+async def test_a_second_reader_begins_at_the_beginning(huge: Files) -> None:
+    assert await huge.list() == NAMES
+    assert await huge.list() == NAMES
+
+
+async def test_a_reader_who_goes_back_reads_the_page_again(huge: Files, emulator: Emulator) -> None:
+    fh = await huge.fs.opendir(ROOT_INO)
+    _, first = await huge.fs.readdir(fh, 0)
+    assert await first.load_until(99)
+    with counted(emulator) as requests:
+        position = 2 + 25  # behind "." and ".."
+        _, again = await huge.fs.readdir(fh, position)
+        names = []
+        for index in range(25, 100):
+            assert await again.load_until(index)
+            names.append(again.at(index).name.decode())
+    assert names == NAMES[25:]
+    assert requests == {"ListObjects": 8}, "from the page that holds the position to the end"
+    huge.fs.releasedir(fh)
+
+
+async def test_names_of_dropped_pages_are_found_and_others_are_not(huge: Files, emulator: Emulator) -> None:
+    assert await huge.list() == NAMES
+    with counted(emulator) as requests:
+        assert await huge.exists("k003")
+        assert not await huge.exists("nothing")
+        assert await huge.exists("k099")
+    assert requests["ListObjects"] <= 2 and requests["HeadObject"] <= 4, "what is kept costs no list"
+
+
+async def test_a_directory_of_which_pages_were_dropped_is_not_taken_for_empty(huge: Files) -> None:
+    assert await huge.list() == NAMES
+    assert not await huge.tree.is_empty(huge.tree.root)
+
+
+async def test_the_oldest_of_many_listings_are_dropped(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.put_objects(
+        files.bucket, ((f"d{number}/{name}", b"x") for number in range(5) for name in NAMES[:20])
+    )
+    monkeypatch.setattr(sweeper, "ENTRIES_MAX", 50)
+    for number in range(5):
+        await files.list(f"d{number}")
+    assert Sweeper(files.tree, lambda parent, name: None).drop_listings() >= 3
+    with counted(emulator) as requests:
+        await files.list("d4")
+    assert requests == {}, "the last one is kept"
