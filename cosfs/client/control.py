@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -155,7 +156,10 @@ def _translate(error: Exception, target: str, method: str) -> COSError:
             document.request_id = str(known.get("requestid", ""))
             document.trace_id = str(known.get("traceid", ""))
         return failures.from_document(
-            document, failures.Failure(error.get_status_code(), {}, b"", target, "COS")
+            document,
+            failures.Failure(
+                error.get_status_code(), {}, b"", target, "COS", _operation_name(method), now=time.time()
+            ),
         )
     if isinstance(error, OSError) and not isinstance(error, CosClientError) and error.filename:
         return UsageError(f"{error.filename}: {error.strerror}")

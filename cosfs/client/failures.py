@@ -2,136 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cosfs.client import xml
-from cosfs.errors import (
-    AlreadyExistsError,
-    ArchivedError,
-    AuthenticationError,
-    BucketNotEmptyError,
-    BucketNotFoundError,
-    ClockSkewError,
-    ConflictError,
-    COSError,
-    NotCosError,
-    NotFoundError,
-    ObjectNotFoundError,
-    PermissionDeniedError,
-    PreconditionFailedError,
-    ServerError,
-    ServiceError,
-    ThrottledError,
-    TooLargeError,
-)
+from cosfs.client.actions import action_of, resource_of, statement_of
+from cosfs.client.codes import BY_CODE, BY_STATUS, DENIED, NO_BUCKET, SKEW, Kind, kind_of
+from cosfs.client.dates import parse_http_date
+from cosfs.errors import COSError, NotCosError, ServerError, ServiceError
 
 __all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
 
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "Request has expired"})
 _ID_HEADERS = ("x-cos-request-id", "x-amz-request-id")
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    error: Callable[..., ServiceError]
-    message: str = ""  # empty = COS's own
-    hint: str = ""
-
-
-_NO_BUCKET = _Kind(
-    BucketNotFoundError,
-    "the bucket does not exist",
-    "Check its name (it ends in -APPID) and its region; cos ls lists your buckets",
-)
-_SKEW = _Kind(
-    ClockSkewError,
-    "the clock of this machine is wrong, so COS refuses the signature",
-    "Set the clock, for example with: timedatectl set-ntp true",
-)
-_EXPIRED = _Kind(
-    AuthenticationError,
-    "the temporary credentials have expired",
-    "Get new ones and set COS_SESSION_TOKEN too",
-)
-_DENIED = _Kind(
-    PermissionDeniedError,
-    "access denied",
-    "The credentials are valid but a policy does not allow this",
-)
-
-_BY_CODE: Mapping[str, _Kind] = {
-    "AccessDenied": _DENIED,
-    "AccessForbidden": _DENIED,
-    "NoProcessAuthority": _DENIED,
-    "InvalidAccessKeyId": _Kind(
-        AuthenticationError,
-        "COS does not know this SecretId",
-        "Check secret_id (COS_SECRET_ID); a temporary one needs its session token as well",
-    ),
-    "SignatureDoesNotMatch": _Kind(
-        AuthenticationError,
-        "the SecretKey does not belong to this SecretId",
-        "Check secret_key (COS_SECRET_KEY)",
-    ),
-    "RequestTimeTooSkewed": _SKEW,
-    "Request has expired": _SKEW,
-    "ExpiredToken": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
-    "InvalidToken": _Kind(
-        AuthenticationError, "the session token is not valid", "Check COS_SESSION_TOKEN, or get a new one"
-    ),
-    "NoSuchBucket": _NO_BUCKET,
-    "NoSuchKey": _Kind(ObjectNotFoundError, "the object does not exist"),
-    "NoSuchResource": _Kind(ObjectNotFoundError, "the object does not exist"),
-    "NoSuchVersion": _Kind(ObjectNotFoundError, "this version of the object does not exist"),
-    "NoSuchCopySource": _Kind(ObjectNotFoundError, "the source of the copy does not exist"),
-    "NoSuchUpload": _Kind(NotFoundError, "the multipart upload was completed or aborted meanwhile"),
-    "PreconditionFailed": _Kind(PreconditionFailedError, "the object was changed meanwhile"),
-    "InvalidRange": _Kind(ServiceError, "the range lies behind the end of the object"),
-    "FileAlreadyExists": _Kind(AlreadyExistsError, "the object exists already"),
-    "BucketAlreadyExists": _Kind(
-        AlreadyExistsError, "another account owns a bucket of this name", "Choose another name"
-    ),
-    "BucketAlreadyOwnedByYou": _Kind(AlreadyExistsError, "you already own this bucket"),
-    "BucketNotEmpty": _Kind(
-        BucketNotEmptyError,
-        "the bucket is not empty",
-        "It may hold old versions or unfinished uploads too; cos rb --force removes all",
-    ),
-    "InvalidObjectState": _Kind(
-        ArchivedError, "the object is archived and cannot be read yet", "It must be restored first"
-    ),
-    "EntityTooLarge": _Kind(TooLargeError, "the body is larger than COS takes in one request"),
-    "KeyTooLong": _Kind(TooLargeError, "the key or the metadata is longer than COS allows"),
-    "SlowDown": _Kind(ThrottledError, "COS asks for fewer requests", "Lower max_concurrent_requests"),
-    "PathStyleDomainForbidden": _Kind(
-        PermissionDeniedError,
-        "this bucket cannot be reached in path style",
-        "Set addressing_style = virtual, or leave it out",
-    ),
-    "InvalidBucketName": _Kind(
-        ServiceError, "COS does not accept this name for a bucket", "Write it with the APPID: name-1250000000"
-    ),
-    "TooManyBuckets": _Kind(ServiceError, "the account has as many buckets as it may have"),
-    "PaymentRequired": _Kind(PermissionDeniedError, "the account is in arrears", "Top it up in the console"),
-}
-
-_BY_STATUS: Mapping[int, _Kind] = {
-    401: _DENIED,
-    402: _BY_CODE["PaymentRequired"],
-    403: _Kind(
-        PermissionDeniedError,
-        "access denied",
-        "The credentials may be wrong, or a policy does not allow this",
-    ),
-    404: _Kind(NotFoundError),
-    409: _Kind(ConflictError),
-    412: _BY_CODE["PreconditionFailed"],
-    413: _BY_CODE["EntityTooLarge"],
-    416: _BY_CODE["InvalidRange"],
-    429: _BY_CODE["SlowDown"],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +27,10 @@ class Failure:
     body: bytes
     target: str  # as the user knows it, cos://bucket/key
     host: str  # that answered
+    operation: str = ""  # that was asked for
+    region: str = ""  # where it was asked for
+    now: float = 0.0  # this machine's time when the answer came
+    signed: bool = True
 
 
 def is_cos(headers: Mapping[str, str]) -> bool:
@@ -163,33 +51,79 @@ def from_document(document: xml.ErrorBody, failure: Failure) -> ServiceError:
     headers = failure.headers
     code, message = document.code, document.message
     if code == "AccessDenied" and "has expired" in message.lower():
-        kind = _SKEW
+        kind = SKEW
     else:
-        kind = _BY_CODE.get(code) or _by_status(failure, code)
+        kind = kind_of(code) or _by_status(failure, code)
+    text = kind.message or message or "COS refused the request"
+    if kind.detail and message:
+        text = f"{text}: {message.rstrip('.')}"
     return kind.error(
-        kind.message or message or "COS refused the request",
+        text,
         status=failure.status,
         code=code,
         target=failure.target,
         request_id=document.request_id or next((headers[n] for n in _ID_HEADERS if n in headers), ""),
         trace_id=document.trace_id or headers.get("x-cos-trace-id", ""),
-        hint=kind.hint,
+        hint=_hint(kind, message, failure),
     )
 
 
-def _by_status(failure: Failure, code: str) -> _Kind:
+def _hint(kind: Kind, message: str, failure: Failure) -> str:
+    """Return what to do, with what is known of this request put in."""
+    if kind is SKEW:
+        return f"{_skew(failure)}{kind.hint}"
+    if kind is DENIED and failure.operation:
+        return _denied(message, failure)
+    if kind is BY_STATUS[403] and failure.operation and failure.signed:
+        # HEAD has no body that tells the one from the other.
+        return f"The credentials may be wrong (cos whoami tells). {_denied(message, failure)}".replace(
+            "The credentials are valid, but no policy", "Or no policy"
+        )
+    if kind is NO_BUCKET and failure.region:
+        return f"It was looked for in {failure.region}. {kind.hint}"
+    return kind.hint.replace("{target}", failure.target)
+
+
+def _skew(failure: Failure) -> str:
+    """Say by how much the clocks differ, if the answer tells COS's time."""
+    server = parse_http_date(failure.headers.get("date", ""))
+    if not server or not failure.now:
+        return ""
+    off = failure.now - server
+    minutes, seconds = divmod(round(abs(off)), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min" if hours or minutes else "", f"{seconds} s"]
+    return f"It is {' '.join(filter(None, parts))} {'ahead' if off > 0 else 'behind'}. "
+
+
+def _denied(message: str, failure: Failure) -> str:
+    """Say which action on which resource is missing, and what would allow it."""
+    if "referer" in message.lower():
+        return "The bucket's referer rules do not let this request in"
+    action = action_of(failure.operation)
+    if not failure.signed:
+        return f"The request was not signed, and not everybody may {action.removeprefix('name/cos:')} here"
+    bucket, _, key = failure.target.removeprefix("cos://").partition("/")
+    statement = json.dumps(statement_of([action], [resource_of(bucket, key, failure.region)]))
+    return (
+        f"The credentials are valid, but no policy allows them {action} on it, or one denies it. "
+        f"This statement in a policy of theirs would allow it: {statement}"
+    )
+
+
+def _by_status(failure: Failure, code: str) -> Kind:
     status = failure.status
     if status == 404 and not code:
         # HEAD answers have no body: what is missing is what was asked for.
         is_object = "/" in failure.target.removeprefix("cos://")
-        return _BY_CODE["NoSuchKey"] if is_object else _NO_BUCKET
+        return BY_CODE["NoSuchKey"] if is_object else NO_BUCKET
     if status in (501, 505):
-        return _Kind(ServiceError)
+        return Kind(ServiceError)
     if status == 503 and not code:
-        return _BY_CODE["SlowDown"]
-    if status >= 500 or code in ("InternalError", "ServiceUnavailable", "KmsInternalException"):
-        return _Kind(ServerError, "", "Try again later")
-    return _BY_STATUS.get(status, _Kind(ServiceError))
+        return BY_CODE["SlowDown"]
+    if status >= 500:
+        return Kind(ServerError, "", "Try again later")
+    return BY_STATUS.get(status, Kind(ServiceError))
 
 
 def _foreign(failure: Failure) -> COSError:

@@ -58,6 +58,7 @@ class Reading(Buckets):
         ranged = {**call.headers, "Range": "bytes=0-0"}
         reason = Call("GetObject", "GET", call.bucket, call.key, call.params, ranged)
         reason.redirected = call.redirected
+        reason.instead_of = call.operation
         try:
             self._session.send(reason, attempt).close()
         except ServiceError as answer:

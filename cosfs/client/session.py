@@ -59,6 +59,7 @@ class Call:
         "bucket",
         "expects",
         "headers",
+        "instead_of",
         "key",
         "method",
         "operation",
@@ -90,6 +91,7 @@ class Call:
         self.slow = slow  # COS works for minutes before it answers
         self.expects = expects  # bytes of the answer that are read within the time limit
         self.redirected = False
+        self.instead_of = ""  # the operation that failed without a reason, which this one is to tell
 
     @property
     def target(self) -> str:
@@ -336,7 +338,17 @@ class Session:
         return error
 
     def _as_failure(self, call: Call, response: Response, body: bytes) -> failures.Failure:
-        return failures.Failure(response.status, response.headers, body, call.target, response.host)
+        return failures.Failure(
+            response.status,
+            response.headers,
+            body,
+            call.target,
+            response.host,
+            call.instead_of or call.operation,
+            self.regions.get(call.bucket) or self.settings.region if call.bucket else "",
+            time.time(),
+            self.credentials is not None,
+        )
 
     def _region_told(self, call: Call, response: Response, body: bytes) -> str:
         """Return the region an error answer names, if it does."""

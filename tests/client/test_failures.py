@@ -96,7 +96,8 @@ def test_one_sentence_with_everything_needed() -> None:
         "Check its name (it ends in -APPID) and its region; cos ls lists your buckets"
     )
     assert str(failure(400, "InvalidArgument", "x-cos-traffic-limit is wrong")) == (
-        "cos://b-1/k: x-cos-traffic-limit is wrong (InvalidArgument, RequestId NWQ1M2Y3YWNfMzdiMDJhMDk=)"
+        "cos://b-1/k: x-cos-traffic-limit is wrong (InvalidArgument, RequestId NWQ1M2Y3YWNfMzdiMDJhMDk=). "
+        "Check the value that is named"
     )
     assert str(failure(403)) == (
         "cos://b-1/k: access denied (HTTP 403, RequestId from-header). "
