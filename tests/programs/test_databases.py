@@ -26,6 +26,31 @@ for number in range(12):
     db.execute("COMMIT")
 """
 
+SQLITE = """
+import sqlite3, sys
+path, journal = sys.argv[1:]
+db = sqlite3.connect(path)
+assert db.execute(f"pragma journal_mode={journal}").fetchone()[0] == journal
+db.execute("create table t (k integer primary key, v blob)")
+for batch in range(5):
+    with db:
+        db.executemany("insert into t values (?, ?)", [(batch * 100 + i, bytes(500)) for i in range(100)])
+try:
+    with db:
+        db.execute("delete from t")
+        raise KeyError
+except KeyError:
+    pass
+with db:
+    db.execute("update t set v = zeroblob(700) where k % 3 = 0")
+db.close()
+db = sqlite3.connect(path)
+assert db.execute("pragma integrity_check").fetchone()[0] == "ok"
+assert db.execute("select count(*) from t").fetchone()[0] == 500
+db.execute("vacuum")
+db.close()
+"""
+
 COUNTER = """
 import fcntl, sys
 for _ in range(25):
@@ -66,6 +91,16 @@ def test_sqlite_with_several_writers(place: Place, journal: str, tmp_path: Path)
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert copy.execute("SELECT count(*) FROM t").fetchone() == (18,)
+
+
+def test_sqlite_with_a_write_ahead_log(place: Place, tmp_path: Path) -> None:
+    path = place.path / "data.db"
+    python(SQLITE, path, "wal")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    (tmp_path / "copy.db").write_bytes(place.object("data.db"))
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
 def test_flock_between_processes(place: Place) -> None:

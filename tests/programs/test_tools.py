@@ -139,6 +139,7 @@ def make_huge(client: CosClient, bucket: str, key: str, size: int) -> None:
     client.delete_object(bucket, f"{key}.piece")
 
 
+@pytest.mark.parametrize("place", ["close"], indirect=True)  # the emulator reads it all to copy its parts
 def test_dd_inside_a_huge_object(place: Place, emulator: Emulator) -> None:
     make_huge(place.client, place.bucket, "huge", 5 * GIB)
     path = place.path / "huge"
