@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,25 @@ class ReserveType(ParamType):
             self.fail(str(error), param, ctx)
 
 
+class MomentType(ParamType):
+    """A point in time that has passed: an age, with or without "ago", or a date."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from cosfs.units import parse_moment
+
+        if isinstance(value, float):
+            return value
+        try:
+            moment = parse_moment(value.strip().removesuffix("ago"))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if moment > time.time():
+            self.fail(f"{value} has not been yet", param, ctx)
+        return moment
+
+
 class MountCommand(Command):
     """Turns `-o key=value,…` into the options of the same names, so that both are checked alike."""
 
@@ -150,6 +170,12 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 @click.argument("mountpoint", type=MountpointType(), metavar="MOUNTPOINT")
 @click.option("--foreground", "-f", is_flag=True, help="Stay in this terminal; Ctrl-C unmounts.")
 @click.option("--read-only", is_flag=True, help="Refuse every change.")
+@click.option(
+    "--as-of",
+    type=MomentType(),
+    metavar="TIME",
+    help="Show it as it was: '2h ago', 7d, 2026-01-31T08:00; read-only.",
+)
 @click.option("--allow-other", is_flag=True, help="Let other users in too.")
 @click.option(
     "--uid", type=OwnerType("user"), metavar="USER", help="Owner of what carries none; default: you."
@@ -234,6 +260,7 @@ def mount(
       cos mount cos:// /mnt/cos
       cos mount cos://bucket/data ~/data --read-only
       cos mount cos://bucket /srv/b -o allow_other,umask=022
+      cos mount cos://bucket ~/yesterday --as-of '1d ago'
     In /etc/fstab (with mount.cosfs in /sbin):
       cos://bucket /srv/b cosfs _netdev,nofail,allow_other 0 0
     """
@@ -304,4 +331,7 @@ def _said(param: click.Option, value: object) -> str:
         return f"{value:04o}"
     if isinstance(value, Path):
         return str(value.absolute())
+    if isinstance(param.type, MomentType):
+        assert isinstance(value, float)
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ import click
 
 from .mount import MountpointType
 from .options import command
-from .output import Column, json_text, printable, table, width
+from .output import Column, json_text, local_time, printable, table, width
 
 if TYPE_CHECKING:
     from cosfs.fuse.control import MountStatus
@@ -125,6 +125,7 @@ def _show_one(state: State, mount: MountStatus, form: str) -> None:
         pairs += [
             ("Cache directory", str(details["cache_dir"])),
             ("Write-back", str(details["write_back"])),
+            *([("As of", local_time(details["as_of"]))] if details.get("as_of") else []),
             ("Attributes", str(details["attributes"])),
             ("Sent", format_size(counters.get("bytes_sent", 0))),
             ("Received", format_size(counters.get("bytes_received", 0))),

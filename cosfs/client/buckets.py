@@ -157,6 +157,11 @@ class Buckets(Operations):
         found = self._known_buckets().get(bucket) or self._known_buckets(60).get(bucket)
         return found.region if found else ""
 
+    def versioning_of(self, bucket: str) -> str:
+        """Return whether a bucket keeps old versions: "Enabled", "Suspended", or "" if it never did."""
+        call = Call("GetBucketVersioning", "GET", bucket, params={"versioning": ""})
+        return self._session.parse(call, xml.parse_versioning)
+
     # --- listings
 
     def list_objects(

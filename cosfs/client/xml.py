@@ -269,6 +269,11 @@ def parse_versions(body: bytes) -> VersionPage:
     )
 
 
+def parse_versioning(body: bytes) -> str:
+    """Read whether a bucket keeps old versions; empty if it never did."""
+    return (parse(body, "VersioningConfiguration").findtext("Status") or "").strip()
+
+
 def parse_uploads(body: bytes, bucket: str) -> UploadPage:
     """Read a page of open uploads."""
     root = parse(body, "ListMultipartUploadsResult")

@@ -205,13 +205,28 @@ def _serve(
         client = stack.enter_context(_closing_client(make_client))
         bucket = check_source(client, mount_settings)
         mount_settings = replace(mount_settings, bucket=bucket)
+        if mount_settings.as_of is not None:
+            client = stack.enter_context(_past(client, mount_settings))
         from cosfs.fuse.serve import serve  # pulls in pyfuse3
 
         transfer = _transfer_settings(settings.transfer, mount_settings)
         place = cache_place(mount_settings, settings)
         if not mount_settings.foreground:
             os.chdir("/")  # not earlier: settings may name files relative to where the user is
+        if mount_settings.as_of is not None:
+            stack.callback(shutil.rmtree, place.own, ignore_errors=True)  # the past has nothing to send
         trio.run(serve, client, transfer, mount_settings, place, ready)
+
+
+def _past(client: CosClient, mount_settings: MountSettings) -> CosClient:
+    """The client of a mount that looks back; refuses a bucket without old versions."""
+    from cosfs.fs.past import PastClient
+
+    assert mount_settings.as_of is not None
+    past = PastClient(client, mount_settings.as_of)
+    if mount_settings.bucket:
+        past.check_versioned(mount_settings.bucket)
+    return past
 
 
 def _hold_signals() -> None:
@@ -270,7 +285,8 @@ def cache_place(mount_settings: MountSettings, settings: Settings) -> Place:
     """
     base = _cache_path(mount_settings)
     realm = settings.client.endpoint_url
-    digest = hashlib.sha256(f"{realm}|{mount_settings.source}".encode()).hexdigest()[:8]
+    moment = "" if mount_settings.as_of is None else f"@{mount_settings.as_of!r}"
+    digest = hashlib.sha256(f"{realm}|{mount_settings.source}{moment}".encode()).hexdigest()[:8]
     own = base / f"{mount_settings.bucket or 'all-buckets'}-{digest}"
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -298,7 +314,7 @@ def fuse_options(mount_settings: MountSettings) -> set[str]:
     }
     if mount_settings.allow_other:
         options.add("allow_other")
-    if mount_settings.read_only:
+    if mount_settings.read_only or mount_settings.as_of is not None:
         options.add("ro")
     unknown = [o for o in mount_settings.fuse_options if o not in FUSE_MAJOR_OPTIONS]
     if unknown:

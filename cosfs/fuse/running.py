@@ -30,6 +30,8 @@ from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 
+PAST_TTL = 3600.0  # the past does not change
+
 
 def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) -> FsSettings:
     """The filesystem's share of the mount's settings."""
@@ -46,8 +48,8 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) 
         blocks_dir=place.blocks,
         realm=place.realm,
         defaults=defaults,
-        read_only=mount.read_only,
-        metadata_ttl=mount.metadata_ttl,
+        read_only=mount.read_only or mount.as_of is not None,
+        metadata_ttl=mount.metadata_ttl if mount.as_of is None else max(mount.metadata_ttl, PAST_TTL),
         attributes=mount.attributes,
         write_back=mount.write_back,
         block_size=mount.block_size,
@@ -135,6 +137,7 @@ class Mount:
             "write_back": self.settings.write_back,
             "attributes": self.settings.attributes,
             "read_only": self.settings.read_only,
+            "as_of": self.mount.as_of,
             "cache_dir": str(self.settings.cache_dir),
             "cache_bytes": self.cache.volume(),
             "cache_limit": self.settings.cache_size,

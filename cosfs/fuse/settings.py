@@ -25,6 +25,7 @@ class MountSettings:
     prefix: str
     mountpoint: Path
     read_only: bool = False
+    as_of: float | None = None  # the moment that is shown, in Unix seconds; None: now, and changes
     allow_other: bool = False
     uid: int | None = None  # owner of what carries no owner; None: who mounts
     gid: int | None = None
