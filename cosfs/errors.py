@@ -22,6 +22,7 @@
     │   └── ServerError               254, EIO      other 5xx; repeated
     ├── NetworkError                  255, EIO      no answer; repeated
     │   ├── NetworkTimeoutError       255, ETIMEDOUT
+    │   │   └── UnreachableError      255, ETIMEDOUT  not tried: a mount that is cut off from COS
     │   ├── CertificateError          255, EIO      TLS verification failed; not repeated
     │   └── NotCosError               255, EIO      something answered that is not COS
     ├── IntegrityError                1,   EIO      a length or a checksum differs
@@ -65,6 +66,7 @@ __all__ = [
     "ThrottledError",
     "TooLargeError",
     "TransferError",
+    "UnreachableError",
     "UsageError",
 ]
 
@@ -238,6 +240,10 @@ class NetworkTimeoutError(NetworkError):
     """No answer came back in time."""
 
     errno = _errno.ETIMEDOUT
+
+
+class UnreachableError(NetworkTimeoutError):
+    """COS has not answered for some time, so it was not asked."""
 
 
 class CertificateError(NetworkError):

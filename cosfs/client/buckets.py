@@ -123,6 +123,14 @@ class Buckets(Operations):
 
         return self._session.run(call, finish)
 
+    def is_reachable(self, bucket: str, timeout: float) -> bool:
+        """Return whether COS answers anything at all within timeout seconds; one try.
+
+        An empty bucket asks the account.
+        """
+        call = Call("HeadBucket", "HEAD", bucket) if bucket else Call("ListBuckets", "GET")
+        return self._session.is_answered(call, timeout)
+
     def delete_bucket(self, bucket: str) -> None:
         """Remove an empty bucket."""
         call = Call("DeleteBucket", "DELETE", bucket)

@@ -50,6 +50,11 @@ class CosClient(Uploads, SubResources):
         """What is called, in any thread, when COS asks for fewer requests or does not answer in time."""
         return self._session.slow_listeners
 
+    @property
+    def last_heard(self) -> float:
+        """When the last bytes of any answer arrived (time.monotonic); 0 if none ever did."""
+        return self._session.transport.last_heard
+
     def cancel(self) -> None:
         """Make every request, waiting or running, fail soon with NetworkError. For good."""
         self._session.transport.cancel()

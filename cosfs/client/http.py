@@ -84,6 +84,7 @@ class Response:
             return 0
         try:
             count = self._reader.read_into(buffer, self._limits)
+            self._transport.last_heard = time.monotonic()
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
@@ -97,6 +98,7 @@ class Response:
             return b""
         try:
             data = self._reader.read_some(most, self._limits)
+            self._transport.last_heard = time.monotonic()
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
@@ -155,6 +157,7 @@ class Transport:
         self.proxies = Proxies(settings.proxy)
         self._pid = os.getpid()
         self.cancelled = threading.Event()
+        self.last_heard = 0.0  # when the last bytes of any answer arrived (time.monotonic)
 
     def send(
         self,
@@ -178,6 +181,7 @@ class Transport:
         try:
             lines = self._exchange(connection, head, body, limits)
             status, fields = parse_head(lines, address.host)
+            self.last_heard = time.monotonic()
             while status < 200:  # 100 Continue, 103 Early Hints
                 status, fields = parse_head(connection.read_head(limits), address.host)
             return Response(status, fields, connection, self, limits, method == "HEAD")

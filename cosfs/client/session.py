@@ -25,6 +25,7 @@ from cosfs.config import ClientSettings
 from cosfs.errors import (
     BucketNotFoundError,
     COSError,
+    NetworkError,
     NotCosError,
     ServiceError,
 )
@@ -216,6 +217,17 @@ class Session:
             self._proved = attempt.credentials
             return response
         raise self._failure(call, response, attempt, region)
+
+    def is_answered(self, call: Call, timeout: float) -> bool:
+        """Return whether a call is answered within timeout seconds, whatever with; one try."""
+        self.transport.forget_idle()  # they may lead nowhere without knowing it
+        try:
+            self.send(call, Attempt(deadline=time.monotonic() + timeout)).close()
+        except NetworkError:
+            return False
+        except (COSError, _Moved):
+            pass
+        return True
 
     def region(self, bucket: str) -> str:
         """Return the region to send requests for a bucket to; it may be empty with an endpoint_url."""

@@ -144,10 +144,12 @@ class Fetcher:
         next_no = first
         tries = 0
         while start < end:
+            # Not inside the try: a request that was not answered has been repeated already.
+            stream = self._remote.client.get_object(
+                source.bucket, source.key, start=start, stop=end, if_match=source.etag
+            )
             try:
-                with self._remote.client.get_object(
-                    source.bucket, source.key, start=start, stop=end, if_match=source.etag
-                ) as stream:
+                with stream:
                     if stream.info.size != source.size:
                         raise IntegrityError(f"cos://{source.bucket}/{source.key} changed its size under way")
                     while start < end:

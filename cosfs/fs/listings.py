@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from cosfs.errors import COSError
+from cosfs.errors import COSError, NetworkError
 from cosfs.fs import facts
 from cosfs.fs.background import Background
 from cosfs.fs.heads import Heads
@@ -51,18 +51,23 @@ class Listings:
 
     async def listing(self, parent: DirNode) -> Listing:
         """A listing that is not too old, with at least its first page."""
-        listing = parent.listing
-        if listing is None or listing.started + self.ttl(parent) < trio.current_time():
-            listing = await self._buckets(parent) if parent.is_buckets else self._new_listing(parent)
-            parent.listing = listing
-            if parent.is_buckets:
-                self.on_listed(parent, listing, listing.between(0, listing.count))
+        before = listing = parent.listing
+        if listing is not None and listing.started + self.ttl(parent) < trio.current_time():
+            listing = None
         try:
+            if listing is None:
+                listing = await self._buckets(parent) if parent.is_buckets else self._new_listing(parent)
+                parent.listing = listing
+                if parent.is_buckets:
+                    self.on_listed(parent, listing, listing.between(0, listing.count))
             await listing.load_first()
-        except BaseException:
+        except BaseException as exc:
             if parent.listing is listing:
-                parent.listing = None
-            raise
+                parent.listing = before if before is not listing else None
+            before = parent.listing  # somebody else who waited may have put it back
+            if before is None or not before.started_reading or not isinstance(exc, NetworkError):
+                raise
+            listing = before  # what was there is the best that can be told
         self._note_marker(parent, listing)
         return listing
 

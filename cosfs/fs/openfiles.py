@@ -164,7 +164,12 @@ class OpenFiles(Calls):
         if self.settings.write_back == "async" and node.dirty:
             await self._keep_safe(node)
             return
-        await self.committer.flush(node)
+        await self._send(node)
+
+    async def _send(self, node: FileNode) -> None:
+        """Return when COS has the file; it stays ours if COS is out of reach for too long."""
+        if node.changed:
+            await self.remote.reachability.patiently(self.committer.flush, node)
 
     @staticmethod
     def _is_unwritten(handle: FileHandle) -> bool:
@@ -206,7 +211,7 @@ class OpenFiles(Calls):
         node = self._files[fh].node
         if not node.unlinked:
             self._tell(node)
-            await self.committer.flush(node)
+            await self._send(node)
 
     async def release(self, fh: int) -> None:
         """The last descriptor of one open is gone; errors can no longer be told to anybody."""
@@ -263,7 +268,7 @@ class OpenFiles(Calls):
     async def _flush_or_try_later(self, node: FileNode) -> None:
         """Send a file that nobody has open; what fails is told, and tried again."""
         try:
-            await self.committer.flush(node)
+            await self._send(node)
         except (COSError, OSError):
             if node.dirty:
                 self.committer.record(node)

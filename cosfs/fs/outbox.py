@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from cosfs.errors import COSError, FilesystemError, NotFoundError
+from cosfs.errors import COSError, FilesystemError, NotFoundError, UnreachableError
 from cosfs.fs.background import together
 from cosfs.fs.inodes import DirNode, FileNode
 
@@ -80,6 +80,13 @@ class Outbox:
         """What waits to be sent, and since when."""
         return [(due.node, due.since) for due in self._due.values()]
 
+    def hurry(self) -> None:
+        """Send everything that waits now: what was in the way is gone."""
+        now = trio.current_time()
+        for due in self._due.values():
+            due.at = min(due.at, now)
+        self._wake.set()
+
     async def run(self) -> None:
         """Send what is due until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -137,6 +144,8 @@ class Outbox:
                 return
         self._due[node.ino] = due
         level = logging.WARNING if exc.retryable else logging.ERROR
+        if isinstance(exc, UnreachableError):
+            level = logging.DEBUG  # that has been told once for all
         log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
 
     async def drain(self, changed: Callable[[], Iterable[Changed]]) -> None:

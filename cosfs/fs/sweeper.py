@@ -20,6 +20,7 @@ from cosfs.fs.tree import Tree
 PERIOD = 10.0
 PAUSE = 0.2  # seconds in which the kernel may answer by forgetting
 ENTRIES_MAX = 100_000  # names of all listings together, some 550 bytes each
+STALE_MAX = 50_000  # the same where some are too old: they are of use while COS cannot be reached
 SLACK = 0.1  # of the limit is asked to be forgotten beyond the excess
 
 
@@ -44,25 +45,19 @@ class Sweeper:
                 await trio.sleep(PAUSE)
 
     def drop_listings(self) -> int:
-        """Drop listings that are too old to answer anything, and the oldest of too many; returns how many."""
+        """Drop the oldest of too many listings, those that are too old to answer earlier; returns how many."""
         now = trio.current_time()
         age_limit = max(self._tree.settings.metadata_ttl, self._tree.settings.grace)
-        kept: list[tuple[float, DirNode, int]] = []
-        dropped = entries = 0
+        found: list[tuple[float, DirNode, int]] = []
         for node in self._tree.table.nodes.values():
             if not isinstance(node, DirNode) or node.listing is None or node.opens:
                 continue
-            if any(until >= now for until in node.recent.values()):
-                continue
-            if node.listing.started + age_limit < now:
-                node.listing = None
-                dropped += 1
-            else:
-                kept.append((node.listing.started, node, len(node.listing.entries)))
-                entries += len(node.listing.entries)
-        kept.sort(key=itemgetter(0))
-        for _, node, count in kept:
-            if entries <= ENTRIES_MAX:
+            if all(until < now for until in node.recent.values()):
+                found.append((node.listing.started, node, len(node.listing.entries) + 1))
+        entries = sum(count for _, _, count in found)
+        dropped = 0
+        for started, node, count in sorted(found, key=itemgetter(0)):
+            if entries <= (STALE_MAX if started + age_limit < now else ENTRIES_MAX):
                 break
             node.listing = None
             dropped += 1

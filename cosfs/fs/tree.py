@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import trio
 
 from cosfs.client.model import ObjectInfo
-from cosfs.errors import FilesystemError
+from cosfs.errors import FilesystemError, NetworkError
 from cosfs.fs import facts, names
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
@@ -76,7 +76,7 @@ class Tree:
         while True:
             node = parent.children.get(name)
             if node is None or not self.fresh(node):
-                node = await self._resolve(parent, name)
+                node = await self._resolve_or(node, parent, name)
             await self.heads.ensure_known(node)
             if node.unlinked:
                 raise FilesystemError(errno.ENOENT)
@@ -87,6 +87,15 @@ class Tree:
     def fresh(self, node: Node) -> bool:
         """Whether COS need not be asked about this node now."""
         return facts.local(node) or node.expires > trio.current_time()
+
+    async def _resolve_or(self, known: Node | None, parent: DirNode, name: bytes) -> Node:
+        """Ask COS about a name; while it gives no answer, what we know of it is the best there is."""
+        try:
+            return await self._resolve(parent, name)
+        except NetworkError:
+            if known is None or known.unlinked:
+                raise
+            return known
 
     async def _resolve(self, parent: DirNode, name: bytes) -> Node:
         listing = await self.listings.listing(parent)
@@ -115,7 +124,7 @@ class Tree:
         if isinstance(node, FileNode) and node.opens:
             return  # an open file keeps the attributes it was opened with
         try:
-            found = await self._resolve(node.parent, node.name)
+            found = await self._resolve_or(node, node.parent, node.name)
         except FilesystemError as exc:
             raise FilesystemError(errno.ESTALE) from exc
         if found is not node:

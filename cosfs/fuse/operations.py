@@ -74,6 +74,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._fs = fs
         self._ttl = fs.settings.metadata_ttl
+        self._bounded = fs.remote.reachability.bounded
 
     # Entries
 
@@ -204,15 +205,15 @@ class Operations(pyfuse3.Operations):
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         with _answering("fsyncdir", fh):
-            await self._fs.fsyncdir(fh)
+            await self._bounded(self._fs.fsyncdir, fh)
 
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: Any) -> Any:
         with _answering("mkdir", parent_inode, name):
-            return self._counted(await self._fs.mkdir(parent_inode, name, mode, _caller(ctx)))
+            return self._counted(await self._bounded(self._fs.mkdir, parent_inode, name, mode, _caller(ctx)))
 
     async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
         with _answering("rmdir", parent_inode, name):
-            await self._fs.rmdir(parent_inode, name)
+            await self._bounded(self._fs.rmdir, parent_inode, name)
 
     # Names
 
@@ -223,11 +224,15 @@ class Operations(pyfuse3.Operations):
 
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
         with _answering("mknod", parent_inode, name):
-            return self._counted(await self._fs.mknod(parent_inode, name, mode, rdev, _caller(ctx)))
+            return self._counted(
+                await self._bounded(self._fs.mknod, parent_inode, name, mode, rdev, _caller(ctx))
+            )
 
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Any) -> Any:
         with _answering("symlink", parent_inode, name):
-            return self._counted(await self._fs.symlink(parent_inode, name, target, _caller(ctx)))
+            return self._counted(
+                await self._bounded(self._fs.symlink, parent_inode, name, target, _caller(ctx))
+            )
 
     async def readlink(self, inode: int, ctx: Any) -> bytes:
         with _answering("readlink", inode):
@@ -247,7 +252,9 @@ class Operations(pyfuse3.Operations):
         ctx: Any,
     ) -> None:
         with _answering("rename", parent_inode_old, name_old, parent_inode_new, name_new):
-            await self._fs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+            await self._bounded(
+                self._fs.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags
+            )
 
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
         raise pyfuse3.FUSEError(errno.EPERM)  # COS has no second name for an object

@@ -18,6 +18,7 @@ from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
 from cosfs.fs.place import BLOCKS, Place, lock_directory
+from cosfs.fs.reachability import Reachability
 from cosfs.fs.recovery import left_over
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
@@ -75,6 +76,7 @@ class Mount:
         self.stopping = False
         self.metrics = Metrics()
         self.unsent = 0  # changes left to the next mount
+        self.reachability = Reachability(client, settings.bucket, io_timeout=settings.io_timeout)
         memory = min(settings.readahead, 64 * MIB) + 32 * MIB
         self._lock = lock_directory(settings.cache_dir)
         self.cache = BlockCache(
@@ -95,7 +97,7 @@ class Mount:
         """Build the filesystem and start what runs beside it."""
         settings = self.settings
         self.background = background
-        remote = Remote(self.client)
+        remote = Remote(self.client, reachability=self.reachability)
         tree = Tree(remote, settings, background, self.store)
         fetcher = Fetcher(
             remote, self.cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
@@ -105,7 +107,9 @@ class Mount:
         renamer = Renamer(tree, remote, engine, committer, deleter, self.journal)
         tree.use_kernel(self.kernel)
         sweeper = Sweeper(tree, self.kernel.forget_name)
-        for service in (self.cache.run, deleter.run, committer.outbox.run, sweeper.run):
+        self.reachability.on_return.append(committer.outbox.hurry)
+        services = (deleter.run, committer.outbox.run, sweeper.run)
+        for service in (self.reachability.run, self.cache.run, *services):
             background.keep_running(service)
         self.fs = Filesystem(
             settings, remote, engine, tree, fetcher, committer, deleter, renamer, self.journal
@@ -136,6 +140,8 @@ class Mount:
             "uptime": time.time() - self.started,
             "write_back": self.settings.write_back,
             "attributes": self.settings.attributes,
+            "unreachable": self.reachability.lost_for,
+            "outages": self.reachability.losses,
             "read_only": self.settings.read_only,
             "as_of": self.mount.as_of,
             "cache_dir": str(self.settings.cache_dir),

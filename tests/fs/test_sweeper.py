@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from cosfs.fs import sweeper as sweeper_module
 from cosfs.fs.inodes import DirNode
 from cosfs.fs.sweeper import Sweeper
 from tests.fs.conftest import Make
@@ -20,13 +23,17 @@ def _expired(files: Files) -> None:
             node.recent.clear()
 
 
-async def test_stale_listings_are_dropped_and_read_again(filesystem: Make) -> None:
+async def test_stale_listings_are_dropped_and_read_again(
+    filesystem: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = await filesystem()
     files.client.put_object(files.bucket, "d/a", b"x")
     assert await files.list("d") == ["a"]
     sweeper = Sweeper(files.tree, lambda parent, name: None)
     assert sweeper.drop_listings() == 0
     _expired(files)
+    assert sweeper.drop_listings() == 0, "they are of use while COS cannot be reached"
+    monkeypatch.setattr(sweeper_module, "STALE_MAX", 0)
     assert sweeper.drop_listings() >= 1
     assert await files.list("d") == ["a"]
 
