@@ -94,9 +94,18 @@ def _described(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
     rate = details.get("hit_rate")
     yield "Hits", "-" if rate is None else f"{rate:.0%}"
     yield "Pending", _pending(details)
+    yield "COS", _way(details)
     counters = details.get("requests", {})
     yield "Requests", str(sum(counters.get("requests", {}).values()))
     yield "Errors", str(details.get("errors", 0))
+
+
+def _way(details: dict[str, Any]) -> str:
+    """Whether COS can be reached."""
+    from cosfs.units import format_duration
+
+    seconds = details.get("unreachable", 0.0)
+    return f"not reachable for {format_duration(seconds)}" if seconds else "reachable"
 
 
 def _pending(details: dict[str, Any]) -> str:

@@ -151,22 +151,24 @@ class Reachability:
     async def patiently(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run fn(*args) and, if COS gets out of reach, again when it is back before io_timeout is over."""
         while True:
+            losses = self.losses
             try:
                 return await self.bounded(fn, *args)
             except NetworkError as exc:
-                if await self._returns_in_time():
+                if await self._returns_in_time(losses):
                     continue
                 if self.is_lost:
                     raise self._unreachable() from exc
                 raise
 
-    async def _returns_in_time(self) -> bool:
+    async def _returns_in_time(self, losses: int) -> bool:
+        """Wait for COS if it was lost a further time; False if it was not, or does not return."""
         if self._nursery is None:
             return False
         while not self.is_lost and self._suspicion.is_set():  # noqa: ASYNC110
             await trio.sleep(0.05)  # it is being found out
         if not self.is_lost:
-            return False
+            return self.losses > losses
         with trio.move_on_after(max(0.0, self.io_timeout - self.lost_for)):
             await self._returned.wait()
             return True

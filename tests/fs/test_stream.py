@@ -222,6 +222,7 @@ async def test_an_upload_that_a_killed_mount_left_is_given_up_by_the_next(
 ) -> None:
     files = await filesystem("cache")
     fh = await files.create("a")
+    emulator.requests.reset()
     await files.write(fh, content(4 * MIB))
     await until(lambda: emulator.requests["UploadPart"] >= 4)
     await filesystem.kill(files)

@@ -221,7 +221,9 @@ def test_async_writes_go_on(start: Start, line: Line, client: CosClient, bucket:
 
 
 @pytest.mark.parametrize("how", ["refused", "unanswered"])
-def test_no_call_hangs_longer_than_it_may(start: Start, line: Line, files: dict[str, bytes], how: str) -> None:
+def test_no_call_hangs_longer_than_it_may(
+    start: Start, line: Line, files: dict[str, bytes], how: str
+) -> None:
     mounted = start()
     names = sorted(path.name for path in (mounted.path / "d").iterdir())
     line.cut(how)

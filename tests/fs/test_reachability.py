@@ -1,0 +1,123 @@
+"""When COS counts as out of reach, and who fails then. With real mounts: fuse/test_offline.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from cosfs.client.client import CosClient
+from cosfs.config import Settings
+from cosfs.emulator import Emulator
+from cosfs.errors import NetworkError, UnreachableError
+from cosfs.fs import reachability
+from cosfs.fs.reachability import Reachability
+from cosfs.fs.remote import Remote
+from tests.fs.support import until
+
+
+@pytest.fixture
+async def remote(client: CosClient, bucket: str, nursery: trio.Nursery) -> AsyncIterator[Remote]:
+    made = Remote(client, reachability=Reachability(client, bucket, io_timeout=0.4))
+    nursery.start_soon(made.reachability.run)
+    await trio.testing.wait_all_tasks_blocked()
+    yield made
+    nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def dead(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Cut COS off: requests fail, and so does the one that looks whether it is back. Call it to end that."""
+    monkeypatch.setattr(reachability, "PROBE_DELAYS", (0.02,))
+    alive = remote.client.is_reachable
+    state = {"dead": True}
+    monkeypatch.setattr(remote.client, "is_reachable", lambda *args: not state["dead"] and alive(*args))
+    return lambda: state.update(dead=False)
+
+
+def fail() -> None:
+    raise NetworkError("no way")
+
+
+async def test_one_failure_is_no_outage(remote: Remote, emulator: Emulator, bucket: str) -> None:
+    emulator.faults.reset("HeadObject", count=0)
+    with pytest.raises(NetworkError):
+        await remote.metadata(remote.client.head_object, bucket, "key")
+    await until(lambda: not remote.reachability._suspicion.is_set())
+    assert not remote.reachability.is_lost
+
+
+async def test_a_slow_answer_is_no_outage(remote: Remote, emulator: Emulator, bucket: str) -> None:
+    await trio.to_thread.run_sync(remote.client.put_object, bucket, "key", b"x")
+    emulator.faults.latency(1.0, "HeadObject")
+    info = await remote.metadata(remote.client.head_object, bucket, "key")
+    assert info is not None
+    assert remote.reachability.losses == 0
+
+
+async def test_questions_fail_at_once_and_work_again(
+    remote: Remote, dead: Callable[[], None], bucket: str
+) -> None:
+    with pytest.raises(NetworkError):
+        await remote.metadata(fail)
+    await until(lambda: remote.reachability.is_lost)
+    for run in (remote.metadata, remote.data, remote.change):
+        with pytest.raises(UnreachableError, match="not been reachable"):
+            await run(fail)
+    dead()
+    await until(lambda: not remote.reachability.is_lost)
+    await remote.metadata(remote.client.head_bucket, bucket)
+
+
+async def test_who_waits_for_an_answer_is_released(remote: Remote, dead: Callable[[], None]) -> None:
+    with trio.fail_after(10), pytest.raises(UnreachableError):
+        await remote.metadata(time.sleep, 3)
+    assert remote.reachability.lost_for >= 0.2
+
+
+async def test_what_was_begun_goes_on_when_nobody_waits_any_longer(
+    remote: Remote, dead: Callable[[], None]
+) -> None:
+    done = trio.Event()
+
+    async def slow() -> None:
+        await trio.sleep(2)
+        done.set()
+
+    with pytest.raises(UnreachableError):
+        await remote.reachability.bounded(slow)
+    assert not done.is_set()
+    with trio.fail_after(10):
+        await done.wait()
+
+
+async def test_patience_lasts_for_the_time_of_an_outage(remote: Remote, dead: Callable[[], None]) -> None:
+    tries: list[bool] = []
+
+    async def send() -> str:
+        tries.append(remote.reachability.is_lost)
+        if len(tries) == 1:
+            await remote.change(fail)
+        return "sent"
+
+    remote.reachability.io_timeout = 20
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_after, remote, dead)
+        assert await remote.reachability.patiently(send) == "sent"
+    assert tries == [False, False]
+
+
+async def _after(remote: Remote, end: Callable[[], None]) -> None:
+    await until(lambda: remote.reachability.is_lost)
+    end()
+
+
+async def test_without_a_watch_every_call_is_let_through(client: CosClient, settings: Settings) -> None:
+    remote = Remote(client)
+    for _ in range(2):
+        with pytest.raises(NetworkError, match="no way"):
+            await remote.metadata(fail)
+    assert await remote.reachability.bounded(trio.sleep, 0) is None
