@@ -45,7 +45,7 @@ class Sweeper:
                 await trio.sleep(PAUSE)
 
     def drop_listings(self) -> int:
-        """Drop the oldest of too many listings, those that are too old to answer earlier; returns how many."""
+        """Drop the oldest of too many listings, earlier where they are stale; returns how many."""
         now = trio.current_time()
         age_limit = max(self._tree.settings.metadata_ttl, self._tree.settings.grace)
         found: list[tuple[float, DirNode, int]] = []
