@@ -42,7 +42,7 @@ def cat(
     \b
     Examples:
       cos cat cos://bucket/file.txt
-      cos cat cos://bucket/file.bin --range 0-1023 | xxd
+      cos cat cos://bucket/file.bin --range 0-1023 | od -A d -t x1
     """
     from cosfs.errors import UsageError
 

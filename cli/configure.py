@@ -92,6 +92,11 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
     """Write one setting; a secret whose VALUE is left out is asked for without echo.
 
     KEY may name its profile: production.region, default.cos.max_concurrent_requests.
+
+    \b
+    Examples:
+      cos configure set region ap-shanghai
+      cos configure set default.cos.max_concurrent_requests 64
     """
     from cosfs.errors import UsageError
     from cosfs.profiles import split_key
@@ -156,7 +161,12 @@ def _store(files: ConfigFile, profile: str, values: dict[str, str]) -> None:
 @click.argument("key")
 @click.pass_context
 def configure_get(ctx: click.Context, key: str) -> int:
-    """Print one setting as the files have it; exit 1 if they do not."""
+    """Print one setting as the files have it; exit 1 if they do not.
+
+    \b
+    Examples:
+      cos configure get region
+    """
     state: State = ctx.find_root().obj
     files, profile = _files(state)
     value = files.get(key, profile)
@@ -172,7 +182,13 @@ def configure_get(ctx: click.Context, key: str) -> int:
 @configure.command("list")
 @click.pass_context
 def configure_list(ctx: click.Context) -> int:
-    """List settings, where each comes from, and secrets masked."""
+    """List settings, where each comes from, and secrets masked.
+
+    \b
+    Examples:
+      cos configure list
+      cos configure list --output json
+    """
     state: State = ctx.find_root().obj
     settings = state.settings
     rows = [("profile", settings.profile, settings.sources.get("profile", "default"))]

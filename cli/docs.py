@@ -1,4 +1,4 @@
-"""docs/cli.md, generated from --help: `python -m cli.docs > docs/cli.md`."""
+"""docs/commands.md, generated from --help: `python -m cli.docs > docs/commands.md`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import click
 
+from .examples import commands, examples
 from .main import COMMANDS, cos
 
 _WIDTH = 100
 _HEAD = """\
 # The `cos` command line
 
-Generated from `--help` by `python -m cli.docs > docs/cli.md`; do not edit it by hand.
+Generated from `--help` by `python -m cli.docs > docs/commands.md`; do not edit it by hand. The tests run every
+example on this page against the emulator.
 
 ## Rules that hold for every command
 
@@ -56,8 +58,11 @@ filter is an `--include`, everything that matches no filter is left out.
 
 
 def render() -> str:
-    """Return the text of docs/cli.md."""
-    parts = [_HEAD, "## cos\n", _block(cos, "cos", None)]
+    """Return the text of docs/commands.md."""
+    missing = [name for name, command in commands() if not examples(command)]
+    if missing:
+        sys.exit(f"each command needs an example in its help, and these have none: {', '.join(missing)}")
+    parts = [_HEAD, _index(), "## cos\n", _block(cos, "cos", None)]
     for name, entry in COMMANDS.items():
         if entry.hidden:
             continue
@@ -66,6 +71,15 @@ def render() -> str:
         assert command is not None
         parts += _sections(command, name, parent, "##")
     return "\n".join(parts)
+
+
+def _index() -> str:
+    sections: dict[str, list[str]] = {}
+    for name, entry in COMMANDS.items():
+        if not entry.hidden:
+            sections.setdefault(entry.section, []).append(f"[{name}](#cos-{name})")
+    lines = [f"**{section}**: {' '.join(links)}\n" for section, links in sections.items()]
+    return "\n".join(["## All commands\n", *lines])
 
 
 def _sections(command: click.Command, name: str, parent: click.Context, level: str) -> Iterator[str]:

@@ -47,6 +47,11 @@ def doctor(state: State, url: CosUrl) -> int:
 
     One line a check: ok, warn or fail, and what to do. With a bucket, its region and access to it
     are checked as well. Exit code 1 if a check fails.
+
+    \b
+    Examples:
+      cos doctor
+      cos doctor cos://bucket
     """
     state.may_ask = False  # missing credentials are a finding
     failed = False

@@ -60,7 +60,12 @@ def list_jobs(state: State) -> int:
 @click.argument("job_id", metavar="ID")
 @click.pass_obj
 def show(state: State, job_id: str) -> int:
-    """Show one job. The beginning of its id is enough."""
+    """Show one job. The beginning of its id is enough.
+
+    \b
+    Examples:
+      cos jobs show 3f2a9c1e
+    """
     records = _records(state)
     job_id = records.match(job_id)
     record = _describe(records, job_id, _get(records, job_id))

@@ -33,6 +33,11 @@ def refresh(state: State, paths: tuple[Path, ...], recursive: bool) -> int:
     A mount believes what it knows for --metadata-ttl. This has it ask about a file now, and about
     what a directory holds as soon as somebody looks; what the kernel remembers is dropped too.
     Changes made in the mount that are not in COS yet are kept.
+
+    \b
+    Examples:
+      cos refresh /mnt/cos/bucket/file.txt
+      cos refresh --recursive /mnt/cos/bucket/path
     """
     from cosfs.errors import COSError
     from cosfs.fuse.control import refresh as refresh_path

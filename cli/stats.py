@@ -37,6 +37,11 @@ def stats(state: State, mountpoint: Path, once: bool, interval: float | None, pr
 
     On a terminal it goes on until Ctrl-C; elsewhere it prints once, unless --interval is given.
     Percentiles are of the time in which the mount or COS answered, to within a quarter.
+
+    \b
+    Examples:
+      cos stats /mnt/cos --once
+      cos stats /mnt/cos --prometheus
     """
     from cosfs.errors import UsageError
     from cosfs.fuse.rates import between

@@ -29,6 +29,11 @@ def status(state: State, mountpoint: Path | None) -> int:
 
     For each: how long it runs, what its cache holds and how often that helped, what is not sent to
     COS yet, and how many requests and errors there were.
+
+    \b
+    Examples:
+      cos status
+      cos status /mnt/cos --output json
     """
     from cosfs.errors import UsageError
     from cosfs.fuse.control import list_mounts

@@ -33,6 +33,11 @@ def umount(
     If something cannot be sent, it stays mounted and what is pending is said. A mount whose
     process is gone is cleaned up. With --lazy the command returns at once: the mount disappears
     from the tree, open files go on working, and its process ends when all is sent.
+
+    \b
+    Examples:
+      cos umount /mnt/cos
+      cos umount /mnt/cos --timeout 5m
     """
     from cosfs.errors import COSError, UsageError
     from cosfs.fuse.control import list_mounts, unmount
