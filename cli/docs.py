@@ -14,8 +14,8 @@ _WIDTH = 100
 _HEAD = """\
 # The `cos` command line
 
-Generated from `--help` by `python -m cli.docs > docs/commands.md`; do not edit it by hand. The tests run every
-example on this page against the emulator.
+Generated from `--help` by `python -m cli.docs > docs/commands.md`; do not edit it by hand. The tests run
+every example on this page against the emulator.
 
 ## Rules that hold for every command
 

@@ -184,8 +184,11 @@ def test_emulator_serves(world: None, cos: Cos) -> None:
 
 
 @pytest.mark.fuse
-def test_mounts(world: None, cos: Cos, client: CosClient, tmp_path: Path, request: Any) -> None:
-    places = {place: tmp_path / f"m{n}" for n, place in enumerate(("/mnt/cos", "~/data", "/srv/b"))}
+def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -> None:
+    lines = examples(COMMANDS["cos mount"])
+    found = [re.search(r"cos mount \S+ (\S+)", line) for line in lines]
+    places = {match[1]: tmp_path / f"m{number}" for number, match in enumerate(found) if match}
+    assert len(places) == len(lines)
     for place in places.values():
         place.mkdir()
 
@@ -197,7 +200,7 @@ def test_mounts(world: None, cos: Cos, client: CosClient, tmp_path: Path, reques
     request.addfinalizer(end)
     environment = {**cos.environment, "COS_CACHE_DIR": str(tmp_path / "cache")}
 
-    def told(line: str) -> str:
+    def told(line: str) -> None:
         for place, real in places.items():
             line = line.replace(place, str(real))
         done = subprocess.run(
@@ -205,16 +208,18 @@ def test_mounts(world: None, cos: Cos, client: CosClient, tmp_path: Path, reques
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: {done.stderr}"
-        return done.stdout
 
-    for line in examples(COMMANDS["cos mount"]):
+    run("versioning", "enable", "cos://bucket")  # for --as-of
+    for line in lines:
         told(line)
     for name in ("status", "stats", "refresh"):
         for line in examples(COMMANDS[f"cos {name}"]):
             told(line.replace("/mnt/cos/bucket/", "/mnt/cos/bucket-1250000000/"))
-    for line, place in zip(examples(COMMANDS["cos umount"]), ("/mnt/cos", "~/data"), strict=True):
+    umount, others = examples(COMMANDS["cos umount"]), list(places)
+    for line, place in zip(umount, others, strict=False):
         # By its place only: --all would end mounts of this user that are no business of the tests.
         assert "--all" not in line
         told(line.replace("/mnt/cos", place))
-    told("cos umount /srv/b")
+    for place in others[len(umount) :]:
+        told(f"cos umount {place}")
     assert not any(is_mounted(place) for place in places.values())
