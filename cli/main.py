@@ -262,12 +262,19 @@ def tell(state: State, raised: BaseException) -> int:
     if state.debug:
         import traceback
 
-        state.out.error("".join(traceback.format_exception(raised)).rstrip())
+        state.out.error(_without_secrets(state, "".join(traceback.format_exception(raised)).rstrip()))
     if isinstance(error, COSError):
         state.out.error(printable(str(error)), always=error.exit_code == USAGE)
         return error.exit_code
-    state.out.error(_unforeseen_text(error, state.debug))
+    state.out.error(_without_secrets(state, _unforeseen_text(error, state.debug)))
     return OTHER
+
+
+def _without_secrets(state: State, text: str) -> str:
+    """Take out of what nobody foresaw whatever looks like a secret."""
+    from cosfs.client.redaction import redacted
+
+    return redacted(text, state.secrets)
 
 
 def _innermost(error: BaseException) -> BaseException:

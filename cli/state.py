@@ -108,7 +108,16 @@ class State:
         if self._stop_logging is None:
             from .logs import show_logs
 
-            self._stop_logging = show_logs(self.out, debug=self.debug)
+            self._stop_logging = show_logs(self.out, debug=self.debug, secrets=self.secrets)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The secrets that options and the environment hold."""
+        import os
+
+        given = [self.options.get(name) for name in ("secret_key", "session_token", "mfa_code")]
+        given += [os.environ.get(name) for name in ("COS_SECRET_KEY", "COS_SESSION_TOKEN", "COS_TOKEN")]
+        return [str(secret) for secret in given if secret and len(str(secret)) >= 4]
 
     def close(self) -> None:
         """Close the client if one was made, and log no more."""

@@ -48,6 +48,7 @@ class ClientSettings:
     max_retries: int = 5  # further tries after the first
     max_connections: int = 256  # kept open per host; more are opened when needed and closed after use
     anonymous: bool = False  # send no signature
+    regions_path: str = ""  # file that remembers the regions of buckets; empty = none does
     user_agent: str = f"cosmount/{__version__}"
 
 
@@ -252,6 +253,7 @@ def load_settings(
         # Whoever asks for 4 does not mean 256 small ones.
         found["transfer"].setdefault("max_small_requests", found["transfer"]["max_concurrent_requests"])
     transfer = TransferSettings(**found["transfer"])
+    found["client"]["regions_path"] = str(files.config_path.parent / "cache" / "regions.json")
     if "max_connections" not in found["client"]:
         # A connection for each request in flight, or keep-alive is lost.
         most = max(transfer.max_concurrent_requests, transfer.max_small_requests)

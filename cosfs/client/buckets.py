@@ -17,6 +17,7 @@ from cosfs.client.model import Bucket, ListPage, UploadPage, VersionPage
 from cosfs.client.operations import Operations, add_params
 from cosfs.client.retry import Attempt
 from cosfs.client.session import NOTHING, Call
+from cosfs.client.waiting import offload
 from cosfs.config import ClientSettings
 from cosfs.errors import COSError, ServiceError
 
@@ -35,6 +36,7 @@ class Buckets(Operations):
         self._buckets: dict[str, Bucket] | None = None
         self._buckets_since = 0.0
         self._buckets_lock = threading.Lock()
+        self._listing_lock = threading.Lock()
 
     def list_buckets(self) -> list[Bucket]:
         """Return all buckets of the account, with their regions."""
@@ -118,7 +120,7 @@ class Buckets(Operations):
         def finish(response: Response, attempt: Attempt) -> Bucket:
             region = response.headers.get("x-cos-bucket-region", "")
             if region:
-                self._session.regions[bucket] = region
+                self._session.learn_region(bucket, region)
             return Bucket(bucket, region or self._session.region(bucket))
 
         return self._session.run(call, finish)
@@ -136,6 +138,7 @@ class Buckets(Operations):
         call = Call("DeleteBucket", "DELETE", bucket)
         self._drain(call, done_before=lambda error: error.code == "NoSuchBucket")
         self._session.regions.pop(bucket, None)
+        self._session.region_file.set(bucket, "")
         self._session.seen.discard(bucket)
         self._forget_buckets()
 
@@ -145,6 +148,16 @@ class Buckets(Operations):
             known, age = self._buckets, time.monotonic() - self._buckets_since
         if known is not None and age < oldest:
             return known
+        return offload(lambda: self._list_once(oldest))
+
+    def _list_once(self, oldest: float) -> Mapping[str, Bucket]:
+        """List the buckets, once for all who want them at this moment."""
+        with self._listing_lock:
+            with self._buckets_lock:
+                known, age = self._buckets, time.monotonic() - self._buckets_since
+            return known if known is not None and age < oldest else self._list_known(known)
+
+    def _list_known(self, known: Mapping[str, Bucket] | None) -> Mapping[str, Bucket]:
         try:
             self.list_buckets()
         except ServiceError:

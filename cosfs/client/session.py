@@ -18,6 +18,8 @@ from cosfs.client.body import Body, body_length
 from cosfs.client.dates import parse_http_date
 from cosfs.client.endpoint import Address, Endpoint
 from cosfs.client.http import Response, Transport
+from cosfs.client.redaction import shown_answer, shown_request
+from cosfs.client.regions import RegionFile
 from cosfs.client.retry import Attempt, Retrier
 from cosfs.client.stats import ClientStats
 from cosfs.client.wire import Limits
@@ -135,6 +137,8 @@ class Session:
         self.transport = Transport(settings)
         self.stats = ClientStats()
         self.regions: dict[str, str] = {}
+        # With an endpoint of the user's own there is no region in any host name.
+        self.region_file = RegionFile("" if self.endpoint.custom else settings.regions_path)
         # Buckets that are known to exist: a HEAD that finds nothing there means the object.
         self.seen: set[str] = set()
         # Finds the region of a bucket by other means; set by the client.
@@ -204,6 +208,7 @@ class Session:
         if log.isEnabledFor(logging.DEBUG):
             request_id = response.headers.get("x-cos-request-id", "")
             log.debug("%s %r: HTTP %d, RequestId %s", call.operation, call.target, status, request_id)
+            log.debug("%s", shown_answer(status, response.headers))
         if 200 <= status < 300 or status == 304:
             if not failures.is_cos(response.headers):
                 with response:
@@ -231,10 +236,24 @@ class Session:
 
     def region(self, bucket: str) -> str:
         """Return the region to send requests for a bucket to; it may be empty with an endpoint_url."""
-        region = self.regions.get(bucket) or self.settings.region
-        if not region and not self.endpoint.custom:
-            region = self.find_region(bucket)
+        region = self.regions.get(bucket, "")
+        if region or self.endpoint.custom:
+            return region or self.settings.region
+        region = self.region_file.get(bucket)
+        if region:
+            self.regions[bucket] = region
+            return region
+        if self.settings.region:
+            return self.settings.region
+        region = self.find_region(bucket)
+        if region:
+            self.learn_region(bucket, region)
         return region
+
+    def learn_region(self, bucket: str, region: str) -> None:
+        """Remember where a bucket is, for this run and later ones."""
+        self.regions[bucket] = region
+        self.region_file.set(bucket, region)
 
     def document(self, call: Call, response: Response) -> bytes:
         """Read the body of an answer that is a document; an Error inside a 200 raises."""
@@ -294,6 +313,8 @@ class Session:
         target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
         silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
         limits = Limits(silence, attempt.deadline)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", shown_request(call.method, address.host_header, target, headers))
         began = time.perf_counter()
         try:
             response = self.transport.send(call.method, address, target, headers, call.body, limits)
@@ -335,6 +356,8 @@ class Session:
         """Read an error answer; return what to raise."""
         with response:
             body = response.read(most=1024 * KIB)
+        if body and log.isEnabledFor(logging.DEBUG):
+            log.debug("%s", shown_answer(response.status, {}, body))
         self.stats.add(errors=1, received=len(body))
         attempt.headers = response.headers
         failure = self._as_failure(call, response, body)
@@ -343,7 +366,7 @@ class Session:
             error = failures.from_document(xml.ErrorBody.of("RequestTimeTooSkewed"), failure)
         elsewhere = self._region_told(call, response, body)
         if elsewhere and elsewhere != region and not self.endpoint.path_style and not call.redirected:
-            self.regions[call.bucket] = elsewhere
+            self.learn_region(call.bucket, elsewhere)
             return _Moved(error)
         if isinstance(error, ServiceError) and error.status == 404 and error.code not in ("", "NoSuchBucket"):
             self.seen.add(call.bucket)
@@ -378,9 +401,13 @@ class Session:
             return False
         known = self.regions.get(bucket) or self.settings.region
         found = self.find_region(bucket)
+        if not found and known != self.settings.region:
+            # It was there once, and nobody says where it is now.
+            found = self.settings.region
+        self.region_file.set(bucket, "")
         if not found or found == known:
             return False
-        self.regions[bucket] = found
+        self.learn_region(bucket, found)
         return True
 
     def _looks_expired(self, response: Response) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from cosfs.client.endpoint import is_loopback
 from cosfs.errors import ConfigError, CredentialsError
 
 __all__ = ["Identity", "Role", "Sts"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_ENDPOINT = "https://sts.tencentcloudapi.com"
 _TIMEOUT = 20  # seconds
@@ -128,8 +131,12 @@ class Sts:
         protocol, host = sts_address(self.endpoint)
         if host.startswith("sts."):
             host = f"{service}.{host.removeprefix('sts.')}"
+        # The SDK logs requests and answers whole, keys and tokens included.
+        logging.getLogger("tencentcloud_sdk_common").setLevel(logging.CRITICAL + 1)
         try:
-            return self._sender(protocol, host, base, service)(action, dict(values))["Response"]
+            answer = self._sender(protocol, host, base, service)(action, dict(values))["Response"]
+            log.debug("%s at %s: RequestId %s", action, host, answer.get("RequestId"))
+            return answer
         except TencentCloudSDKException as error:
             raise _refused(error, what, host) from None  # its cause shows headers and keys
         except (KeyError, TypeError, ValueError) as error:

@@ -32,6 +32,7 @@ class Limits:
     document: int = 16 * 1024**2
     buckets: int = 10_000  # COS begins with 200 per account, which a test suite would outgrow
     restore_seconds: float = 0.0  # how long a restore of an archived object takes
+    own_regions: bool = False  # whether a host that names a region knows the buckets of that one only
     restore_tiers: bool = False  # whether it takes as long as COS says for the tier and the class instead
 
 

@@ -82,6 +82,15 @@ def read_acceleration(document: bytes) -> bool:
     return choice(tree, "Status", ("Enabled", "Suspended", "Disabled")) == "Enabled"
 
 
+def check_region(call: Call) -> None:
+    """Refuse, as COS does, a host that names another region than that of the bucket, if that is asked for."""
+    if not call.emulation.limits.own_regions or not call.place.bucket or call.operation == "CreateBucket":
+        return
+    labels = without_port(call.host).split(".")
+    if len(labels) == 5 and labels[1] == "cos" and labels[2] not in (call.bucket.region, "accelerate"):
+        raise CosError("NoSuchBucket")
+
+
 def check_acceleration(call: Call) -> None:
     """Refuse a request to an accelerated host that COS would not serve there."""
     if "accelerate" not in call.host:

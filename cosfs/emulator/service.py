@@ -45,7 +45,7 @@ from cosfs.emulator.context import Call, Emulation
 from cosfs.emulator.errors import CosError
 from cosfs.emulator.faults import Fault, Faults
 from cosfs.emulator.form import FormIncoming
-from cosfs.emulator.hosts import check_acceleration, place_of_domain
+from cosfs.emulator.hosts import check_acceleration, check_region, place_of_domain
 from cosfs.emulator.incoming import Incoming
 from cosfs.emulator.requestlog import Requests
 from cosfs.emulator.routing import counted_name, route, takes_data, takes_document
@@ -150,6 +150,7 @@ class Service:
             _ = call.bucket
         if not call.place.website:  # which object a visitor gets is found out later
             access.authorize(call)
+        check_region(call)
         check_acceleration(call)
         exchange.rate = throttle.bytes_per_second(call.headers, call.parameters)
         self._take_body(exchange, call)
