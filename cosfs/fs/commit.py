@@ -34,7 +34,7 @@ from cosfs.fs.leavings import Leavings
 from cosfs.fs.outbox import Changed, Outbox
 from cosfs.fs.records import headers_to_json
 from cosfs.fs.remote import Remote
-from cosfs.fs.sender import Sender, is_same
+from cosfs.fs.sender import GivenUp, Sender, is_same
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
 from cosfs.fs.stream import Stream, Uploads
@@ -121,10 +121,26 @@ class Committer:
         """Return when COS holds the file as it was when we were called; raise if it cannot."""
         if not node.changed:
             return
+        while node.changed and not node.unlinked:
+            try:
+                await self._flush_now(node)
+                break
+            except GivenUp:
+                continue  # it has another name by now, or none
+        self.outbox.sent(node)
+        self._release_content(node)
+
+    def give_up_sending(self, node: FileNode) -> None:
+        """A file is about to be removed, or to get another name: neither waits for gigabytes."""
+        if node.being_sent:
+            self.sender.give_up(node.bucket, node.key)
+
+    async def _flush_now(self, node: FileNode) -> None:
         assert node.parent is not None
         async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
+            self.sender.begin(node.bucket, node.key)
             try:
                 if node.dirty:
                     await self._send(node)
@@ -136,8 +152,6 @@ class Committer:
                     self.record(node, str(exc))
                 raise
             node.error = None
-        self.outbox.sent(node)
-        self._release_content(node)
 
     async def flush_dir(self, node: DirNode) -> None:
         """Return when COS has a directory's attributes."""
@@ -255,7 +269,9 @@ class Committer:
         try:
             if stream is not None:
                 size = content.size
-                return await stream.finish(content, forbid_overwrite=forbid), size
+                with self.sender.may_be_given_up(bucket, key):
+                    await stream.send_rest(content)
+                return await stream.complete(forbid_overwrite=forbid), size
             return await self.sender.put_whole(bucket, key, content, headers, forbid=forbid)
         except AlreadyExistsError:
             if stream is not None:

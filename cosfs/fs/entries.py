@@ -116,7 +116,8 @@ class Entries(Directories, OpenFiles):
         node = await self.tree.lookup(directory, name)
         if not isinstance(node, FileNode):
             raise FilesystemError(errno.EISDIR)
-        # A file on its way to COS is removed when it has arrived.
+        # A small file on its way to COS is removed when it has arrived.
+        self.committer.give_up_sending(node)
         async with self.tree.moves.change(directory), node.lock:
             await self._keep_directory(directory, name)
             await self.committer.drop(node)

@@ -59,12 +59,14 @@ class Renamer:
         """Give a file another name; an existing file of that name is replaced."""
         target = parent.children.get(name)
         new = (parent.bucket, parent.child_key(component))
+        self._committer.give_up_sending(node)
         if not isinstance(target, FileNode):
             async with node.lock:
                 await self._take_place(node, None, *new)
                 self._move(node, parent, name, component)
             return
-        async with target.lock, node.lock:  # a file on its way to COS is replaced when it has arrived
+        self._committer.give_up_sending(target)
+        async with target.lock, node.lock:  # a small file on its way to COS is replaced when it has arrived
             await self._take_place(node, target, *new)
             await self._committer.drop(target)
             self._tree.remove(target)

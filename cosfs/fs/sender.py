@@ -5,6 +5,9 @@ Knows content, keys and headers; when to send and what it means for the tree is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 
 from cosfs.client.body import digest
@@ -26,6 +29,10 @@ KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after th
 ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
 
 
+class GivenUp(Exception):
+    """A large file on its way was removed or renamed: nothing of it is in COS."""
+
+
 class Sender:
     """Sends the content of files. uploads keeps track of the multipart uploads that are open."""
 
@@ -37,6 +44,33 @@ class Sender:
         self._fetcher = fetcher
         self._uploads = uploads
         self._settings = settings
+        self._scopes: dict[tuple[str, str], trio.CancelScope] = {}
+        self._unwanted: set[tuple[str, str]] = set()
+
+    def begin(self, bucket: str, key: str) -> None:
+        """A file begins its way to a key: what was given up before does not count."""
+        self._unwanted.discard((bucket, key))
+
+    def give_up(self, bucket: str, key: str) -> None:
+        """Send no more parts to a key: whoever sends them gets GivenUp. A single request goes on."""
+        self._unwanted.add((bucket, key))
+        scope = self._scopes.get((bucket, key))
+        if scope is not None:
+            scope.cancel()
+
+    @contextmanager
+    def may_be_given_up(self, bucket: str, key: str) -> Iterator[None]:
+        """Around what has no effect before it is completed."""
+        if (bucket, key) in self._unwanted:
+            raise GivenUp
+        with trio.CancelScope() as scope:
+            self._scopes[bucket, key] = scope
+            try:
+                yield
+            finally:
+                del self._scopes[bucket, key]
+        if scope.cancelled_caught:
+            raise GivenUp
 
     async def is_gone(self, base: Source | None) -> bool:
         """Whether the object that a file was opened on can no longer be read."""
@@ -95,11 +129,12 @@ class Sender:
                 return await upload.send(number, content.body(start, stop))
 
         try:
-            async with together() as nursery:
-                for part in plan:
-                    nursery.start_soon(
-                        copy if part.source == "copy" else send, part.number, part.start, part.stop
-                    )
+            with self.may_be_given_up(bucket, key):
+                async with together() as nursery:
+                    for part in plan:
+                        nursery.start_soon(
+                            copy if part.source == "copy" else send, part.number, part.start, part.stop
+                        )
             return await self._uploads.complete(upload), size
         except BaseException:
             await self._uploads.abort(upload)

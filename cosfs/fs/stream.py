@@ -150,6 +150,11 @@ class Stream:
 
     async def finish(self, staging: Staging, *, forbid_overwrite: bool) -> PutResult:
         """Send what is missing and put the object together."""
+        await self.send_rest(staging)
+        return await self.complete(forbid_overwrite=forbid_overwrite)
+
+    async def send_rest(self, staging: Staging) -> None:
+        """Send what is missing; there is no object before complete()."""
         await self._settle()
         upload = await self._started()
         todo = sorted(self._stale)
@@ -162,6 +167,10 @@ class Stream:
             for n in todo:
                 start, stop = part_range(n, self._part_size)
                 nursery.start_soon(self._send_now, upload, n, staging, start, min(stop, size))
+
+    async def complete(self, *, forbid_overwrite: bool) -> PutResult:
+        """Put the object together; everything must have been sent."""
+        upload = await self._started()
         upload.forbid_overwrite = forbid_overwrite
         result = await self._uploads.complete(upload)
         if result.etag == "":

@@ -1,0 +1,113 @@
+"""Removing and renaming a large file while it is on its way: nobody waits for gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+from cosfs.units import MIB
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, until
+
+DATA = content(4 * MIB)
+SLOW = 3.0  # what one part takes, far longer than anything here may wait
+
+
+async def in_order(files: Files) -> int:
+    """A new file, sent while it is written."""
+    fh = await files.create("big")
+    await files.write(fh, DATA)
+    return fh
+
+
+async def changed(files: Files) -> int:
+    """A file of COS with changes, sent part by part when it is closed."""
+    await files.upload("big", bytes(len(DATA)))
+    fh = await files.open("big", 1)
+    await files.write(fh, DATA[MIB:], MIB)
+    await files.write(fh, DATA[:MIB])
+    return fh
+
+
+def answered(emulator: Emulator, operation: str) -> int:
+    return sum(e.operation == operation and e.status == 200 for e in emulator.requests.log())
+
+
+@pytest.fixture(params=[in_order, changed])
+def begin(request: pytest.FixtureRequest) -> Callable[[Files], Awaitable[int]]:
+    begin: Callable[[Files], Awaitable[int]] = request.param
+    return begin
+
+
+async def test_a_file_on_its_way_is_removed_without_waiting(
+    files: Files, emulator: Emulator, client: CosClient, begin: Callable[[Files], Awaitable[int]]
+) -> None:
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    emulator.requests.reset()
+    fh = await begin(files)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await files.unlink("big")
+        assert answered(emulator, "UploadPart") == 0
+    emulator.faults.remove(slow)
+    await files.removed()
+    assert await files.keys() == []
+    assert not await files.exists("big")
+    uploads = await trio.to_thread.run_sync(client.list_uploads, files.bucket)
+    assert list(uploads.uploads) == []
+
+
+async def test_a_file_on_its_way_is_renamed_without_waiting(
+    files: Files, emulator: Emulator, begin: Callable[[Files], Awaitable[int]]
+) -> None:
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    emulator.requests.reset()
+    fh = await begin(files)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await files.rename("big", "other")
+        assert answered(emulator, "UploadPart") == 0
+        emulator.faults.remove(slow)
+    # close() returned when COS had the file, under the name it has by now.
+    await files.removed()
+    assert await files.keys() == ["other"]
+    assert await files.stored("other") == DATA
+
+
+async def test_a_file_on_its_way_is_replaced_without_waiting(
+    files: Files, emulator: Emulator, begin: Callable[[Files], Awaitable[int]]
+) -> None:
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    emulator.requests.reset()
+    fh = await begin(files)
+    await files.put("new", b"new")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await files.rename("new", "big")
+        assert answered(emulator, "UploadPart") == 0
+    emulator.faults.remove(slow)
+    await files.removed()
+    assert await files.keys() == ["big"]
+    assert await files.stored("big") == b"new"
+
+
+async def test_what_is_sent_behind_the_back_is_given_up_too(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    await files.close(await in_order(files))
+    await until(lambda: emulator.requests["UploadPart"] >= 2)
+    await files.rename("big", "other")
+    await files.unlink("other")
+    emulator.faults.remove(slow)
+    await files.fs.drain()
+    assert await files.keys() == []
+    assert files.journal.records() == []
