@@ -40,8 +40,8 @@ def translate(noun: str, args: Sequence[str]) -> list[str]:
     rest = [word for word in left if not word.startswith("cos://")]
     if method == "put" and noun == "versioning":
         return [*_versioning(rest), *urls]
-    if noun == "tagging" and rest and not rest[0].startswith("-"):
-        return _tagging(method, urls, rest)
+    if noun in ("tagging", "tag") and rest and not rest[0].startswith("-"):
+        return _tagging(noun, method, urls, rest)
     if method == "put" and noun == "encryption":
         method = "enable"
     return [method, *urls, *rest]
@@ -64,11 +64,11 @@ def _versioning(words: list[str]) -> list[str]:
     return ["enable" if status == "enabled" else "suspend", *words[1:]]
 
 
-def _tagging(method: str, urls: list[str], words: list[str]) -> list[str]:
+def _tagging(noun: str, method: str, urls: list[str], words: list[str]) -> list[str]:
     if method != "put":
         raise UsageError(
             f"single tags cannot be given to {method}",
-            hint="Set those that stay: cos tagging put … --tags K=V",
+            hint=f"Set those that stay: cos {noun} put … --tags K=V",
         )
     pairs = []
     for word in words:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         mount,
         multipart,
         mv,
+        object_settings,
         presign,
         rb,
         refresh,
@@ -81,6 +82,11 @@ COMMANDS: dict[str, Entry] = {
     "cat": Entry("Objects", "cat", "Write objects to standard output."),
     "stat": Entry("Objects", "stat", "Show all that COS knows of an object or a bucket."),
     "du": Entry("Objects", "du", "Add up sizes below a prefix."),
+    "meta": Entry("Objects", "object_settings", "Headers and metadata of an object.", command="meta"),
+    "tag": Entry("Objects", "object_settings", "Tags of an object.", command="tag"),
+    "acl": Entry("Objects", "object_settings", "Who may do what with an object.", command="acl"),
+    "symlink": Entry("Objects", "object_settings", "Links of COS from key to key.", command="symlink"),
+    "retention": Entry("Objects", "object_settings", "Lock an object until a date.", command="retention"),
     "presign": Entry("Objects", "presign", "Make a URL that works without credentials for a while."),
     "hash": Entry("Objects", "hash", "Print checksums of files and objects."),
     "multipart": Entry("Objects", "multipart", "List and abort unfinished multipart uploads."),
@@ -128,6 +134,8 @@ COMMANDS: dict[str, Entry] = {
         )
         for name in ("versioning", "tagging", "policy", "encryption")
     },
+    "object-acl": Entry("Objects", "object_settings", "Same as acl.", hidden=True, command="acl"),
+    "object-tagging": Entry("Objects", "object_settings", "Same as tag.", hidden=True, command="tag"),
     "signurl": Entry("Objects", "presign", "Same as presign.", hidden=True),
 }
 

@@ -47,7 +47,7 @@ bucket_argument = click.argument("url", type=BUCKET_URL, metavar="cos://BUCKET")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask, as somebody at a terminal is.")
 
 
-class _SettingGroup(CommandGroup):
+class SettingGroup(CommandGroup):
     """`cos website cos://bucket …` means `cos website put`, as in `aws s3 website`; takes coscli's words."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -56,7 +56,7 @@ class _SettingGroup(CommandGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0].startswith("cos://") and "put" in self.commands:
+        if args and args[0].startswith("cos://") and self.name == "website":
             args = ["put", *args]
         return super().resolve_command(ctx, args)
 
@@ -66,7 +66,7 @@ def make_group(noun: Noun) -> click.Group:
     name = noun.setting.name
     verbs = [_make_get(noun), _make_put(noun), *([_make_delete(noun)] if noun.setting.deletable else [])]
     names = {each.name for each in noun.verbs}
-    group = _SettingGroup(name, help=noun.help)
+    group = SettingGroup(name, help=noun.help)
     for each in (*(verb for verb in verbs if verb.name not in names), *noun.verbs):
         group.add_command(each)
     return group

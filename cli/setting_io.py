@@ -23,23 +23,41 @@ _MOST_BYTES = (4 << 20) + 1
 
 
 class BucketSetting:
-    """One setting of one bucket; id tells apart those of which there are several."""
+    """One setting of one bucket, or of one object; id tells apart those of which there are several."""
 
-    def __init__(self, state: State, setting: Setting, bucket: str, id_: str = "") -> None:
+    def __init__(
+        self,
+        state: State,
+        setting: Setting,
+        bucket: str,
+        id_: str = "",
+        *,
+        key: str | None = None,
+        version_id: str = "",
+    ) -> None:
         self._state = state
         self._client = state.client
         self.setting = setting
         self.bucket = bucket
         self.id = id_
+        self.key = key
+        self._version = {"versionId": version_id} if version_id else {}
+
+    @property
+    def target(self) -> str:
+        """Return what it is about, as users write it."""
+        return f"cos://{self.bucket}" if self.key is None else f"cos://{self.bucket}/{self.key}"
 
     @property
     def _params(self) -> dict[str, str]:
-        return {self.setting.by_id: self.id} if self.id else {}
+        return {self.setting.by_id: self.id} if self.id else self._version
 
     def get(self) -> dict[str, Any] | None:
         """Return the document; None if there is none."""
         try:
-            answer = self._client.get_document(self.bucket, self.setting.resource, params=self._params)
+            answer = self._client.get_document(
+                self.bucket, self.setting.resource, key=self.key, params=self._params
+            )
         except NotFoundError as error:
             if error.code in self.setting.none:
                 return None
@@ -48,24 +66,26 @@ class BucketSetting:
             return self.setting.read(answer.body)
         except (ValueError, RecursionError) as error:
             raise ServiceError(
-                f"the {self.setting.title} cannot be read: {error}", target=f"cos://{self.bucket}"
+                f"the {self.setting.title} cannot be read: {error}", target=self.target
             ) from error
 
     def put(self, value: dict[str, Any], *, once: bool = False) -> None:
         """Send a checked document."""
         body = self.setting.write(value)
-        params = self._params if self.setting.id_field else {}
+        params = self._params if self.setting.id_field else self._version
         if once:
             self._client.post_document(self.bucket, self.setting.resource, body, params=params)
         else:
-            self._client.put_document(self.bucket, self.setting.resource, body, params=params)
+            self._client.put_document(self.bucket, self.setting.resource, body, key=self.key, params=params)
 
     def delete(self) -> None:
         """Take the setting away."""
         if self.setting.unset is not None:
             self._client.put_document(self.bucket, self.setting.resource, self.setting.unset)
         else:
-            self._client.delete_document(self.bucket, self.setting.resource, params=self._params)
+            self._client.delete_document(
+                self.bucket, self.setting.resource, key=self.key, params=self._params
+            )
 
     def nothing(self) -> ServiceError:
         """Return the error that says that nothing is set."""
@@ -86,7 +106,7 @@ class BucketSetting:
         old, new = self.canonical(before), self.canonical(after)
         if old == new:
             return []
-        names = f"cos://{self.bucket} {self.setting.name}"
+        names = f"{self.target} {self.setting.name}"
         diff = difflib.unified_diff(_lines(old), _lines(new), f"{names} (now)", f"{names} (new)", lineterm="")
         return list(diff)
 
@@ -151,7 +171,9 @@ def show_difference(state: State, subject: BucketSetting, before: Any, after: An
     elif lines:
         state.out.lines(printable(line) for line in lines)
     else:
-        state.out.result(f"(dryrun) cos://{subject.bucket}: the {subject.setting.title} would not change")
+        state.out.result(
+            f"(dryrun) {printable(subject.target)}: the {subject.setting.title} would not change"
+        )
 
 
 def ask_first(state: State, subject: BucketSetting, after: dict[str, Any] | None, *, yes: bool) -> None:

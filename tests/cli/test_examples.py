@@ -98,6 +98,14 @@ def _prepare(name: str, run: Run) -> None:
     words = name.split()[1:]
     if words[0] in ("object-lock", "replication"):
         run("versioning", "enable", "cos://bucket")
+    if words[0] == "retention":
+        run("versioning", "enable", "cos://bucket")
+        run("object-lock", "enable", "cos://bucket", "--yes")
+        run("cp", "file.txt", "cos://bucket", code=None)  # refused once it is locked
+        if words[-1] == "get":
+            run("retention", "put", "cos://bucket/file.txt", "--until", "2035-01-01T00:00:00Z", "--yes")
+    if words[0] == "symlink":
+        run("symlink", "create", "cos://bucket/link.txt", "file.txt")
     if words[0] not in NOUNS or words[-1] in ("put", "enable", "list", "post"):
         return
     noun = words[:-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cosfs.client.documents.lifecycle import STATUS, TAG
-from cosfs.client.documents.schema import Choice, Field, Flag, Number, Struct, Text
+from cosfs.client.documents.schema import Choice, Date, Field, Flag, Number, Struct, Text
 from cosfs.client.documents.setting import Setting
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "INVENTORY_ONCE",
     "LOGGING",
     "OBJECT_LOCK",
+    "OBJECT_TAGGING",
     "REPLICATION",
+    "RETENTION",
     "TAGGING",
     "TIERING",
     "TIERINGS",
@@ -110,6 +112,29 @@ TAGGING = Setting(
     "Tagging",
     Struct((Field("TagSet", TAG, item="Tag", required=True, most=50, unique="Key"),)),
     frozenset({"NoSuchTagSet", "NoSuchTagSetError"}),
+)
+OBJECT_TAGGING = Setting(
+    "tag",
+    "tagging",
+    "tag set",
+    '{"TagSet": [{"Key": "team", "Value": "web"}]}',
+    "Tagging",
+    Struct((Field("TagSet", TAG, item="Tag", required=True, most=10, unique="Key"),)),
+)
+RETENTION = Setting(
+    "retention",
+    "retention",
+    "retention",
+    '{"RetainUntilDate": "2030-01-31T00:00:00Z"}',
+    "Retention",
+    Struct(
+        (
+            Field("Mode", Choice(("COMPLIANCE", "GOVERNANCE"))),
+            Field("RetainUntilDate", Date(), required=True),
+        )
+    ),
+    frozenset({"NoSuchObjectLockConfiguration"}),
+    deletable=False,
 )
 LOGGING = Setting(
     "logs",
