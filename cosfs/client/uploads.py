@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cosfs.client import xml
 from cosfs.client.body import Body, body_length, digest
@@ -15,7 +15,7 @@ from cosfs.client.operations import add_params
 from cosfs.client.retry import Attempt
 from cosfs.client.session import NOTHING, Call
 from cosfs.client.writing import Writing
-from cosfs.errors import AlreadyExistsError, NotFoundError, UsageError
+from cosfs.errors import AlreadyExistsError, IntegrityError, NotFoundError, UsageError
 
 __all__ = ["Uploads"]
 
@@ -47,24 +47,34 @@ class Uploads(Writing):
         body: Body,
         *,
         content_md5: bytes | None = None,
-        crc64: int | None = None,
+        crc64: int | Callable[[], int] | None = None,
         extra: Mapping[str, str] = NOTHING,
     ) -> Part:
         """Send one part and check that COS has the same bytes; number counts from 1 to 10,000.
 
         A part sent earlier under this number is replaced. Raises NotFoundError if the upload was
-        completed or aborted meanwhile.
+        completed or aborted meanwhile. A crc64 that is a function is called when the body has been
+        sent: nothing need be read twice, but no MD5 goes along, and an answer without the CRC-64 of
+        what was stored is an IntegrityError.
         """
-        content_md5, crc64 = sums(body, content_md5, crc64)
-        sent = {**extra, "Content-MD5": b64encode(content_md5).decode()}
+        sent = {**extra}
+        if callable(crc64):
+            content_md5, computed = b"", crc64
+        else:
+            content_md5, known = sums(body, content_md5, crc64)
+            sent["Content-MD5"] = b64encode(content_md5).decode()
+            computed = None
         params = {"partNumber": str(number), "uploadId": upload.upload_id}
         call = Call("UploadPart", "PUT", upload.bucket, upload.key, params, sent, body)
 
         def finish(response: Response, attempt: Attempt) -> Part:
             self._session.document(call, response)
             result = put_result(response.headers)
-            check_crc(result.crc64, crc64, call.target)
-            return Part(number, result.etag, body_length(body), crc64, content_md5.hex())
+            if computed is not None and result.crc64 is None:
+                raise IntegrityError(f"{call.target}: {response.host} does not say what it has stored")
+            crc = known if computed is None else computed()
+            check_crc(result.crc64, crc, call.target)
+            return Part(number, result.etag, body_length(body), crc, content_md5.hex())
 
         return self._session.run(call, finish)
 

@@ -132,7 +132,7 @@ class Stream:
                 self._scopes.add(scope)
                 async with self._slots:
                     upload = await self._started()
-                    await upload.send(number, staging.body(start, stop))
+                    await upload.send(number, staging.body(start, stop), once=True)
         except (COSError, OSError) as exc:
             # finish() sends it again and reports what happens then. A body that changed while
             # it was read fails its checksum; it is in _stale already.
@@ -181,7 +181,7 @@ class Stream:
         self, upload: MultipartUpload, number: int, staging: Staging, start: int, stop: int
     ) -> None:
         async with self._slots:
-            await upload.send(number, staging.body(start, stop))
+            await upload.send(number, staging.body(start, stop), once=True)
 
     async def _settle(self) -> None:
         while self._busy:

@@ -18,7 +18,7 @@ from cosfs.transfer.engine import LARGE, Engine, Flow
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import combine_crc64
 from cosfs.transfer.scheduler import Queue
-from cosfs.transfer.work import Meter, Progress, SharedFile, metered
+from cosfs.transfer.work import Meter, Progress, SharedFile, SummedFile, metered
 
 __all__ = ["MultipartUpload", "as_damage", "damaged_on_the_way"]
 
@@ -70,6 +70,7 @@ class MultipartUpload:
         self.kept = False  # to be resumed: left open when it is not completed
         self._engine = engine
         self._queue: Queue[Any] = Queue(LARGE)
+        self.sums_once = True  # until the server turns out not to tell the CRC-64 of a part
         # Calls in worker threads, abandoned ones too; only touched by atomic operations.
         self._working: set[object] = set()
 
@@ -104,9 +105,12 @@ class MultipartUpload:
         if not self.completed and not self.kept:
             await self.abort()
 
-    async def send(self, number: int, body: Body, progress: Progress | None = None) -> Part:
+    async def send(
+        self, number: int, body: Body, progress: Progress | None = None, *, once: bool = False
+    ) -> Part:
         """Send one part; its checksums are computed in the worker and compared.
 
+        With once a file is read only once: its CRC-64 is computed while it is sent, and there is no MD5.
         number counts from 1; a part sent earlier under it is replaced. A FileBody's descriptor
         may be closed as soon as this returns or is cancelled; memory must stay unchanged until
         then. Nothing of a cancelled part counts.
@@ -118,6 +122,7 @@ class MultipartUpload:
             number,
             _own(body),
             progress,
+            once,
             queue=self._queue,
         )
         self.parts[number] = part
@@ -274,27 +279,24 @@ def _send_part(
     number: int,
     body: Body | tuple[SharedFile, int, int],
     progress: Progress | None,
+    once: bool = False,
 ) -> Part:
     """Send one part in a worker thread; damaged on its way it is sent once more."""
     if isinstance(body, tuple):
         file, offset, length = body
         with file as fd:
-            return _send_part(engine, upload, number, FileBody(fd, offset, length), progress)
+            return _send_part(engine, upload, number, FileBody(fd, offset, length), progress, once)
     meter = Meter(engine, progress)
     for attempt in (1, 2):
-        sums = digest(body)
         try:
-            part = engine.client.upload_part(
-                upload.upload,
-                number,
-                metered(body, meter),
-                content_md5=sums.md5,
-                crc64=sums.crc64,
-                extra=upload.options.body_headers,
-            )
+            if once and upload.sums_once and isinstance(body, FileBody):
+                part = _send_once(engine, upload, number, body, meter)
+            else:
+                part = _send_summed(engine, upload, number, body, meter)
         except COSError as error:
             meter.rewind()
             meter.flush()
+            upload.sums_once = False
             if not damaged_on_the_way(error):
                 raise
             # What COS refused was sent again already; what it took and has wrong was not.
@@ -302,6 +304,25 @@ def _send_part(
                 raise as_damage(error) from error
             log.warning("part %d of %r is sent again: %s", number, upload.upload.key, error)
         else:
-            meter.settle(sums.length)
-            return Part(number, part.etag, sums.length, sums.crc64, part.md5)
+            meter.settle(part.size)
+            return part
     raise AssertionError("unreachable")
+
+
+def _send_summed(engine: Engine, upload: MultipartUpload, number: int, body: Body, meter: Meter) -> Part:
+    sums = digest(body)
+    return engine.client.upload_part(
+        upload.upload,
+        number,
+        metered(body, meter),
+        content_md5=sums.md5,
+        crc64=sums.crc64,
+        extra=upload.options.body_headers,
+    )
+
+
+def _send_once(engine: Engine, upload: MultipartUpload, number: int, body: FileBody, meter: Meter) -> Part:
+    summed = SummedFile(body.fileno(), body.offset, body.length, meter)
+    return engine.client.upload_part(
+        upload.upload, number, summed, crc64=summed.crc64, extra=upload.options.body_headers
+    )

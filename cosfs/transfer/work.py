@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from cosfs.client.body import Body, FileBody, body_length
+from cosfs.client.crc64 import crc64
 from cosfs.client.waiting import sleep
 
 if TYPE_CHECKING:
@@ -180,6 +181,23 @@ class MeteredFile(FileBody):
             meter.before(len(chunk))
             yield chunk
             meter.add(len(chunk))
+
+
+class SummedFile(MeteredFile):
+    """A window of a file whose checksum is computed while it is sent."""
+
+    __slots__ = ("_crc64",)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
+        """Read the window from its start, and sum it up anew."""
+        self._crc64 = 0
+        for chunk in super().chunks(size):
+            self._crc64 = crc64(chunk, self._crc64)
+            yield chunk
+
+    def crc64(self) -> int:
+        """Return the CRC-64/XZ of what was read last."""
+        return self._crc64
 
 
 def metered(body: Body, meter: Meter) -> Body:
