@@ -1,7 +1,7 @@
-"""The local state of a file that is being changed: new bytes on disk, the rest still in COS.
+"""The local state of a file that is being changed: new bytes here, the rest still in COS.
 
 Invariants, with base the object the file was opened on:
-- byte i of the file is staging[i] if i is in `valid`; else base[i] if i < base_limit; else 0;
+- byte i of the file is scratch[i] if i is in `valid`; else base[i] if i < base_limit; else 0;
 - `changed` is the part of `valid` that may differ from base;
 - base_limit never grows: what was cut off stays cut off when the file grows again;
 - `version` grows with every change, so that a commit can tell whether more came meanwhile;
@@ -10,7 +10,7 @@ Invariants, with base the object the file was opened on:
 
 from __future__ import annotations
 
-import errno
+import base64
 import os
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from typing import Any
 import trio
 
 from cosfs.client.body import FileBody
-from cosfs.errors import FilesystemError, NotFoundError, PreconditionFailedError
+from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
+from cosfs.fs.scratch import Scratch, pwrite_all
 
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
 FILL_STEP = 8 * 1024 * 1024
 
 
 class Staging:
-    """One file's changes. The staging file is made at the first write."""
+    """One file's changes. The staging file is made when they are more than fits into memory."""
 
     def __init__(self, directory: Path, base: Source | None, *, path: Path | None = None) -> None:
         self.base = base
@@ -41,15 +42,16 @@ class Staging:
         self._since_limit = 0  # what was not cut off since then
         self._writes = 0  # under way in threads
         self._quiet = trio.Event()
-        self._closed = False
         self._directory = directory
-        self._path = path
-        self._fd = -1
+        self._scratch = Scratch(directory, path)
         self._replaced: Staging | None = None
 
     @property
     def path(self) -> Path | None:
-        return self._path
+        """The staging file, made now if bytes are in memory only; None if there are none."""
+        if self._scratch.memory:
+            self.fileno()
+        return self._scratch.path
 
     @property
     def on_disk(self) -> int:
@@ -58,18 +60,7 @@ class Staging:
 
     def fileno(self) -> int:
         """The staging file's descriptor, opened or made when needed."""
-        if self._closed:
-            # A new file in its place would be full of zeros.
-            raise FilesystemError(errno.ESTALE, "what was written here is no longer part of the file")
-        if self._fd < 0:
-            if self._path is not None:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            else:
-                # Files of an earlier mount may be there, made by a process of the same number.
-                path = self._directory / f"{os.urandom(8).hex()}.data"
-                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                self._path = path
-        return self._fd
+        return self._scratch.fileno()
 
     def touch(self) -> None:
         """Mark as changed without writing (a new empty file)."""
@@ -78,16 +69,16 @@ class Staging:
 
     async def write(self, offset: int, data: bytes) -> None:
         """Put data at offset; OSError (ENOSPC) leaves everything as it was."""
-        fd = self.fileno()
         if len(data) <= INLINE:
-            _pwrite_all(fd, data, offset)
+            self._scratch.put(data, offset)
         else:
+            fd = self.fileno()
             if not self._writes:
                 self._quiet = trio.Event()
             self._writes += 1
             try:
                 # The kernel may stop a writer to let the disk catch up: not the whole mount.
-                await trio.to_thread.run_sync(_pwrite_all, fd, data, offset)
+                await trio.to_thread.run_sync(pwrite_all, fd, data, offset)
             finally:
                 self._writes -= 1
                 if not self._writes:
@@ -110,8 +101,7 @@ class Staging:
                 ranges.truncate(size)
             self.base_limit = min(self.base_limit, size)
             self._since_limit = min(self._since_limit, size)
-            if self._fd >= 0 or self._path is not None:
-                os.ftruncate(self.fileno(), size)
+            self._scratch.truncate(size)
         self.size = size
         self.touch()
 
@@ -147,7 +137,7 @@ class Staging:
         if offset >= stop:
             return b""
         if self.valid.covers(offset, stop):
-            return await _pread(self.fileno(), stop - offset, offset)
+            return self._scratch.get(stop - offset, offset)
         out = bytearray(stop - offset)
         base = self.base
         for start, end in self._from_base(offset, stop):
@@ -155,7 +145,7 @@ class Staging:
             out[start - offset : end - offset] = await fetcher.read(base, start, end - start)
         # Read our own bytes last: a write that came while we waited for COS wins.
         for start, end in self.valid.overlap(offset, stop):
-            out[start - offset : end - offset] = await _pread(self.fileno(), end - start, start)
+            out[start - offset : end - offset] = self._scratch.get(end - start, start)
         return bytes(out)
 
     def _from_base(self, start: int, stop: int) -> list[tuple[int, int]]:
@@ -171,9 +161,8 @@ class Staging:
             assert self.base is not None
             data = await fetcher.read(self.base, first, last - first)
             await self.settled()  # bytes on their way to the disk are newer than these
-            fd = self.fileno()
             for a, b in self._from_base(first, last):  # what was not written meanwhile
-                _pwrite_all(fd, data[a - first : b - first], a)
+                self._scratch.put(data[a - first : b - first], a)
                 self.valid.add(a, b)
 
     def body(self, start: int, stop: int) -> FileBody:
@@ -187,8 +176,7 @@ class Staging:
         """All bytes of a small, filled file."""
         if self.size == 0:
             return b""
-        data = os.pread(self.fileno(), self.size, 0)
-        return data + bytes(self.size - len(data))
+        return self._scratch.get(self.size, 0)
 
     def detach(self) -> None:
         """Everything is here: do without the object from now on."""
@@ -198,7 +186,8 @@ class Staging:
 
     def without_base(self) -> Staging:
         """The same bytes as a file of their own, zeros where they were in the object."""
-        other = Staging(self._directory, None, path=self._path)
+        other = Staging(self._directory, None)
+        other._scratch = self._scratch.share()
         other.size = self.size
         other.valid = self.valid.copy()
         other.changed = self.valid.copy()
@@ -227,24 +216,20 @@ class Staging:
         if self._replaced is not None:
             self._replaced.close(keep=keep)
             self._replaced = None
-        self._closed = True
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if not keep and self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
+        self._scratch.close(keep=keep)
 
     async def make_durable(self) -> None:
-        """Force the staged bytes to the local disk."""
-        if self._fd >= 0:
-            await trio.to_thread.run_sync(_sync, os.dup(self._fd), self._directory)
+        """Force the staged bytes to the local disk; those in memory go there with the journal."""
+        if self._scratch.is_open:
+            await trio.to_thread.run_sync(_sync, os.dup(self.fileno()), self._directory)
 
     def to_json(self) -> dict[str, Any]:
         """What the journal needs to build this again after a crash."""
         base = self.base
+        memory, path = self._scratch.memory, self._scratch.path
         return {
-            "path": str(self._path) if self._path is not None else "",
+            "path": str(path) if path is not None else "",
+            "data": base64.b64encode(memory).decode() if memory else "",
             "size": self.size,
             "base": [base.bucket, base.key, base.etag, base.size] if base is not None else None,
             "base_limit": self.base_limit,
@@ -256,6 +241,8 @@ class Staging:
         base = Source(*record["base"]) if record["base"] is not None else None
         path = Path(record["path"]) if record["path"] else None
         staging = cls(directory, base, path=path)
+        if record.get("data"):
+            staging._scratch.put(base64.b64decode(record["data"]), 0)
         staging.size = record["size"]
         staging.base_limit = record["base_limit"]
         staging.changed = Extents([(a, b) for a, b in record["changed"]])
@@ -274,18 +261,3 @@ def _sync(fd: int, directory: Path) -> None:
         os.fsync(directory_fd)  # a file that no directory names is lost as well
     finally:
         os.close(directory_fd)
-
-
-async def _pread(fd: int, length: int, offset: int) -> bytes:
-    data = os.pread(fd, length, offset)
-    if len(data) < length:
-        data += bytes(length - len(data))  # beyond the end of the staging file is a hole
-    return data
-
-
-def _pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view = view[count:]
-        offset += count

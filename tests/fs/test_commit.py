@@ -451,11 +451,11 @@ async def test_a_full_disk_is_told_to_the_writer_and_nothing_incomplete_is_sent(
     await files.write(fh, b"abc")
     node = await files.file("a")
     assert node.content is not None
-    good, full = node.content._fd, os.open("/dev/full", os.O_RDWR)
-    node.content._fd = full
+    good, full = node.content.fileno(), os.open("/dev/full", os.O_RDWR)
+    node.content._scratch._fd = full
     with pytest.raises(OSError, match="No space left"):
         await files.fs.write(fh, 3, b"def")
-    node.content._fd = good
+    node.content._scratch._fd = good
     os.close(full)
     await files.close(fh)
     assert await files.stored("a") == b"abc"

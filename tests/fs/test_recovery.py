@@ -14,6 +14,7 @@ from cosfs.errors import ConfigError, COSError
 from cosfs.fs import deleter
 from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import recover
+from cosfs.fs.scratch import MEMORY_MAX
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, until
@@ -293,7 +294,7 @@ async def test_what_is_refused_stays_for_the_next_time(
 async def test_a_lost_staging_file_does_not_stop_the_rest(
     first: Files, filesystem: Filesystems, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await first.put("a", b"lost")
+    await first.put("a", b"lost" * MEMORY_MAX)  # what is small is in the journal itself
     await first.put("b", b"kept")
     path = next(r.body["content"]["path"] for r in first.journal.records() if r.key == "a")
     await trio.Path(path).unlink()

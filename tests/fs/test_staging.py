@@ -70,6 +70,7 @@ async def test_staging_files_of_an_earlier_process_are_not_in_the_way(tmp_path: 
     made = [Staging(tmp_path, None) for _ in range(50)]
     for staging in made:
         await staging.write(0, b"x")
+        staging.fileno()
         staging.close(keep=True)
     assert in_use(tmp_path) == 50
 
@@ -135,7 +136,8 @@ async def test_a_full_disk_leaves_the_file_as_it_was(files: Files, fetcher: Fetc
     await staging.write(0, b"abc")
     version = staging.version
     os.close(staging.fileno())
-    staging._fd = os.open("/dev/full", os.O_RDWR)
+    staging.fileno()
+    staging._scratch._fd = os.open("/dev/full", os.O_RDWR)
     with pytest.raises(OSError, match="No space left"):
         await staging.write(3, b"d" * (100 * KIB))
     assert (staging.size, staging.version, list(staging.valid)) == (3, version, [(0, 3)])

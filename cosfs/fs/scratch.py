@@ -1,0 +1,128 @@
+"""Where the bytes of a changed file are: a file in the cache directory, or memory while they are few.
+
+Most files are small, written once and sent at once. Making and removing a file for each of them
+costs more than everything else that is done for them here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from cosfs.errors import FilesystemError
+
+__all__ = ["MEMORY_MAX", "Scratch", "pwrite_all"]
+
+MEMORY_MAX = 64 * 1024  # bytes; what needs more goes into a file
+
+
+class Scratch:
+    """Bytes by offset, zeros where nothing was written. The file is made when it is first needed."""
+
+    __slots__ = ("_closed", "_directory", "_fd", "_memory", "_path")
+
+    def __init__(self, directory: Path, path: Path | None = None) -> None:
+        self._directory = directory
+        self._path = path
+        self._fd = -1
+        self._closed = False
+        self._memory: bytearray | None = bytearray() if path is None else None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        return self._path
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd >= 0
+
+    @property
+    def memory(self) -> bytes | None:
+        """The bytes, if they are in memory."""
+        return bytes(self._memory) if self._memory is not None else None
+
+    def fits(self, stop: int) -> bool:
+        """Whether bytes up to stop can be put without touching the disk."""
+        return self._memory is not None and stop <= MEMORY_MAX
+
+    def fileno(self) -> int:
+        """The file's descriptor; what was in memory is in the file from now on."""
+        self._check_open()
+        if self._fd >= 0:
+            return self._fd
+        if self._path is not None:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            return self._fd
+        # Files of an earlier mount may be there, made by a process of the same number.
+        path = self._directory / f"{os.urandom(8).hex()}.data"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if self._memory:
+            try:
+                pwrite_all(fd, self._memory, 0)
+            except BaseException:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+                raise
+        self._fd, self._path, self._memory = fd, path, None
+        return fd
+
+    def put(self, data: bytes | memoryview, offset: int) -> None:
+        """Write; OSError leaves everything as it was."""
+        self._check_open()
+        stop = offset + len(data)
+        memory = self._memory
+        if memory is None or stop > MEMORY_MAX:
+            pwrite_all(self.fileno(), data, offset)
+            return
+        if len(memory) < offset:
+            memory.extend(bytes(offset - len(memory)))
+        memory[offset:stop] = data
+
+    def get(self, length: int, offset: int) -> bytes:
+        """Read; beyond the end are zeros."""
+        if self._memory is not None:
+            self._check_open()
+            data = bytes(self._memory[offset : offset + length])
+        else:
+            data = os.pread(self.fileno(), length, offset)
+        return data if len(data) == length else data + bytes(length - len(data))
+
+    def truncate(self, size: int) -> None:
+        """Cut what is beyond size."""
+        if self._memory is not None:
+            del self._memory[size:]
+        else:
+            os.ftruncate(self.fileno(), size)
+
+    def share(self) -> Scratch:
+        """Return the same bytes under another owner: the same file, or a copy of the memory."""
+        other = Scratch(self._directory, self._path)
+        if self._memory is not None:
+            other._memory = self._memory.copy()
+        return other
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of everything; keep leaves the file on disk."""
+        self._closed = True
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if not keep and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            # A new file in its place would be full of zeros.
+            raise FilesystemError(errno.ESTALE, "what was written here is no longer part of the file")
+
+
+def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all bytes at an offset."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view = view[count:]
+        offset += count
