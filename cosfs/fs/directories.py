@@ -40,7 +40,7 @@ class Directories(Calls):
         handle.node.read_until = trio.current_time() + 2 * self.settings.metadata_ttl
         return handle, handle.listing
 
-    def node_of_entry(self, directory: DirNode, entry: Entry) -> Node | None:
+    def node_of_entry(self, directory: DirNode, listing: Listing, entry: Entry) -> Node | None:
         """The node for a listed entry if its attributes are known without a request."""
         node = directory.children.get(entry.name)
         if node is not None:
@@ -48,9 +48,9 @@ class Directories(Calls):
         if trio.current_time() > self._wanted_until:
             return None  # whoever reads names only shall not cost an inode each, here and in the kernel
         if directory.is_buckets or self.settings.attributes == "listing":
-            return self.tree.node_for(directory, entry)
+            return self.tree.node_for(directory, entry, listing)
         if entry.info is not None and entry.info.headers is not None:
-            return self.tree.node_for(directory, entry)
+            return self.tree.node_for(directory, entry, listing)
         return None
 
     def releasedir(self, fh: int) -> None:

@@ -21,6 +21,7 @@ from cosfs.fs.kernelcache import KernelCache, NoKernel
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
+from cosfs.fs.walks import Walks
 from cosfs.transfer import attributes
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Heads:
         self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
         self._denied = False
         self.kernel: KernelCache = NoKernel()
+        self.walks: Walks | None = None  # may know of a directory's object already
 
     async def ensure_known(self, node: Node) -> None:
         """Fetch the attributes that a listing does not carry, if they are wanted."""
@@ -139,6 +141,11 @@ class Heads:
         else:
             return
         key = parent.child_key(component) + ("/" if is_dir else "")
+        if is_dir and isinstance(node, DirNode) and self.walks is not None:
+            told, marker = self.walks.marker(parent.bucket, key, self._settings.metadata_ttl)
+            if told and (marker is None or marker.headers is not None):
+                self._apply_marker(node, marker)
+                return
         since = trio.current_time()
         try:
             info = await self.ask(parent.bucket, key)

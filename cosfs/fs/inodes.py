@@ -109,6 +109,7 @@ class DirNode(Node):
         "attrs_lock",
         "children",
         "distrusted",
+        "listed",
         "listing",
         "marker",
         "marker_until",
@@ -116,6 +117,8 @@ class DirNode(Node):
         "read_until",
         "recent",
         "tombstones",
+        "walk_failures",
+        "walked_until",
     )
 
     def __init__(
@@ -142,6 +145,9 @@ class DirNode(Node):
         self.distrusted = False
         self.opens = 0
         self.read_until = 0.0  # while it is being read, attributes are fetched ahead
+        self.listed = False  # it was listed, and what was known then is not out of date by itself
+        self.walked_until = 0.0  # a child was read while this was
+        self.walk_failures = 0
         self.attrs_dirty = False
         self.attrs_lock = trio.Lock()
 

@@ -69,7 +69,8 @@ class Listing:
         self.entries: dict[bytes, Entry] = {}
         self._order: list[Entry] = []
         self._dropped = 0  # entries before those in _order
-        self._starts: list[tuple[int, str]] = []  # index of the first entry of each page, and its marker
+        # Of each page: the index of its first entry, its marker, and when it was asked for.
+        self._starts: list[tuple[int, str, float]] = []
         self.expected = 0  # entries that it had when it was read before; 0 if that was never to the end
         self.marker: ObjectInfo | None = None
         self.complete = False
@@ -103,6 +104,14 @@ class Listing:
         if not self.started_reading:
             await self._load_page(0)
 
+    def fill(self, page: ListPage, started: float) -> None:
+        """Take all of the directory as it was told when COS was asked at started."""
+        self.started = started
+        self._take(page)
+        self._pages, self.complete = 1, True
+        self._starts.append((0, "", started))
+        self._on_page(self, list(self._order))
+
     async def search(self, name: bytes) -> Entry | None:
         """Load pages until a name is found."""
         while (entry := self.entries.get(name)) is None and not self.complete:
@@ -133,6 +142,11 @@ class Listing:
     def at(self, index: int) -> Entry:
         return self._order[index - self._dropped]
 
+    def asked(self, entry: Entry) -> float:
+        """When COS was asked for an entry (trio clock): the pages of a large directory differ."""
+        page = bisect_right(self._starts, entry.index, key=itemgetter(0)) - 1
+        return self._starts[page][2] if page >= 0 else self.started
+
     def between(self, start: int, stop: int) -> list[Entry]:
         """The entries from one index to another, as far as they are here."""
         return self._order[max(0, start - self._dropped) : max(0, stop - self._dropped)]
@@ -140,7 +154,7 @@ class Listing:
     def from_page_of(self, index: int) -> Listing:
         """A listing of one reader's own that begins with the page in which an index was dropped."""
         page = bisect_right(self._starts, index, key=itemgetter(0)) - 1
-        start, marker = self._starts[max(0, page)]
+        start, marker, _ = self._starts[max(0, page)]
         again = Listing(
             self._remote, self._bucket, self._prefix, hide=self._hide, page_hook=self._page_hook,
             page_size=self._page_size,
@@ -164,9 +178,10 @@ class Listing:
         async with self._lock:
             if self.complete or self._pages > page_no:
                 return  # somebody else loaded it while we waited
+            asked = trio.current_time() if self._pages else self.started
             page = await self._remote.metadata(self._fetch, self._next)
             before = len(self._order)
-            self._starts.append((self.count, self._next))
+            self._starts.append((self.count, self._next, asked))
             self._take(page)
             self._next = page.next_marker
             self._pages += 1

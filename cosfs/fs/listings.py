@@ -16,6 +16,7 @@ from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
+from cosfs.fs.walks import Walks
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class Listings:
         self._settings = settings
         self._background = background
         self._heads = heads
+        self._walks = Walks(remote, background, heads.recall)
+        heads.walks = self._walks
         # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
         # asked at a given time, still had it.
         self.is_leaving: Callable[[str, str, str, float], bool] = lambda bucket, key, etag, since: False
@@ -52,7 +55,7 @@ class Listings:
     async def listing(self, parent: DirNode) -> Listing:
         """A listing that is not too old, with at least its first page."""
         before = listing = parent.listing
-        if listing is not None and listing.started + self.ttl(parent) < trio.current_time():
+        if not self._is_fresh(parent):
             listing = None
         try:
             if listing is None:
@@ -71,13 +74,31 @@ class Listings:
         self._note_marker(parent, listing)
         return listing
 
+    def fresh_entry(self, parent: DirNode, name: bytes) -> Entry | None:
+        """A name of the current listing if its page is not too old, though an earlier one may be."""
+        entry = parent.listing.get(name) if parent.listing is not None else None
+        if entry is None or parent.listing is None:
+            return None
+        return entry if parent.listing.asked(entry) + self.ttl(parent) >= trio.current_time() else None
+
     async def from_start(self, parent: DirNode) -> Listing:
         """A listing that is not too old, of which nothing was dropped yet."""
+        # A listing that was thrown away shall not come back from before.
+        is_due = parent.listing is not None or not parent.listed
+        if is_due and not self._is_fresh(parent) and not parent.is_buckets and not parent.distrusted:
+            told = await self._walks.take(parent, self.ttl(parent))
+            if told is not None and not self._is_fresh(parent):
+                parent.listing = self._new_listing(parent)
+                parent.listing.fill(told.page, told.started)
         listing = await self.listing(parent)
         if listing.first:
             parent.listing = None
             listing = await self.listing(parent)
         return listing
+
+    def _is_fresh(self, parent: DirNode) -> bool:
+        listing = parent.listing
+        return listing is not None and listing.started + self.ttl(parent) >= trio.current_time()
 
     def _arrived(self, parent: DirNode, listing: Listing, new: list[Entry]) -> None:
         self.arrived += len(new)
@@ -127,6 +148,7 @@ class Listings:
         for old in [name for name, until in parent.recent.items() if until < now]:
             del parent.recent[old]
         bucket = parent.bucket
+        parent.listed = True
         distrusted, parent.distrusted = parent.distrusted, False
         listing = Listing(
             self._remote,

@@ -19,6 +19,7 @@ from cosfs.fs.tree import Tree
 
 PERIOD = 10.0
 PAUSE = 0.2  # seconds in which the kernel may answer by forgetting
+NODES_MAX = 64_000  # names the kernel may remember, some 1,000 bytes each here
 ENTRIES_MAX = 100_000  # names of all listings together, some 550 bytes each
 STALE_MAX = 50_000  # the same where some are too old: they are of use while COS cannot be reached
 SLACK = 0.1  # of the limit is asked to be forgotten beyond the excess
@@ -27,7 +28,9 @@ SLACK = 0.1  # of the limit is asked to be forgotten beyond the excess
 class Sweeper:
     """Drops what is stale. evict(parent_ino, name) asks the kernel to forget a name; it may not wait."""
 
-    def __init__(self, tree: Tree, evict: Callable[[int, bytes], None], *, max_nodes: int = 100_000) -> None:
+    def __init__(
+        self, tree: Tree, evict: Callable[[int, bytes], None], *, max_nodes: int = NODES_MAX
+    ) -> None:
         self._tree = tree
         self._evict = evict
         self._max_nodes = max_nodes
@@ -59,7 +62,7 @@ class Sweeper:
         for started, node, count in sorted(found, key=itemgetter(0)):
             if entries <= (STALE_MAX if started + age_limit < now else ENTRIES_MAX):
                 break
-            node.listing = None
+            node.listing, node.listed = None, False
             dropped += 1
             entries -= count
         return dropped

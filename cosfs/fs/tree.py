@@ -98,11 +98,14 @@ class Tree:
             return known
 
     async def _resolve(self, parent: DirNode, name: bytes) -> Node:
-        listing = await self.listings.listing(parent)
-        entry = listing.get(name)
+        listing = parent.listing
+        entry = self.listings.fresh_entry(parent, name)
+        if entry is None or listing is None:
+            listing = await self.listings.listing(parent)
+            entry = listing.get(name)
         if entry is None and parent.is_buckets:
             entry = await self.listings.bucket_entry(parent, listing, name)
-        since = listing.started
+        since = listing.asked(entry) if entry is not None else listing.started
         if entry is None and not listing.complete and 0 < listing.expected <= KEPT:
             entry = await listing.search(name)  # one request finds a thousand of its neighbours as well
         if entry is None and not listing.whole:
@@ -213,9 +216,10 @@ class Tree:
         if children:
             for entry in entries:
                 if entry.name in children and not entry.removed:
-                    node = self._reconcile(parent, entry.name, entry, listing.started)
+                    asked = listing.asked(entry)
+                    node = self._reconcile(parent, entry.name, entry, asked)
                     if node is not None and not facts.local(node):
-                        node.expires = max(node.expires, listing.started + ttl)
+                        node.expires = max(node.expires, asked + ttl)
         for name, until in list(parent.absent.items()):
             appeared = listing.get(name) is not None
             if appeared:
@@ -257,13 +261,13 @@ class Tree:
             node.expires = max(node.expires, since + self.listings.ttl(parent))
         return node
 
-    def node_for(self, parent: DirNode, entry: Entry) -> Node:
+    def node_for(self, parent: DirNode, entry: Entry, listing: Listing | None = None) -> Node:
         """The node of an entry of a listing; the caller counts the kernel's reference."""
-        since = parent.listing.started if parent.listing is not None else 0.0
+        since = listing.asked(entry) if listing is not None else 0.0
         node = self._reconcile(parent, entry.name, entry, since)
         assert node is not None
-        if not facts.local(node) and parent.listing is not None:
-            node.expires = max(node.expires, parent.listing.started + self.listings.ttl(parent))
+        if not facts.local(node) and listing is not None:
+            node.expires = max(node.expires, since + self.listings.ttl(parent))
         return node
 
     def _make(self, parent: DirNode, entry: Entry) -> Node:

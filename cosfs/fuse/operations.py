@@ -24,7 +24,7 @@ from cosfs.fs.calls import Caller
 from cosfs.fs.directories import DOTS
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import DirNode, FileNode, Node
-from cosfs.fs.listing import Entry
+from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.metadata import Change
 from cosfs.fuse.plain import make_plain
 
@@ -162,7 +162,7 @@ class Operations(pyfuse3.Operations):
                 position += 1
                 if entry.removed:
                     continue
-                if not self._reply(token, handle.node, entry, position):
+                if not self._reply(token, handle.node, listing, entry, position):
                     return
                 given = True
 
@@ -175,8 +175,8 @@ class Operations(pyfuse3.Operations):
                     return False
         return True
 
-    def _reply(self, token: Any, directory: DirNode, entry: Entry, next_id: int) -> bool:
-        node = self._fs.node_of_entry(directory, entry)
+    def _reply(self, token: Any, directory: DirNode, listing: Listing, entry: Entry, next_id: int) -> bool:
+        node = self._fs.node_of_entry(directory, listing, entry)
         if node is None:
             return bool(pyfuse3.readdir_reply(token, entry.name, self._plain(directory, entry), next_id))
         if not pyfuse3.readdir_reply(token, entry.name, self._entry(node), next_id):
