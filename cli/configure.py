@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .options import group
 from .output import Column, printable, table
+from .secret_store import SECRETS as _SECRETS
+from .secret_store import in_keyring, items, keep_in_keyring
 from .secrets import mask
 
 if TYPE_CHECKING:
-    from cosfs.config import ConfigFile, Settings
+    from cosfs.config import Settings
+    from cosfs.profiles import ConfigFile
 
+    from .imports import Imported
     from .state import State
 
-_SECRETS = ("secret_id", "secret_key", "session_token")
 _CREDENTIAL_ENV = {
     "secret_id": ("COS_SECRET_ID",),
     "secret_key": ("COS_SECRET_KEY",),
@@ -27,11 +31,15 @@ _ALWAYS_LISTED = ("region", "output", "endpoint_url", "appid")
 
 
 @group("configure", invoke_without_command=True)
+@click.option("--keyring", is_flag=True, help="Keep the secrets in the keyring of the system, encrypted.")
+@click.option("--no-check", is_flag=True, help="Send no request to try what was written.")
 @click.pass_context
-def configure(ctx: click.Context) -> int:
+def configure(ctx: click.Context, keyring: bool, no_check: bool) -> int:
     """Ask for credentials and settings and write them to ~/.cos.
 
-    Secrets are read without echo and kept in ~/.cos/credentials, which only you can read.
+    Secrets are read without echo and kept in ~/.cos/credentials, which only you can read, or with
+    --keyring in the keyring of the system; secrets that are in the file move there. At the end one
+    request shows whether COS takes the credentials.
 
     \b
     Examples:
@@ -41,9 +49,10 @@ def configure(ctx: click.Context) -> int:
       cos configure set default.cos.max_concurrent_requests 64
       cos configure get region
       cos configure list
+      cos configure import-coscli
     """
     if ctx.invoked_subcommand is None:
-        _ask(ctx.find_root().obj)
+        _ask(ctx.find_root().obj, keyring=keyring, check=not no_check)
     return 0
 
 
@@ -54,17 +63,22 @@ def _files(state: State) -> tuple[ConfigFile, str]:
     return ConfigFile.locate(config_file=str(state.options.get("config_file") or "")), profile
 
 
-def _ask(state: State) -> None:
+def _ask(state: State, *, keyring: bool, check: bool) -> None:
     from cosfs.errors import UsageError
 
+    from .first_request import try_settings
     from .prompt import somebody_is_there
 
+    files, profile = _files(state)
+    now = items(files, profile)
     if not somebody_is_there():
+        if keyring and now.get("secret_key"):
+            keep_in_keyring(files, profile, {})
+            state.out.talk(f"the secrets of profile {profile!r} are in the keyring")
+            return
         raise UsageError(
             "cos configure asks questions and needs a terminal", hint="Use: cos configure set KEY VALUE"
         )
-    files, profile = _files(state)
-    now = files.items(profile)
     answers = {
         "secret_id": _prompt("SecretId", now.get("secret_id", ""), secret=True, echo=True),
         "secret_key": _prompt("SecretKey", now.get("secret_key", ""), secret=True),
@@ -72,9 +86,12 @@ def _ask(state: State) -> None:
         "output": _prompt("Default output format (table, json, jsonl, text)", now.get("output", "")),
     }
     changed = {key: value for key, value in answers.items() if value and value != now.get(key)}
-    if changed:
-        _store(files, profile, changed)
-    state.out.talk(f"profile {profile!r} is in {files.config_path} and {files.credentials_path}")
+    if changed or keyring:
+        _store(files, profile, changed, keyring=keyring)
+    place = "the keyring" if in_keyring(files, profile) else files.credentials_path
+    state.out.talk(f"profile {profile!r} is in {files.config_path} and {place}")
+    if check and items(files, profile).get("secret_key"):
+        try_settings(state, files, profile)
 
 
 def _prompt(text: str, current: str, *, secret: bool = False, echo: bool = False) -> str:
@@ -87,8 +104,9 @@ def _prompt(text: str, current: str, *, secret: bool = False, echo: bool = False
 @configure.command("set")
 @click.argument("key")
 @click.argument("value", required=False)
+@click.option("--keyring", is_flag=True, help="Keep a secret, and the others of the profile, in the keyring.")
 @click.pass_context
-def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
+def configure_set(ctx: click.Context, key: str, value: str | None, keyring: bool) -> int:
     """Write one setting; a secret whose VALUE is left out is asked for without echo.
 
     KEY may name its profile: production.region, default.cos.max_concurrent_requests.
@@ -111,7 +129,9 @@ def configure_set(ctx: click.Context, key: str, value: str | None) -> int:
         if not somebody_is_there():
             raise UsageError(f"the value of {key} is missing", hint=f"Write: cos configure set {key} VALUE")
         value = _prompt(name, "", secret=name in _SECRETS)
-    _store(files, profile, {name: value})
+    if keyring and name not in _SECRETS:
+        raise UsageError(f"{name} is no secret", hint="Leave --keyring out")
+    _store(files, profile, {name: value}, keyring=keyring)
     return 0
 
 
@@ -131,11 +151,14 @@ def _check_name(key: str, name: str) -> None:
     raise UsageError(f"there is no setting {key!r}", hint=hint or f"there are: {', '.join(sorted(known))}")
 
 
-def _store(files: ConfigFile, profile: str, values: dict[str, str]) -> None:
+def _store(files: ConfigFile, profile: str, values: dict[str, str], *, keyring: bool = False) -> None:
     """Write values; take them back if one of them cannot be read as what it should be."""
     from cosfs.config import load_settings
     from cosfs.errors import ConfigError, UsageError
 
+    if keyring or in_keyring(files, profile):
+        keep_in_keyring(files, profile, {name: values[name] for name in values if name in _SECRETS})
+        values = {name: value for name, value in values.items() if name not in _SECRETS}
     before = {name: files.items(profile).get(name) for name in values}
     for name, value in values.items():
         files.set(name, value, profile)
@@ -157,6 +180,83 @@ def _store(files: ConfigFile, profile: str, values: dict[str, str]) -> None:
         raise UsageError(str(error.message), hint="Nothing was written") from None
 
 
+@configure.command("import-coscli")
+@click.option("--file", "path", default="~/.cos.yaml", show_default=True, metavar="FILE", help="Its file.")
+@click.pass_obj
+def import_coscli(state: State, path: str) -> int:
+    """Take over the settings and keys of coscli.
+
+    \b
+    Examples:
+      cos configure import-coscli
+      cos configure import-coscli --profile work --file ./old.yaml
+    """
+    from .imports import read_coscli
+
+    return _take_over(state, read_coscli(_expanded(path)), path)
+
+
+@configure.command("import-coscmd")
+@click.option("--file", "path", default="~/.cos.conf", show_default=True, metavar="FILE", help="Its file.")
+@click.pass_obj
+def import_coscmd(state: State, path: str) -> int:
+    """Take over the settings and keys of coscmd.
+
+    \b
+    Examples:
+      cos configure import-coscmd
+      cos configure import-coscmd --profile work --file ./old.conf
+    """
+    from .imports import read_coscmd
+
+    return _take_over(state, read_coscmd(_expanded(path)), path)
+
+
+@configure.command("import-tccli")
+@click.option("--from", "name", default="default", show_default=True, metavar="NAME", help="Its profile.")
+@click.pass_obj
+def import_tccli(state: State, name: str) -> int:
+    """Take over the keys, region and output format of a profile of tccli.
+
+    \b
+    Examples:
+      cos configure import-tccli
+      cos configure import-tccli --from work --profile work
+    """
+    from cosfs.errors import UsageError
+
+    from .imports import read_tccli
+
+    if "/" in name or name in ("", ".", ".."):
+        raise UsageError(f"{name!r} is no profile of tccli")
+    directory = _expanded("~/.tccli")
+    return _take_over(state, read_tccli(directory, name), str(directory))
+
+
+def _expanded(path: str) -> Path:
+    return Path(path).expanduser()
+
+
+def _take_over(state: State, found: Imported, source: str) -> int:
+    """Write what another tool has into the profile, and say so without showing a secret."""
+    files, profile = _files(state)
+    _store(files, profile, found.values)
+    if found.buckets:
+        import json
+
+        from cosfs.client.regions import RegionFile
+
+        remembered = RegionFile(str(files.config_path.parent / "cache" / "regions.json"))
+        for bucket, region in found.buckets.items():
+            remembered.set(bucket, region)
+        found.notes.append(f"regions of buckets are remembered: {json.dumps(found.buckets)}")
+    names = ", ".join(sorted(found.values)) or "nothing"
+    state.out.talk(f"profile {profile!r} has from {source}: {names}")
+    for note in found.notes:
+        state.out.talk(note)
+    return 0
+
+
 @configure.command("get")
 @click.argument("key")
 @click.pass_context
@@ -169,7 +269,10 @@ def configure_get(ctx: click.Context, key: str) -> int:
     """
     state: State = ctx.find_root().obj
     files, profile = _files(state)
-    value = files.get(key, profile)
+    from cosfs.profiles import split_key
+
+    profile, name = split_key(key, profile)
+    value = (items(files, profile) if name in _SECRETS else files.items(profile)).get(name)
     if value is None:
         return 1
     if state.options.get("output") in ("json", "jsonl"):
@@ -213,11 +316,12 @@ def _values(settings: Settings) -> list[tuple[str, str]]:
 def _credential_rows(state: State, settings: Settings) -> list[tuple[str, str, str]]:
     """Return the credentials that would be used: from one source, never mixed."""
     files, _ = _files(state)
-    stored = files.items(settings.profile)
+    stored = items(files, settings.profile)
+    keyring = ", in the keyring" if in_keyring(files, settings.profile) else ""
     sources = (
         ("option", {name: str(state.options.get(name) or "") for name in _SECRETS}),
         ("environment", {name: _from_environment(name) for name in _SECRETS}),
-        ("profile", {name: stored.get(name, "") for name in _SECRETS}),
+        (f"profile{keyring}", {name: stored.get(name, "") for name in _SECRETS}),
     )
     for source, values in sources:
         if values["secret_id"] or values["secret_key"]:
