@@ -82,6 +82,20 @@ class Report:
             version_id=version_id or None,
         )
 
+    def changed(self, op: str, target: str, *, version_id: str = "", note: str = "") -> None:
+        """One object was changed where it is; op is what was done to it."""
+        self.ok += 1
+        more = {"version_id": version_id} if version_id else {}
+        line = f"{op}: {printable(target)}{_version(version_id)}{f' ({note})' if note else ''}"
+        self._event(line, type="change", op=op, status="ok", dst=target, **more)
+
+    def would_change(self, op: str, target: str, *, version_id: str = "") -> None:
+        """One change was left out because of --dryrun."""
+        self.planned += 1
+        more = {"version_id": version_id} if version_id else {}
+        line = f"(dryrun) {op}: {printable(target)}{_version(version_id)}"
+        self._event(line, type="change", op=op, status="dryrun", dst=target, **more)
+
     def bucket(self, op: str, name: str) -> None:
         """A bucket was made or removed."""
         self._event(f"{op}: {name}", type="bucket", op=op, status="ok", dst=f"cos://{name}")

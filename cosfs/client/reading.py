@@ -130,18 +130,20 @@ class Reading(Buckets):
         return ObjectStream(info, start, last, response, lambda n: self.stats.add(received=n))
 
     def get_range(
-        self, bucket: str, key: str, start: int, stop: int, *, if_match: str = ""
+        self, bucket: str, key: str, start: int, stop: int, *, if_match: str = "", version_id: str = ""
     ) -> tuple[ObjectInfo, bytes]:
         """Return the bytes [start, stop) of an object, fewer only if it ends before.
 
         A body that breaks off is gone on with where it broke, as long as the object is the same.
         """
         if stop <= start:
-            with self.get_object(bucket, key, start=start, stop=stop, if_match=if_match) as stream:
+            with self.get_object(
+                bucket, key, start=start, stop=stop, if_match=if_match, version_id=version_id
+            ) as stream:
                 return stream.info, b""
         pieces: list[bytes] = []
         filled, info = 0, None
-        call = Call("GetObject", "GET", bucket, key, expects=stop - start)
+        call = Call("GetObject", "GET", bucket, key, params=version_params(version_id), expects=stop - start)
 
         def operation(attempt: Attempt) -> None:
             nonlocal filled, info
@@ -161,7 +163,7 @@ class Reading(Buckets):
             self._session.run_operation(call, operation)
         except ServiceError as error:
             if error.status == 416 and start == 0:
-                return self._empty_stream(bucket, key, 0, "", conditions_of(if_match, "")).info, b""
+                return self._empty_stream(bucket, key, 0, version_id, conditions_of(if_match, "")).info, b""
             raise
         assert info is not None
         # Joining costs less than one large buffer: the memory of the pieces is at hand already.
