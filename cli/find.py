@@ -78,7 +78,7 @@ def find(state: State, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     Examples:
       cos find cos://bucket/logs/ --name "*.gz" --older-than 30d
       cos find cos://bucket --larger 100MB --print "{size} {key}"
-      cos find cos://bucket --name "*.tmp" --print0 | xargs -0 -n1 cos rm
+      cos find cos://bucket --name "*.tmp" --print0 | xargs -0 -r cos rm
       cos find cos://bucket/in/ --name "*.txt" --exec "cos cp {url} ./in/{base}"
     """
     options = Options(**values)

@@ -214,10 +214,10 @@ class PastClient(CosClient):
         )
 
     def get_range(
-        self, bucket: str, key: str, start: int, stop: int, *, if_match: str = ""
+        self, bucket: str, key: str, start: int, stop: int, *, if_match: str = "", version_id: str = ""
     ) -> tuple[ObjectInfo, bytes]:
-        with self.get_object(bucket, key, start=start, stop=stop, if_match=if_match) as stream:
-            return stream.info, b"".join(stream.chunks())
+        version_id = version_id or self._version(bucket, key)
+        return super().get_range(bucket, key, start, stop, if_match=if_match, version_id=version_id)
 
 
 def _before(page: VersionPage, key: str) -> str:

@@ -49,7 +49,7 @@ def test_what_brings_an_object_back(
     versions: list[ObjectVersion], before: float | None, markers: list[str], version: str
 ) -> None:
     step = choose(versions, before)
-    assert [] == markers if step is None else [each.version_id for each in step.markers] == markers
+    assert markers == [] if step is None else [each.version_id for each in step.markers] == markers
     assert (step.version.version_id if step and step.version else "") == version
 
 
