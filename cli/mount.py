@@ -25,7 +25,8 @@ _IGNORED = frozenset(
 )  # fmt: skip
 # Passed on to libfuse.
 _KERNEL = frozenset(
-    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "sync", "dirsync", "allow_root"}
+    {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "sync", "dirsync", "allow_root",
+     "auto_unmount"}
 )  # fmt: skip
 # Another name for one of our own options.
 _SPELLINGS = {"ro": "read-only", "fmode": "file-mode", "dmode": "dir-mode"}

@@ -247,6 +247,13 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
 
 
 def _busy(mountpoint: Path) -> FilesystemError:
+    below = registry.mounted_below(mountpoint)
+    if below:
+        return FilesystemError(
+            errno.EBUSY,
+            f"{mountpoint} cannot be unmounted: {', '.join(below[:NAMES_SHOWN])} is mounted inside it",
+            hint="Unmount that first",
+        )
     users = ", ".join(_users(mountpoint)) or "another process"
     return FilesystemError(
         errno.EBUSY,
@@ -260,7 +267,7 @@ def _users(mountpoint: Path) -> list[str]:
     prefix = str(mountpoint) + "/"
     found = []
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
             links = [process / "cwd", *(process / "fd").iterdir()]

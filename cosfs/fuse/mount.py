@@ -7,7 +7,6 @@ mount answers, and only then the parent returns.
 
 from __future__ import annotations
 
-import ctypes.util
 import errno
 import hashlib
 import logging
@@ -15,7 +14,6 @@ import os
 import resource
 import shutil
 import signal
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -28,13 +26,14 @@ from cosfs.config import Settings, TransferSettings
 from cosfs.errors import ConfigError, COSError, FilesystemError, PermissionDeniedError, UsageError
 from cosfs.fs.place import BLOCKS, Place, check_private
 from cosfs.fuse import logs, registry
+from cosfs.fuse.checks import check_fuse, check_mountpoint
 from cosfs.fuse.settings import MountSettings, default_cache_dir
 
 log = logging.getLogger("cosfs.mount")
 
 FUSE_MAJOR_OPTIONS = frozenset(
     {"nosuid", "nodev", "noexec", "noatime", "suid", "dev", "exec", "atime", "ro", "rw", "sync", "dirsync",
-     "allow_root"}
+     "allow_root", "auto_unmount"}
 )  # fmt: skip
 READ_AHEAD_KIB = 4096
 MAX_BACKGROUND = 64
@@ -55,7 +54,7 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
     )
     logs.check(mount_settings)
     _check_places(mount_settings)
-    _check_fuse()
+    check_fuse(mount_settings)
     if mount_settings.foreground:
         _serve(settings, mount_settings, make_client, lambda: None)
         return 0
@@ -79,59 +78,6 @@ def _check_places(mount_settings: MountSettings) -> None:
 
 def _absolute(path: Path | None) -> Path | None:
     return path.absolute() if path is not None else None
-
-
-def check_mountpoint(path: Path) -> Path:
-    """Return the absolute mountpoint; UsageError says what is wrong with it."""
-    try:
-        os.statvfs(path)  # where a mount's process is gone, a stat may be answered from memory
-        info = path.stat()
-    except FileNotFoundError:
-        raise UsageError(f"the mountpoint {path} does not exist", hint=f"Make it: mkdir -p {path}") from None
-    except OSError as exc:
-        if exc.errno == errno.ENOTCONN:
-            raise UsageError(
-                f"{path} holds a mount whose process is gone (transport endpoint is not connected)",
-                hint=f"Clean it up with: cos umount {path}",
-            ) from None
-        raise UsageError(f"the mountpoint {path} cannot be used: {exc.strerror}") from None
-    if not stat.S_ISDIR(info.st_mode):
-        raise UsageError(f"the mountpoint {path} is not a directory")
-    path = path.resolve()
-    # Another filesystem may be there (a container's volume, an automount): what counts is that it is empty.
-    what = registry.mounted_here().get(str(path))
-    if what:
-        raise UsageError(f"{what} is already mounted on {path}", hint=f"Unmount it first: cos umount {path}")
-    try:
-        empty = not any(path.iterdir())
-    except OSError as exc:
-        raise UsageError(f"the mountpoint {path} cannot be used: {exc.strerror}") from None
-    if not empty:
-        raise UsageError(
-            f"the mountpoint {path} is not empty", hint="Files in it would be hidden; use an empty directory"
-        )
-    return path
-
-
-def _check_fuse() -> None:
-    if not Path("/dev/fuse").exists():
-        raise ConfigError(
-            "/dev/fuse is missing",
-            hint="Load the kernel module (modprobe fuse) or pass the device into the container",
-        )
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        raise ConfigError("/dev/fuse cannot be opened by this user", hint="Allow it: chmod 666 /dev/fuse")
-    if ctypes.util.find_library("fuse3") is None and not list(Path("/usr/lib").glob("*/libfuse3.so.3*")):
-        raise ConfigError("libfuse3 is not installed", hint="Install it: apt-get install fuse3 libfuse3-3")
-    if os.getuid() != 0 and shutil.which("fusermount3") is None:
-        raise ConfigError("fusermount3 is not installed", hint="Install it: apt-get install fuse3")
-    try:
-        import pyfuse3  # noqa: F401
-    except ImportError as exc:
-        raise ConfigError(
-            f"pyfuse3 cannot be loaded: {exc}",
-            hint="Install libfuse3 (apt-get install fuse3 libfuse3-dev) and reinstall this package",
-        ) from exc
 
 
 # Background

@@ -25,20 +25,36 @@ ANSWERS_WITHIN = 3.0  # seconds in which a mount that works answers
 
 
 def runtime_dir() -> Path:
-    """Where sockets of mounts live: gone after a reboot, private to the user, with a short path."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base:
-        path = Path(base) / "cosfs"
+    """Where sockets of mounts live: gone after a reboot, private to the user, with a short path.
+
+    After su and sudo XDG_RUNTIME_DIR may be that of somebody else, and does not count.
+    """
+    base = _session_dir()
+    if base is not None and _owner(base) == os.getuid():
+        path = base / "cosfs"
     elif os.getuid() == 0:
         path = Path("/run/cosfs")
     else:
         path = Path(f"/tmp/cosfs-{os.getuid()}")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
+    if _owner(path) != os.getuid():
         raise UsageError(
             f"{path} belongs to another user", hint="Set XDG_RUNTIME_DIR to a directory of your own"
         )
     return path
+
+
+def _session_dir() -> Path | None:
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) if base else None
+
+
+def _owner(path: Path) -> int:
+    """The user a path belongs to, -1 if it is not there."""
+    try:
+        return path.lstat().st_uid
+    except OSError:
+        return -1
 
 
 def _searched() -> Iterator[Path]:
@@ -47,13 +63,16 @@ def _searched() -> Iterator[Path]:
     Root finds those of others too, whose mounts the kernel lists.
     """
     yield runtime_dir()
+    session = _session_dir()
     for uid in sorted({os.getuid(), *(_owners() if os.getuid() == 0 else ())}):
-        for path in (Path(f"/run/user/{uid}/cosfs"), Path(f"/tmp/cosfs-{uid}"), Path("/run/cosfs")):
-            try:
-                if path.lstat().st_uid in (uid, 0):
-                    yield path
-            except OSError:
-                pass
+        for path in (
+            Path(f"/run/user/{uid}/cosfs"),
+            Path(f"/tmp/cosfs-{uid}"),
+            Path("/run/cosfs"),
+            *([session / "cosfs"] if session is not None else []),
+        ):
+            if _owner(path) == uid:
+                yield path
 
 
 def records() -> list[Path]:
@@ -163,6 +182,11 @@ def _unescape(text: str) -> str:
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(code, char)
     return text
+
+
+def mounted_below(path: Path) -> list[str]:
+    """Mountpoints of any kind below a directory."""
+    return [point for point, _, _ in _mountinfo() if point.startswith(f"{path}/")]
 
 
 def is_mounted(path: Path) -> bool:

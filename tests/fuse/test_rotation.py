@@ -152,8 +152,7 @@ def test_keys_in_the_file_are_replaced(server: Emulator, other: User) -> None:
         profile(other, keys(new))
         before = replaced[-1] if replaced else old
         with server.service.lock:
-            store = server.service.emulation.store
-            store.db.execute("DELETE FROM credentials WHERE secret_id = ?", (before.secret_id,))
+            del server.service.emulation.store._credentials[before.secret_id]
         replaced.append(new)
         time.sleep(0.3)
         return len(replaced) >= 5
