@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     # These lines show a frozen build and the import checks which modules the table below means.
     from . import (  # noqa: F401
         api,
+        bench,
         bucket_settings,
         cat,
         check,
@@ -134,6 +135,7 @@ COMMANDS: dict[str, Entry] = {
     "whoami": Entry("Setup", "whoami", "Show whose credentials are used and until when."),
     "token": Entry("Setup", "token", "Make temporary credentials that may do less."),
     "doctor": Entry("Setup", "doctor", "Check settings, network, credentials and FUSE."),
+    "bench": Entry("Setup", "bench", "Measure the way to a bucket and suggest settings."),
     "api": Entry("Setup", "api", "Make any one call of the API."),
     "completion": Entry("Setup", "completion", "Print the completion script of a shell."),
     "emulator": Entry("Setup", "emulator", "Serve COS from a directory on this machine."),
