@@ -179,10 +179,16 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
             size += sum(rows)
         return count, size
 
+    def count_below(self, prefix: bytes) -> tuple[int, int]:
+        """How many blocks clear_below would forget, and their bytes."""
+        where, values = _where(prefix)
+        query = f"SELECT count(*), coalesce(sum(size), 0) FROM Cache WHERE {where}"
+        ((count, size),) = self._sql(query, values).fetchall()
+        return count, size
+
     def _clear_some(self, prefix: bytes) -> list[int]:
         """One short transaction: running mounts write in between."""
-        above = _next_prefix(prefix)
-        where, values = ("tag >= ? AND tag < ?", (prefix, above)) if above else ("1", ())
+        where, values = _where(prefix)
         query = f"SELECT rowid, size, filename FROM Cache WHERE {where} LIMIT {BATCH}"
         with self._writing(), self._transact() as (sql, cleanup):
             rows = sql(query, values).fetchall()
@@ -312,6 +318,16 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_dev, status.st_ino
+
+
+def _where(prefix: bytes) -> tuple[str, tuple[bytes, ...]]:
+    """Of an object: its own blocks and those of what is below it as if it were a directory; of "" all."""
+    if not prefix:
+        return "1", ()
+    if prefix.endswith((b"/", b"\0")):
+        return "tag >= ? AND tag < ?", (prefix, _next_prefix(prefix))
+    below = prefix + b"/"
+    return "tag = ? OR (tag >= ? AND tag < ?)", (prefix, below, _next_prefix(below))
 
 
 def _next_prefix(prefix: bytes) -> bytes:

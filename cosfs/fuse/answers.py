@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -13,8 +14,10 @@ from typing import Any
 
 import trio
 
-from cosfs.errors import COSError
+from cosfs.errors import COSError, FilesystemError
+from cosfs.fs.inodes import FileNode, Ino
 from cosfs.fs.refresh import Refresher
+from cosfs.fs.warming import warm
 from cosfs.fuse import registry
 from cosfs.fuse.gauges import sample
 from cosfs.fuse.running import Mount
@@ -66,6 +69,8 @@ async def _answer(running: Mount, stream: trio.SocketStream) -> None:
         await _drain(running, stream, float(request.get("timeout") or 0))
     elif request["op"] == "refresh":
         await _reply(stream, await _refresh(running, request))
+    elif request["op"] == "warm":
+        await _reply(stream, await _warm(running, int(request["inode"])))
 
 
 async def _reply(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
@@ -105,6 +110,19 @@ async def _refresh(running: Mount, request: dict[str, Any]) -> dict[str, Any]:
         return {"done": True, "error": str(exc), "exit_code": exc.exit_code}
     await trio.to_thread.run_sync(running.kernel.wait, abandon_on_cancel=True)
     return {"done": True, **asdict(done)}
+
+
+async def _warm(running: Mount, inode: int) -> dict[str, Any]:
+    fs = running.fs
+    assert fs is not None
+    node = fs.tree.table.get(Ino(inode))
+    try:
+        if not isinstance(node, FileNode):
+            raise FilesystemError(errno.ESTALE, "it is no file any longer")
+        await fs.tree.refresh(node)
+        return {"done": True, **asdict(await warm(fs.fetcher, node))}
+    except COSError as exc:
+        return {"done": True, "error": str(exc), "exit_code": exc.exit_code}
 
 
 def _left(running: Mount) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from cosfs.fuse import registry
 
 MNT_DETACH = 2
 REFRESHED_WITHIN = 120.0  # COS may have to be asked several times
+WARMED_WITHIN = 3600.0  # a large file on a slow line
 NAMES_SHOWN = 3  # of what could not be sent
 
 
@@ -55,20 +56,39 @@ def ask(mountpoint: Path, request: dict[str, Any], *, timeout: float = 10.0) -> 
                 yield json.loads(line)
 
 
-def refresh(path: Path, *, recursive: bool = False) -> dict[str, Any]:
-    """Have the mount that a path is in ask COS anew about it; returns what the mount did.
-
-    See cosfs.fs.refresh.Refreshed. The path itself is not touched: it may not be there.
-    """
+def mount_of(path: Path) -> tuple[Path, Path]:
+    """The mountpoint a path is below, and the path below it in full. The path itself is not touched."""
     place = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would ask the mount
     mounted = registry.mounted_here()
     if not any(point in mounted for point in map(str, (place, *place.parents))):
         place = Path(os.path.realpath(path))  # a symbolic link from outside
     for point in (place, *place.parents):
         if str(point) in mounted:
-            break
-    else:
-        raise UsageError(f"{path} is in no mount of cos", hint="`cos status` lists all mounts")
+            return point, place
+    raise UsageError(f"{path} is in no mount of cos", hint="`cos status` lists all mounts")
+
+
+def warm(mountpoint: Path, file: Path) -> dict[str, Any]:
+    """Have a mount bring a file into its cache; returns when it is there. See cosfs.fs.warming.Warmed."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)  # the mount knows its number as long as it is open
+    try:
+        request = {"op": "warm", "inode": os.fstat(fd).st_ino}
+        answer = next(ask(mountpoint, request, timeout=WARMED_WITHIN), {})
+    except ValueError as exc:
+        raise COSError(f"the mount {mountpoint} does not answer: {exc}") from exc
+    finally:
+        os.close(fd)
+    if "error" in answer or not answer:
+        raise COSError(answer.get("error", f"the mount {mountpoint} gave no answer"))
+    return answer
+
+
+def refresh(path: Path, *, recursive: bool = False) -> dict[str, Any]:
+    """Have the mount that a path is in ask COS anew about it; returns what the mount did.
+
+    See cosfs.fs.refresh.Refreshed. The path itself is not touched: it may not be there.
+    """
+    point, place = mount_of(path)
     request = {"op": "refresh", "path": str(place.relative_to(point)), "recursive": recursive}
     try:
         answer = next(ask(point, request, timeout=REFRESHED_WITHIN), {})

@@ -145,6 +145,7 @@ class Mount:
             "read_only": self.settings.read_only,
             "as_of": self.mount.as_of,
             "cache_dir": str(self.settings.cache_dir),
+            "blocks_dir": str(self.cache.directory),
             "cache_bytes": self.cache.volume(),
             "cache_limit": self.settings.cache_size,
             "hit_rate": hits / asked if asked else None,
