@@ -75,7 +75,13 @@ def _opened(directories: Iterable[Path]) -> Iterator[tuple[Path, BlockStore]]:
 @_cache_dir
 @click.pass_obj
 def info(state: State, cache_dir: Path | None) -> int:
-    """Show where the cache is, how large it is, how often it helps, and what each bucket takes."""
+    """Show where the cache is, how large it is, how often it helps, and what each bucket takes.
+
+    \b
+    Examples:
+      cos cache info
+      cos cache info --output json
+    """
     from cosfs.fuse.control import list_mounts
 
     mounts = list_mounts()
@@ -142,7 +148,14 @@ def _show(state: State, record: dict[str, Any]) -> None:
 def clear(
     state: State, places: tuple[str, ...], cache_dir: Path | None, dryrun: bool, everything: bool
 ) -> int:
-    """Forget what is cached: of an object, below a directory or prefix, or all. Mounts may be running."""
+    """Forget what is cached: of an object, below a directory or prefix, or all. Mounts may be running.
+
+    \b
+    Examples:
+      cos cache clear ~/mnt/old-data
+      cos cache clear cos://bucket/old-data
+      cos cache clear --all
+    """
     from cosfs.errors import UsageError
     from cosfs.fuse.control import list_mounts
     from cosfs.units import format_size
@@ -194,7 +207,13 @@ def _tags(urls: Iterable[CosUrl], store: BlockStore) -> Iterator[bytes]:
 @_cache_dir
 @click.pass_obj
 def verify(state: State, cache_dir: Path | None) -> int:
-    """Read and check all blocks, and remove the damaged ones. The exit code is 1 if there were any."""
+    """Read and check all blocks, and remove the damaged ones. The exit code is 1 if there were any.
+
+    \b
+    Examples:
+      cos cache verify
+      cos cache verify --cache-dir /var/cache/cos
+    """
     from cosfs.fuse.control import list_mounts
     from cosfs.units import format_size
 
@@ -220,6 +239,11 @@ def warm(state: State, paths: tuple[Path, ...], dryrun: bool) -> int:
 
     What is there already is not fetched again. No more is fetched than the cache may hold: the files
     that would not fit are left out and counted, and the exit code is 1.
+
+    \b
+    Examples:
+      cos cache warm ~/mnt/training-set
+      cos cache warm --dryrun ~/mnt/training-set
     """
     from .warming import Warmer
 
