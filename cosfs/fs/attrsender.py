@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import trio
+
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import PreconditionFailedError
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import DirNode, FileNode
+from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
 from cosfs.fs.sender import Sender
 from cosfs.fs.tree import Tree
@@ -19,11 +22,14 @@ from cosfs.transfer import attributes
 class AttributeSender:
     """Writes modes, owners, times and xattrs of files and directories that are otherwise unchanged."""
 
-    def __init__(self, tree: Tree, remote: Remote, sender: Sender, deleter: Deleter) -> None:
+    def __init__(
+        self, tree: Tree, remote: Remote, sender: Sender, deleter: Deleter, records: Records
+    ) -> None:
         self._tree = tree
         self._remote = remote
         self._sender = sender
         self._deleter = deleter
+        self._records = records
 
     async def send_file(self, node: FileNode) -> None:
         info = node.info
@@ -60,6 +66,7 @@ class AttributeSender:
             node.content.base = Source(bucket, key, new.etag, new.size)
         self._tree.committed(node, new)
         node.attrs_dirty = node.attrs != attrs
+        self._records.write(node)
 
     def _adopt_foreign(self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes) -> None:
         """Go on with what somebody else has put in the place of a file that is not changed here."""
@@ -74,10 +81,12 @@ class AttributeSender:
         async with self._tree.moves.change(node), node.attrs_lock:
             if not node.attrs_dirty or node.unlinked or not node.prefix:
                 node.attrs_dirty = False
+                self._records.remove(node)
                 return
             attrs = node.attrs
             await self.put_marker(node, attrs)
             node.attrs_dirty = node.attrs != attrs
+            self._records.write(node)
 
     async def put_marker(self, node: DirNode, attrs: attributes.Attributes) -> None:
         """Make (or make again) the object that stands for a directory."""
@@ -93,8 +102,14 @@ class AttributeSender:
                 self._remote.client.put_object, bucket, key, b"", headers=headers
             )
             size = 0
+        node.sent = trio.current_time()
         node.marker = ObjectInfo(
             key, size, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
         )
         if node.listing is not None:
             node.listing.marker = node.marker
+        parent = node.parent
+        entry = parent.listing.get(node.name) if parent is not None and parent.listing is not None else None
+        if entry is not None and entry.is_dir:
+            entry.info = node.marker  # should the node be forgotten and made again from this
+        self._deleter.replaced(bucket, key)

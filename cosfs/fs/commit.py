@@ -14,7 +14,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+
+import trio
 
 from cosfs.client.model import ARCHIVED_CLASSES, STANDARD, Headers, ObjectInfo, PutResult
 from cosfs.errors import (
@@ -32,16 +33,18 @@ from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.leavings import Leavings
 from cosfs.fs.outbox import Changed, Outbox
-from cosfs.fs.records import headers_to_json
+from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
 from cosfs.fs.sender import GivenUp, Sender, is_same
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
-from cosfs.fs.stream import Stream, Uploads
+from cosfs.fs.stream import Stream
 from cosfs.fs.tree import Tree
+from cosfs.fs.uploads import Uploads
 from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
+NOTE_INTERVAL = 1.0  # seconds; what was written since is not found after a crash, unless it was acknowledged
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
 
 
@@ -61,17 +64,19 @@ class Committer:
     ) -> None:
         self._tree = tree
         self._remote = remote
-        self._deleter = deleter
+        self.deleter = deleter
         self._journal = journal
         self._settings = settings
         self._background = background
-        self._uploads = Uploads(engine, journal)
+        self.uploads = Uploads(remote, engine, journal, background)
+        self._records = Records(journal, self._headers)
+        self._unnoted: dict[FileNode, int] = {}  # being written; the version that the journal has
         self._streams: dict[int, Stream] = {}
-        self.sender = Sender(remote, engine, fetcher, self._uploads, settings)
-        self.leavings = Leavings(tree, fetcher, deleter, journal, self.record)
-        self.conflicts = Conflicts(tree, remote, self.sender, journal, self.leavings)
-        self._attributes = AttributeSender(tree, remote, self.sender, deleter)
-        self.outbox = Outbox(self._send_any, self._settle)
+        self.sender = Sender(remote, engine, fetcher, self.uploads, settings)
+        self.leavings = Leavings(tree, fetcher, deleter, journal, self._records)
+        self.conflicts = Conflicts(tree, remote, self.sender, self._records, self.leavings)
+        self._attributes = AttributeSender(tree, remote, self.sender, deleter, self._records)
+        self.outbox = Outbox(self._send_any, self._settle, settings.retry_max)
         self.failures = 0
 
     # While a file is written
@@ -80,6 +85,7 @@ class Committer:
         """Bytes were written: stream out what has become whole."""
         content = node.content
         assert content is not None
+        self._unnoted.setdefault(node, 0)
         stream = self._streams.get(node.ino)
         if stream is None:
             if (
@@ -91,7 +97,7 @@ class Committer:
                 return
             headers = self._headers(node, streamed=True)
             stream = Stream(
-                self._uploads, self._background, node.bucket, node.key, headers, self._settings.part_size
+                self.uploads, self._background, node.bucket, node.key, headers, self._settings.part_size
             )
             self._streams[node.ino] = stream
         stream.wrote(start, stop)
@@ -104,16 +110,29 @@ class Committer:
             del self._streams[node.ino]
             await stream.abort()
 
-    async def drop(self, node: FileNode) -> None:
-        """Forget unsent changes: the file was removed."""
+    async def stop(self, node: FileNode) -> None:
+        """Give up what is on its way of a file that is about to be removed."""
         stream = self._streams.pop(node.ino, None)
         if stream is not None:
             await stream.abort()
+
+    def drop(self, node: FileNode) -> None:
+        """Forget unsent changes: the file was removed."""
         self.outbox.forget(node)
         node.attrs_dirty = False
-        if node.pending_id:
-            self._journal.remove(node.pending_id)
-            node.pending_id = 0
+        self._records.remove(node)
+
+    async def note_open_files(self) -> None:
+        """Note what is being written, again and again: if we are killed, the bytes are found."""
+        while True:
+            await trio.sleep(NOTE_INTERVAL)
+            for node, noted in list(self._unnoted.items()):
+                content = node.content
+                if content is None or not node.dirty or node.unlinked:
+                    del self._unnoted[node]
+                elif content.version != noted and not content.promised:
+                    self._unnoted[node] = content.version
+                    self._records.write(node)
 
     # Sending
 
@@ -148,8 +167,7 @@ class Committer:
                     await self._attributes.send_file(node)
             except (COSError, OSError) as exc:
                 self.failures += 1
-                if node.dirty:
-                    self.record(node, str(exc))
+                self._records.promise(node, str(exc))
                 raise
             node.error = None
 
@@ -200,7 +218,8 @@ class Committer:
         source = Source(bucket, key, info.etag, size)
         await self.sender.keep(source, content, version)
         content.sent(source, version)
-        self._after_send(node, info, attrs, streamed=stream is not None)
+        with self._journal.together():
+            self._after_send(node, info, attrs, streamed=stream is not None)
 
     def _after_send(
         self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes, *, streamed: bool
@@ -209,17 +228,17 @@ class Committer:
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
         self.leavings.abandon_former(node)
-        if node.pending_id and node.dirty:
-            self.record(node)  # written meanwhile: what is left to send starts from the new object
-        elif node.pending_id:
-            self._journal.remove(node.pending_id)
-            node.pending_id = 0
+        self.deleter.replaced(node.bucket, info.key)
         if streamed:
             self._adopt_streamed(node, info)
         else:
             node.attrs_dirty = node.attrs != attrs
-        if node.attrs_dirty and not node.dirty:
+        if node.pending_id and node.dirty:
+            self._records.write(node)  # written meanwhile: what is left to send starts from the new object
+        elif node.attrs_dirty and not node.dirty:
             self.attributes_changed(node)
+        else:
+            self._records.remove(node)
 
     def _adopt_streamed(self, node: FileNode, info: ObjectInfo) -> None:
         """The upload was opened before the last write, so it could not carry its time.
@@ -326,32 +345,28 @@ class Committer:
     def attributes_changed(self, node: FileNode | DirNode) -> None:
         """Send changed attributes soon; more changes until then go with them."""
         node.attrs_dirty = True
+        self._records.write(node)
         self.outbox.schedule(node, ATTRIBUTE_DELAY)
 
-    def record(self, node: FileNode, error: str = "") -> None:
-        """Write a file's unsent state to the journal."""
-        content = node.content
-        if content is None or not content.dirty or node.unlinked:
-            return
-        headers = self._headers(node)
-        body: dict[str, Any] = {
-            "content": content.to_json(),
-            "headers": headers_to_json(headers),
-            "expected": node.expected,
-            "obsolete": node.obsolete,
-            "error": error,
-        }
+    def record(self, node: FileNode | DirNode) -> None:
+        """Bring what the journal says of a node up to date."""
         if node.pending_id:
-            self._journal.replace(node.pending_id, node.bucket, node.key, body)
-        else:
-            node.pending_id = self._journal.add("file", node.bucket, node.key, body)
-        content.let_go_replaced()
+            self._records.write(node)
+
+    def promise(self, node: FileNode) -> None:
+        """Write to the journal that a file's bytes are to get to COS whatever happens."""
+        self._records.promise(node)
+
+    def note(self, node: FileNode) -> None:
+        """Write to the journal what is known of a file that is still being written."""
+        self._records.write(node)
 
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""
         self.outbox.schedule(node, delay)
 
     def _settle(self, node: Changed) -> None:
+        self.record(node)
         if isinstance(node, FileNode):
             self._release_content(node)
         else:

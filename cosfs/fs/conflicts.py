@@ -16,8 +16,8 @@ from cosfs.errors import FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs import names
 from cosfs.fs.extents import Extents
 from cosfs.fs.inodes import FileNode
-from cosfs.fs.journal import Journal
 from cosfs.fs.leavings import Leavings
+from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
 from cosfs.fs.sender import Sender
 from cosfs.fs.staging import Staging
@@ -30,12 +30,12 @@ class Conflicts:
     """Puts our versions beside the others'. count is how many there were."""
 
     def __init__(
-        self, tree: Tree, remote: Remote, sender: Sender, journal: Journal, leavings: Leavings
+        self, tree: Tree, remote: Remote, sender: Sender, records: Records, leavings: Leavings
     ) -> None:
         self._tree = tree
         self._remote = remote
         self._sender = sender
-        self._journal = journal
+        self._records = records
         self._leavings = leavings
         self.count = 0
 
@@ -52,9 +52,7 @@ class Conflicts:
             info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
         except NotFoundError:
             info = None
-        if node.pending_id:
-            self._journal.remove(node.pending_id)
-            node.pending_id = 0
+        self._records.remove(node)
         content.close()
         node.content = None
         node.attrs_dirty = False

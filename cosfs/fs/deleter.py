@@ -8,6 +8,7 @@ the removal back, or waits for it when it is on its way.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 DELAY = 0.05  # how long a removal waits for company
 BATCH = 1000  # keys in one request, COS's limit
 RETRY_DELAYS = (1.0, 5.0, 15.0, 30.0)
+CLOCK = 2.0  # seconds that our clock and that of COS may differ
 REMEMBERED = 60.0  # what a listing tells that was begun before a removal is not believed for so long
 REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 
@@ -40,6 +42,7 @@ class _Removal:
     at: float = 0.0  # not tried before this time
     tries: int = 0
     since: float = field(default_factory=trio.current_time)
+    written: float = field(default_factory=time.time)
     answered: trio.Event = field(default_factory=trio.Event)  # of the try under way
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -60,6 +63,7 @@ class Deleter:
         self._waiting: dict[tuple[str, str], _Removal] = {}
         self._sending: dict[tuple[str, str], _Removal] = {}
         self._finished: dict[tuple[str, str], float] = {}  # lately, and when; the oldest first
+        self._held: dict[tuple[str, str], list[int]] = {}  # records of removals that a new object replaces
         self._wake = trio.Event()
         self._tried = trio.Event()  # of the next batch that comes back
         self.failures = 0
@@ -122,19 +126,22 @@ class Deleter:
             self._journal.remove(record.id)
             return
         etag = record.body.get("etag", "")
-        self._add(_Removal(record.bucket, record.key, record.id, etag, careful=True))
+        self._add(_Removal(record.bucket, record.key, record.id, etag, careful=True, written=record.written))
 
     def _add(self, removal: _Removal) -> None:
         self._waiting[removal.place] = removal
         self._wake.set()
 
     async def claim(self, bucket: str, key: str) -> bool:
-        """Make sure no removal of key comes after this; tells whether one was taken back."""
+        """Make sure no removal of key comes after this; tells whether one was taken back.
+
+        Who claims a key writes it, and then says so: replaced().
+        """
         while True:
             self._finished.pop((bucket, key), None)
             removal = self._waiting.pop((bucket, key), None)
             if removal is not None:
-                self._journal.remove(removal.record_id)
+                self.hold(bucket, key, removal.record_id)
                 removal.done.set()
                 self._note_try()
                 return True
@@ -142,6 +149,17 @@ class Deleter:
             if sent is None:
                 return False
             await sent.answered.wait()
+
+    def hold(self, bucket: str, key: str, record_id: int) -> None:
+        """A key is written anew: until that is done the journal still says that the old object is to go."""
+        if record_id:
+            self._held.setdefault((bucket, key), []).append(record_id)
+
+    def replaced(self, bucket: str, key: str) -> None:
+        """A key was written anew: nothing is left of what was to be removed."""
+        held = self._held.pop((bucket, key), None)
+        if held:
+            self._journal.remove(*held)
 
     async def drain(self, bucket: str | None = None, prefix: str = "") -> bool:
         """Wait until everything scheduled so far (below a prefix) was tried; False if some is left.
@@ -232,13 +250,15 @@ class Deleter:
             except NotFoundError:
                 spared.add(removal)
                 return
-            if info is not None and info.etag != removal.etag:
+            # Without its etag a later date tells that the object is another one.
+            newer = removal.etag == "" and info is not None and info.last_modified > removal.written + CLOCK
+            if info is not None and (info.etag != removal.etag if removal.etag else newer):
                 log.warning("cos://%s/%s was written again since its removal; it stays", bucket, removal.key)
                 spared.add(removal)
 
         async with together() as nursery:
             for removal in removals:
-                if removal.careful and removal.etag:
+                if removal.careful:
                     nursery.start_soon(check, removal)
         return [r for r in removals if r not in spared]
 

@@ -88,6 +88,7 @@ class Directories(Calls):
         node.marker = ObjectInfo(
             key, 0, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
         )
+        self.deleter.replaced(bucket, key)
         return node
 
     async def _make_bucket(self, directory: DirNode, name: bytes, component: str) -> DirNode:
@@ -121,7 +122,10 @@ class Directories(Calls):
                 raise FilesystemError(errno.ENOTEMPTY)
             bucket, key = node.bucket, node.prefix
             await self._keep_directory(directory, name)
-            self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+            with self.journal.together():
+                self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+                node.attrs_dirty = False
+                self.committer.record(node)
             self.tree.remove(node)
 
     async def _remove_bucket(self, node: DirNode) -> None:

@@ -98,6 +98,7 @@ class Entries(Directories, OpenFiles):
             headers=headers,
         )
         self.tree.committed(node, info)
+        self.deleter.replaced(bucket, key)
         return node
 
     async def readlink(self, ino: int) -> bytes:
@@ -120,14 +121,16 @@ class Entries(Directories, OpenFiles):
         self.committer.give_up_sending(node)
         async with self.tree.moves.change(directory), node.lock:
             await self._keep_directory(directory, name)
-            await self.committer.drop(node)
-            self._vanish(node)
+            await self.committer.stop(node)
+            with self.journal.together():
+                self._vanish(node)
 
     def _vanish(self, node: FileNode) -> None:
         """Take a name away; the object goes too, unless somebody still reads it."""
         bucket, key = node.bucket, node.key
+        self.committer.drop(node)
         if node.opens:
-            self.committer.leavings.orphan(node)
+            self.committer.leavings.orphan(node, removed=True)
         else:
             self.committer.leavings.abandon_former(node)
             if node.expected != "":

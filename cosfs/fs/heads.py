@@ -158,6 +158,8 @@ class Heads:
         node = parent.children.get(name)
         entry = parent.listing.get(name) if parent.listing is not None else None
         if is_dir:
+            if isinstance(node, DirNode) and node.sent > since:
+                return  # written meanwhile, and known from that
             marker = info or ObjectInfo(key, 0, "", time.time())
             if entry is not None and entry.is_dir:
                 entry.info = replace(marker, headers=marker.headers or _NO_HEADERS)

@@ -50,6 +50,7 @@ class Node:
         "name",
         "nlookup",
         "parent",
+        "pending_id",
         "unlinked",
     )
 
@@ -66,6 +67,7 @@ class Node:
         self.nlookup = 0
         self.unlinked = False
         self.lost = False
+        self.pending_id = 0  # row of the journal
 
     @property
     def bucket(self) -> str:
@@ -116,6 +118,7 @@ class DirNode(Node):
         "opens",
         "read_until",
         "recent",
+        "sent",
         "tombstones",
         "walk_failures",
         "walked_until",
@@ -150,6 +153,7 @@ class DirNode(Node):
         self.walk_failures = 0
         self.attrs_dirty = False
         self.attrs_lock = trio.Lock()
+        self.sent = 0.0  # when its marker was written here last (trio clock)
 
     @property
     def bucket(self) -> str:
@@ -216,7 +220,6 @@ class FileNode(Node):
         "info",
         "obsolete",
         "opens",
-        "pending_id",
         "sent",
         "target",
         "writers",
@@ -238,7 +241,6 @@ class FileNode(Node):
         self.dated = True  # info has the date that COS gives it, not the one of our own PUT
         self.target: bytes | None = None
         self.sent = 0.0
-        self.pending_id = 0  # row of the journal
 
     @property
     def lock(self) -> trio.Lock:

@@ -3,20 +3,34 @@
 One SQLite database in the cache directory, next to the staging files that it names. WAL with
 synchronous=NORMAL: a killed process loses nothing, and a row is cheap. `sync()` adds the
 guarantee against power loss where a caller was told that data are safe.
+
+A change that takes several requests has its record before the first of them; what follows from
+its success is written in one transaction (`together()`), so that no moment lies between.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cosfs.errors import ConfigError, FilesystemError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RESERVE = 1 << 20  # bytes kept free for the journal where the disk is full
+RESERVE_AGAIN = 30.0  # seconds until we try to have them again
 _SCHEMA = """
 create table if not exists record (
   id integer primary key autoincrement,
@@ -31,8 +45,12 @@ create table if not exists record (
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """kind "file": a file to send; "delete": an object to remove; "rename": a directory to move;
-    "upload": a multipart upload to give up.
+    """One intent. kind is one of:
+
+    "file": a file to send, its close() acknowledged; "open": the same of a file never closed;
+    "attributes": an object or directory whose attributes are to be written; "move": a file to rename,
+    the copy under way; "rename": a directory to move; "delete": an object to remove;
+    "upload": a multipart upload to give up, or (without an id) to look for.
     """
 
     id: int
@@ -44,65 +62,170 @@ class Record:
 
 
 class Journal:
-    """Records in the order they were written. Thread-safe; each call takes some 30 us."""
+    """Records in the order they were written. Thread-safe; each call takes some 30 us.
+
+    One process at a time: its owner has locked the directory (place.py).
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.staging = directory / "staging"
         self.staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect(directory / "journal.db", isolation_level=None, check_same_thread=False)
-        self._db.execute("pragma journal_mode=wal")
-        self._db.execute("pragma synchronous=normal")
-        self._db.executescript(_SCHEMA)
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._done: set[int] = set()  # records that are to go, but the disk was full
+        self._reserve = directory / "journal.reserve"
+        self._reserved = 0.0  # when it was tried last
+        try:
+            self._db = sqlite3.connect(
+                directory / "journal.db", isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("pragma journal_mode=wal")
+            self._db.execute("pragma synchronous=normal")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as exc:
+            raise ConfigError(
+                f"the journal {directory / 'journal.db'} cannot be used: {exc}",
+                hint="What was not sent is beside it in staging/; move both away to start anew",
+            ) from exc
+        self._keep_reserve()
+
+    # Writing
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make what is written inside one transaction: a crash leaves all of it or nothing."""
+        with self._lock:
+            if self._depth:
+                yield
+                return
+            self._try(lambda: self._db.execute("begin immediate"))
+            self._depth = 1
+            try:
+                yield
+                self._commit()
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise
+            finally:
+                self._depth = 0
+
+    def _commit(self) -> None:
+        try:
+            self._db.execute("commit")
+        except sqlite3.OperationalError as exc:
+            if not self._make_room(exc) or not self._db.in_transaction:
+                raise _as_oserror(exc) from exc
+            self._db.execute("commit")
 
     def add(self, kind: str, bucket: str, key: str, body: dict[str, Any]) -> int:
         """Write a record; return its number."""
-        with self._lock:
-            cursor = self._db.execute(
-                "insert into record (kind, bucket, key, body, written) values (?, ?, ?, ?, ?)",
-                (kind, bucket, key, json.dumps(body), time.time()),
-            )
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
+        return self.add_many(kind, bucket, [(key, body)])[0]
 
     def add_many(self, kind: str, bucket: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> list[int]:
         """Write a record for each (key, body) in one transaction; return their numbers."""
         now = time.time()
-        numbers = []
-        with self._lock:
-            self._db.execute("begin")
-            try:
-                for key, body in rows:
-                    cursor = self._db.execute(
-                        "insert into record (kind, bucket, key, body, written) values (?, ?, ?, ?, ?)",
-                        (kind, bucket, key, json.dumps(body), now),
-                    )
-                    assert cursor.lastrowid is not None
-                    numbers.append(cursor.lastrowid)
-            except BaseException:
-                self._db.execute("rollback")
-                raise
-            self._db.execute("commit")
-        return numbers
+        rows = list(rows)
 
-    def replace(self, record_id: int, bucket: str, key: str, body: dict[str, Any]) -> None:
-        with self._lock:
-            self._db.execute(
-                "update record set bucket = ?, key = ?, body = ?, written = ? where id = ?",
-                (bucket, key, json.dumps(body), time.time(), record_id),
+        def insert() -> list[int]:
+            numbers = []
+            for key, body in rows:
+                cursor = self._db.execute(
+                    "insert into record (kind, bucket, key, body, written) values (?, ?, ?, ?, ?)",
+                    (kind, bucket, key, json.dumps(body), now),
+                )
+                assert cursor.lastrowid is not None
+                numbers.append(cursor.lastrowid)
+            return numbers
+
+        if len(rows) > 1:
+            with self.together():
+                return self._run(insert)
+        return self._run(insert)
+
+    def replace(self, record_id: int, kind: str, bucket: str, key: str, body: dict[str, Any]) -> None:
+        """Write a record anew; its number stays."""
+        row = (kind, bucket, key, json.dumps(body), time.time(), record_id)
+        self._run(
+            lambda: self._db.execute(
+                "update record set kind = ?, bucket = ?, key = ?, body = ?, written = ? where id = ?", row
             )
+        )
 
     def remove(self, *record_ids: int) -> None:
-        """What the records stood for is done."""
+        """What the records stood for is done. Never fails: a full disk only puts it off."""
         with self._lock:
-            self._db.execute("begin")
+            self._done.update(record_ids)
+            wanted = [(i,) for i in self._done]
+
+            def delete() -> None:
+                self._db.executemany("delete from record where id = ?", wanted)
+
             try:
-                self._db.executemany("delete from record where id = ?", [(i,) for i in record_ids])
-            except BaseException:
-                self._db.execute("rollback")
-                raise
-            self._db.execute("commit")
+                if len(wanted) > 1:
+                    with self.together():
+                        self._run(delete)
+                else:
+                    self._run(delete)
+            except FilesystemError as exc:
+                if self._depth:
+                    raise  # the rest of the transaction is lost as well
+                log.error("the journal could not be written: %s", exc)
+                return
+            self._done.clear()
+
+    def _run(self, write: Callable[[], T]) -> T:
+        with self._lock:
+            if self._depth:
+                try:
+                    return write()
+                except sqlite3.OperationalError as exc:
+                    self._make_room(exc)  # for the next time
+                    raise _as_oserror(exc) from exc
+            result = self._try(write)
+            if self._reserved and time.monotonic() > self._reserved + RESERVE_AGAIN:
+                self._keep_reserve()
+            return result
+
+    def _try(self, write: Callable[[], T]) -> T:
+        try:
+            return write()
+        except sqlite3.OperationalError as exc:
+            if not self._make_room(exc):
+                raise _as_oserror(exc) from exc
+        try:
+            return write()
+        except sqlite3.OperationalError as exc:
+            raise _as_oserror(exc) from exc
+
+    # Room on a full disk
+
+    def _keep_reserve(self) -> None:
+        """Have some room that nobody else takes, or try it again later."""
+        self._reserved = 0.0
+        if self._reserve.exists():
+            return
+        try:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE)
+            finally:
+                os.close(fd)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            self._reserved = time.monotonic()
+
+    def _make_room(self, error: sqlite3.OperationalError) -> bool:
+        """Give the reserve up if the disk is full; tells whether there was one."""
+        if _as_oserror(error).errno != errno.ENOSPC or not self._reserve.exists():
+            return False
+        self._reserve.unlink(missing_ok=True)
+        self._reserved = time.monotonic()
+        log.error("the disk of %s is full", self.directory)
+        return True
+
+    # Reading
 
     def records(self) -> list[Record]:
         with self._lock:
@@ -124,8 +247,8 @@ class Journal:
 
     def sweep(self) -> list[Path]:
         """Remove staging files that no record names; returns what was removed."""
-        named = {record.body.get("content", {}).get("path", "") for record in self.records()}
-        gone = [path for path in self.staging.iterdir() if str(path) not in named]
+        named = {Path(record.body.get("content", {}).get("path", "")).name for record in self.records()}
+        gone = [path for path in self.staging.iterdir() if path.name not in named]
         for path in gone:
             path.unlink(missing_ok=True)
         return gone
@@ -133,3 +256,8 @@ class Journal:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _as_oserror(error: sqlite3.OperationalError) -> FilesystemError:
+    full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL or "full" in str(error)
+    return FilesystemError(errno.ENOSPC if full else errno.EIO, f"the journal cannot be written: {error}")

@@ -9,13 +9,13 @@ file, what is needed of it is saved.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
+from cosfs.fs.records import Records
 from cosfs.fs.staging import Staging
 from cosfs.fs.tree import Tree
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Leavings:
-    """Knows those objects, by bucket and key. record writes a file's state to the journal."""
+    """Knows those objects, by bucket and key."""
 
     def __init__(
         self,
@@ -31,14 +31,15 @@ class Leavings:
         fetcher: Fetcher,
         deleter: Deleter,
         journal: Journal,
-        record: Callable[[FileNode], None],
+        records: Records,
     ) -> None:
         self._tree = tree
         self._fetcher = fetcher
         self._deleter = deleter
         self._journal = journal
-        self._record = record
+        self._records = records
         self._orphans: dict[tuple[str, str], FileNode] = {}
+        self._intents: dict[tuple[str, str], int] = {}  # rows of the journal: to remove what was unlinked
         self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
         tree.listings.is_leaving = self.is_leaving
         tree.listings.has_left = self.has_left
@@ -46,10 +47,18 @@ class Leavings:
 
     # Files that were removed while open
 
-    def orphan(self, node: FileNode) -> None:
-        """A removed file is still open: its object goes when the last handle does."""
-        if node.expected != "":
-            self._orphans[node.bucket, node.key] = node
+    def orphan(self, node: FileNode, *, removed: bool = False) -> None:
+        """A file that lost its name is still open: its object goes when the last handle does.
+
+        removed: nothing takes its place, so if we die before that, the next mount removes it.
+        """
+        if node.expected == "":
+            return
+        place = node.bucket, node.key
+        self._orphans[place] = node
+        if removed and place not in self._intents:
+            etag = node.expected or ""
+            self._intents[place] = self._journal.add("delete", *place, {"etag": etag})
 
     async def rescue(self, bucket: str, key: str) -> bool:
         """A key is about to be written: save what files of other names still read from it.
@@ -71,10 +80,12 @@ class Leavings:
         except (NotFoundError, PreconditionFailedError) as exc:
             log.warning("a removed file that is still open can no longer be read: %s", exc)
             self._orphans.pop((bucket, key), None)
+            self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
             return there
         if self._orphans.get((bucket, key)) is not node:
             return there  # closed meanwhile, and its removal scheduled
         del self._orphans[bucket, key]
+        self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
         content.detach()
         return True
 
@@ -119,7 +130,9 @@ class Leavings:
             if orphan is node:
                 del self._orphans[place]
                 # Carefully: since the file was removed somebody else may have used its name.
-                self._deleter.schedule(*place, node.expected or "", careful=True)
+                with self._journal.together():
+                    self._deleter.schedule(*place, node.expected or "", careful=True)
+                    self._journal.remove(*filter(None, [self._intents.pop(place, 0)]))
         if node.content is not None:
             node.content.close()
             node.content = None
@@ -139,6 +152,11 @@ class Leavings:
         node.obsolete.append((bucket, key, base.etag))
         self._former[bucket, key] = node
         return True
+
+    def adopt(self, node: FileNode) -> None:
+        """Take over a file of an earlier mount, with what it has under former names."""
+        for bucket, key, _ in node.obsolete:
+            self._former[bucket, key] = node
 
     def came_back(self, node: FileNode, bucket: str, key: str) -> str:
         """The etag of the file's own object if it returns to the name that this still has, else ""."""
@@ -166,7 +184,7 @@ class Leavings:
         if content.base == base:
             content.detach()
         if node.pending_id:
-            self._record(node)
+            self._records.write(node)
         return True
 
     def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:

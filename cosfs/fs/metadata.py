@@ -70,8 +70,8 @@ class Metadata(OpenFiles):
     def _goes_with_bytes(self, node: FileNode) -> None:
         """The attributes of a changed file have changed too; what the journal has of it follows."""
         node.attrs_dirty = True
-        if node.pending_id:
-            self.committer.record(node)
+        if node.pending_id or node.info is not None:
+            self.committer.note(node)
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         text = xattrs.check_name(name)

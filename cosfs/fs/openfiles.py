@@ -201,7 +201,7 @@ class OpenFiles(Calls):
             version = content.version
             await content.make_durable()
             if node.content is content and content.version == version:
-                self.committer.record(node)
+                self.committer.promise(node)
                 self.committer.send_later(node, ASYNC_DELAY)
                 await trio.to_thread.run_sync(self.journal.sync)
                 return
@@ -222,13 +222,14 @@ class OpenFiles(Calls):
             node.writers -= 1
         if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
+            self.committer.promise(node)
             self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else ASYNC_DELAY)
-            self.committer.record(node)
         if node.opens:
             return
         node.error = None  # there is nobody left to tell
         if node.unlinked:
-            await self.committer.drop(node)
+            await self.committer.stop(node)
+            self.committer.drop(node)
             if not node.opens:
                 self.committer.leavings.bury(node)
             return
@@ -259,8 +260,9 @@ class OpenFiles(Calls):
             return
         content.truncate(size)
         self._wrote(node)
-        if node.pending_id:
-            self.committer.record(node)  # what it says of the old size must not come back
+        if content.promised:
+            self.committer.promise(node)  # what the journal says of the old size must not come back
+        self.committer.record(node)
         await self.committer.truncated(node)
         if not node.writers and not node.unlinked:
             await self._flush_or_try_later(node)
@@ -271,7 +273,7 @@ class OpenFiles(Calls):
             await self._send(node)
         except (COSError, OSError):
             if node.dirty:
-                self.committer.record(node)
+                self.committer.promise(node)
                 self.committer.send_later(node)
             raise
 

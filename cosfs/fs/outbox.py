@@ -19,6 +19,7 @@ from cosfs.fs.inodes import DirNode, FileNode
 log = logging.getLogger(__name__)
 
 RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
+REFUSED_DELAY = 300.0  # what COS refuses is tried again for ever as well, but rarely
 PARALLEL = 16
 
 Changed = FileNode | DirNode
@@ -32,7 +33,7 @@ class Due:
     at: float
     since: float  # it has been waiting
     tries: int = 0
-    error: str = ""  # of the last try
+    cause: COSError | None = None  # why the last try failed
 
 
 def is_due(node: Changed) -> bool:
@@ -47,10 +48,14 @@ class Outbox:
     """Sends what is due, with send, until it works; settled is told of each node that was sent."""
 
     def __init__(
-        self, send: Callable[[Changed], Awaitable[None]], settled: Callable[[Changed], None]
+        self,
+        send: Callable[[Changed], Awaitable[None]],
+        settled: Callable[[Changed], None],
+        longest: float = REFUSED_DELAY,
     ) -> None:
         self._send = send
         self._settled = settled
+        self._longest = longest  # seconds between two tries
         self._due: dict[int, Due] = {}
         self._wake = trio.Event()
         self._limit = trio.CapacityLimiter(PARALLEL)
@@ -70,10 +75,9 @@ class Outbox:
     def forget(self, node: Changed) -> None:
         self._due.pop(node.ino, None)
 
-    def trouble(self, node: Changed) -> str:
-        """Why a node is not in COS yet, if it was tried in vain."""
-        due = self._due.get(node.ino)
-        return due.error if due is not None else ""
+    def trouble(self, node: Changed) -> Due | None:
+        """How it goes with a node that is to be sent."""
+        return self._due.get(node.ino)
 
     @property
     def waiting(self) -> list[tuple[Changed, float]]:
@@ -127,9 +131,9 @@ class Outbox:
             self._wake.set()
 
     def _failed(self, due: Due, exc: COSError) -> None:
-        delay = RETRY_DELAYS[min(due.tries, len(RETRY_DELAYS) - 1)]
+        delay = self._delay(due.tries, exc)
         due.tries += 1
-        due.error = str(exc)
+        due.cause = exc
         due.at = trio.current_time() + delay
         node = due.node
         if isinstance(node, FileNode):
@@ -141,12 +145,19 @@ class Outbox:
                 log.error("the attributes of %s cannot be changed: %s", node.url, exc)
                 node.attrs_dirty = False
                 self._due.pop(node.ino, None)
+                self._settled(node)
                 return
         self._due[node.ino] = due
         level = logging.WARNING if exc.retryable else logging.ERROR
         if isinstance(exc, UnreachableError):
             level = logging.DEBUG  # that has been told once for all
         log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
+
+    def _delay(self, tries: int, exc: COSError) -> float:
+        delay = RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)]
+        if tries >= len(RETRY_DELAYS) and not exc.retryable:
+            delay = REFUSED_DELAY
+        return min(delay, self._longest)
 
     async def drain(self, changed: Callable[[], Iterable[Changed]]) -> None:
         """Send everything now; returns when nothing is left or all of it has failed once more."""

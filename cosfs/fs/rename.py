@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import trio
 
 from cosfs.client.client import CosClient
-from cosfs.client.model import Headers, ObjectId, ObjectInfo, PutResult
-from cosfs.errors import AlreadyExistsError, COSError, FilesystemError, IntegrityError
+from cosfs.client.model import Headers, ObjectInfo, PutResult
+from cosfs.errors import AlreadyExistsError, FilesystemError, IntegrityError, NotFoundError
 from cosfs.fs import names
 from cosfs.fs.background import together
 from cosfs.fs.commit import Committer
@@ -34,6 +34,7 @@ from cosfs.transfer.engine import Engine
 log = logging.getLogger(__name__)
 
 PARALLEL = 32
+UNDO_WITHIN = 30.0  # seconds a failing rename waits until its copies are removed; then it goes on behind
 
 
 class Renamer:
@@ -58,43 +59,58 @@ class Renamer:
     async def file(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
         """Give a file another name; an existing file of that name is replaced."""
         target = parent.children.get(name)
-        new = (parent.bucket, parent.child_key(component))
         self._committer.give_up_sending(node)
         if not isinstance(target, FileNode):
             async with node.lock:
-                await self._take_place(node, None, *new)
-                self._move(node, parent, name, component)
+                await self._file(node, None, parent, name, component)
             return
         self._committer.give_up_sending(target)
         async with target.lock, node.lock:  # a small file on its way to COS is replaced when it has arrived
-            await self._take_place(node, target, *new)
-            await self._committer.drop(target)
-            self._tree.remove(target)
-            if not target.opens:
-                self._committer.leavings.bury(target)
-            self._move(node, parent, name, component)
+            await self._file(node, target, parent, name, component)
 
-    def _move(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
-        self._tree.move(node, parent, name, component)
-        if node.pending_id:
-            self._committer.record(node)
-        if not node.dirty and node.info is not None:
-            self._tree.committed(node, node.info)
-
-    async def _take_place(self, node: FileNode, target: FileNode | None, bucket: str, key: str) -> None:
-        """Bring a file's object under a new key; of a changed file only note what is to be done."""
+    async def _file(
+        self, node: FileNode, target: FileNode | None, parent: DirNode, name: bytes, component: str
+    ) -> None:
+        bucket, key = parent.bucket, parent.child_key(component)
         old = (node.bucket, node.key)
         own = self._committer.leavings.came_back(node, bucket, key)
         held = await self._committer.leavings.rescue(bucket, key)
+        intent, before = 0, ""
+        if target is not None:
+            await self._committer.stop(target)
         if not node.dirty:
             assert node.info is not None
             before = node.info.etag
-            await self._copy(node, bucket, key)
-            self._deleter.schedule(*old, before)
-            node.expected = node.info.etag
-            self._rebase(node, old, Source(bucket, key, node.info.etag, node.info.size))
-            return
-        # The bytes go to the new name when they are sent; the old object goes after that.
+            intent = await self._copy_with_intent(node, target, bucket, key)
+        with self._journal.together():
+            if intent:
+                self._arrived(node, old, before, bucket)
+                self._journal.remove(intent)
+            else:
+                self._leave(node, target, old, own=own, held=held)
+            if target is not None:
+                self._committer.drop(target)
+                self._tree.remove(target)
+                if not target.opens:
+                    self._committer.leavings.bury(target)
+            self._tree.move(node, parent, name, component)
+            self._committer.record(node)
+            if intent and node.info is not None:
+                self._tree.committed(node, node.info)
+
+    def _arrived(self, node: FileNode, old: tuple[str, str], before: str, bucket: str) -> None:
+        """The copy is there: the old object goes, and the file goes on with the new one."""
+        info = node.info
+        assert info is not None
+        self._deleter.schedule(*old, before)
+        self._deleter.replaced(bucket, info.key)
+        node.expected = info.etag
+        self._rebase(node, old, Source(bucket, info.key, info.etag, info.size))
+
+    def _leave(
+        self, node: FileNode, target: FileNode | None, old: tuple[str, str], *, own: str, held: bool
+    ) -> None:
+        """The bytes of a changed file go to the new name when they are sent; the old object after that."""
         if not self._committer.leavings.left_behind(node, *old) and node.expected != "":
             self._deleter.schedule(*old, node.expected or "")
         there = target.expected if target is not None else ""
@@ -104,6 +120,24 @@ class Renamer:
             node.expected = there
         else:
             node.expected = None if held else ""
+
+    async def _copy_with_intent(self, node: FileNode, target: FileNode | None, bucket: str, key: str) -> int:
+        """Copy a file's object; return the record of the journal that says it is being renamed."""
+        assert node.info is not None
+        etag = node.info.etag
+        there = target.expected if target is not None else ""
+        body = {"to": [bucket, key], "etag": etag, "there": there}
+        intent = self._journal.add("move", node.bucket, node.key, body)
+        try:
+            await self._copy(node, bucket, key)
+        except BaseException as exc:
+            with self._journal.together():
+                if there == "" and getattr(exc, "retryable", False):
+                    # The answer may be lost, and not the work.
+                    self._deleter.schedule(bucket, key, etag, careful=True)
+                self._journal.remove(intent)
+            raise
+        return intent
 
     @staticmethod
     def _rebase(node: FileNode, old: tuple[str, str], new: Source) -> None:
@@ -144,10 +178,11 @@ class Renamer:
         self, from_bucket: str, info: ObjectInfo, bucket: str, key: str, headers: Headers | None
     ) -> PutResult:
         if info.size > ONE_COPY_MAX:
-            done = await copy_object(
-                self._engine, from_bucket, info.key, bucket, key,
-                info=info, headers=headers, storage_class=info.storage_class,
-            )  # fmt: skip
+            async with self._committer.uploads.intent(bucket, key):
+                done = await copy_object(
+                    self._engine, from_bucket, info.key, bucket, key,
+                    info=info, headers=headers, storage_class=info.storage_class,
+                )  # fmt: skip
             return PutResult(done.etag, done.crc64, done.version_id)
         return await self._remote.change(
             self._remote.client.copy_object,
@@ -168,19 +203,27 @@ class Renamer:
             try:
                 await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
             except BaseException:
-                with trio.CancelScope(shield=True):
-                    await mover.undo(new_bucket, new_prefix if target is not None else "")
-                self._journal.remove(record)
+                with self._journal.together():
+                    mover.undo(new_bucket, keep=new_prefix if target is not None else "")
+                    self._journal.remove(record)
+                with trio.move_on_after(UNDO_WITHIN, shield=True):
+                    await self._deleter.drain(new_bucket, new_prefix)
                 raise
-            if target is not None:
-                self._tree.remove(target)
-            self._tree.move(node, parent, name, component)
-            for child in _below(node):
-                if isinstance(child, FileNode):
-                    self._follow(child, mover, (bucket, prefix + child.key[len(new_prefix) :]))
-            self._tree.forget_below(node)
-            self._deleter.schedule_all(bucket, mover.copied)
-            self._journal.remove(record)
+            with self._journal.together():
+                if target is not None:
+                    self._tree.remove(target)
+                self._tree.move(node, parent, name, component)
+                self._committer.record(node)
+                for child in _below(node):
+                    if isinstance(child, FileNode):
+                        self._follow(child, mover, (bucket, prefix + child.key[len(new_prefix) :]))
+                    elif isinstance(child, DirNode):
+                        self._committer.record(child)
+                self._tree.forget_below(node)
+                for key in mover.made:
+                    self._deleter.replaced(new_bucket, key)
+                self._deleter.schedule_all(bucket, mover.copied)
+                self._journal.remove(record)
 
     def _follow(self, child: FileNode, mover: TreeMover, old: tuple[str, str]) -> None:
         """Point a file below a moved directory at the copy of its object."""
@@ -192,8 +235,7 @@ class Renamer:
                     child.cached_etag = made.etag
                 child.info = replace(child.info, key=child.key, etag=made.etag)
                 self._rebase(child, old, Source(child.bucket, child.key, made.etag, child.info.size))
-        if child.pending_id:
-            self._committer.record(child)
+        self._committer.record(child)
 
 
 def _below(node: DirNode) -> list[Node]:
@@ -224,6 +266,8 @@ class TreeMover:
         self._resume = resume
         self.copied: list[tuple[str, str]] = []  # source key, etag
         self.made: dict[str, _Copy] = {}  # by the new key
+        self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
+        self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free
 
     async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
         """Copy page by page; the first failure stops everything."""
@@ -251,6 +295,8 @@ class TreeMover:
     ) -> None:
         async with slots:
             free = not await self._committer.leavings.take(new_bucket, new_key) and not new_key.endswith("/")
+            if free:
+                self._tried[new_key] = info.etag
             try:
                 made = await self._copy(bucket, info, new_bucket, new_key, forbid=free)
             except AlreadyExistsError:
@@ -261,6 +307,7 @@ class TreeMover:
                     log.error(
                         "cos://%s/%s exists already; cos://%s/%s stays", new_bucket, new_key, bucket, info.key
                     )
+                    self.stayed.append(info.key)
                     return
                 made = there
             self.made[new_key] = _Copy(info.etag, made or info.etag)
@@ -271,7 +318,8 @@ class TreeMover:
     ) -> str:
         """Copy one object; return the etag of the copy."""
         if info.size > ONE_COPY_MAX:
-            done = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
+            async with self._committer.uploads.intent(new_bucket, new_key):
+                done = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
             return done.etag
         client: CosClient = self._remote.client
         result = await self._remote.change(
@@ -290,12 +338,31 @@ class TreeMover:
             return None
         return there.etag if (there.size, there.crc64) == (source.size, source.crc64) else None
 
-    async def undo(self, new_bucket: str, keep: str = "") -> None:
-        """Remove the copies made so far, but for the key keep; the sources are still all there."""
-        made = [key for key in self.made if key != keep]
-        for start in range(0, len(made), 1000):
-            batch = [ObjectId(key) for key in made[start : start + 1000]]
-            try:
-                await self._remote.change(self._remote.client.delete_objects, new_bucket, batch)
-            except COSError as exc:
-                log.error("copies under a new name could not be removed again: %s", exc)
+    async def find_copies(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
+        """Find what an earlier process has copied, to undo it."""
+        marker = ""
+        while True:
+            page = await self._remote.metadata(
+                self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
+            )
+            for info in page.objects:
+                new_key = new_prefix + info.key[len(prefix) :]
+                try:
+                    twin = await self._twin(bucket, info, new_bucket, new_key)
+                except NotFoundError:
+                    continue
+                if twin is not None and new_key not in self.made:
+                    self.made[new_key] = _Copy(info.etag, twin)
+            marker = page.next_marker
+            if not marker:
+                return
+
+    def undo(self, new_bucket: str, keep: str = "") -> None:
+        """Have the copies made so far removed, but for the key keep; the sources are still all there."""
+        made = [(key, copy.etag) for key, copy in self.made.items() if key != keep]
+        self._committer.deleter.schedule_all(new_bucket, made)
+        for key, etag in self._tried.items():
+            if key not in self.made:  # perhaps only the answer was lost
+                self._committer.deleter.schedule(new_bucket, key, etag, careful=True)
+        for key in self.made:
+            self._committer.deleter.replaced(new_bucket, key)

@@ -20,7 +20,7 @@ from cosfs.fs.inodes import FileNode
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.staging import Staging
-from cosfs.fs.stream import Uploads
+from cosfs.fs.uploads import Uploads
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 
@@ -156,16 +156,17 @@ class Sender:
 
     async def copy_onto_itself(self, bucket: str, key: str, info: ObjectInfo, headers: Headers) -> PutResult:
         if info.size > ONE_COPY_MAX:
-            done = await copy_object(
-                self._engine,
-                bucket,
-                key,
-                bucket,
-                key,
-                info=info,
-                headers=headers,
-                storage_class=info.storage_class,
-            )
+            async with self._uploads.intent(bucket, key):
+                done = await copy_object(
+                    self._engine,
+                    bucket,
+                    key,
+                    bucket,
+                    key,
+                    info=info,
+                    headers=headers,
+                    storage_class=info.storage_class,
+                )
             return PutResult(done.etag, done.crc64, done.version_id)
         return await self._remote.change(
             self._remote.client.copy_object,

@@ -38,6 +38,8 @@ class FsSettings:
     multipart_threshold: int = 16 * MIB
     part_size: int = 8 * MIB
     max_copy_part: int = 1024 * MIB  # one Upload Part - Copy; COS allows 5 GiB, smaller ones run side by side
+    max_pending: int = 0  # bytes closed and not sent (async) at which writers wait; 0: as the disk has room
+    retry_max: float = 300.0  # the longest pause between two tries to send something
     grace: float = 10.0  # COS lists late: our own change outweighs a listing for so long
     head_ahead: int = 64  # attributes fetched ahead of a reader of a directory
     extra: dict[str, str] = field(default_factory=dict)  # headers of every PUT (x-cos-storage-class ...)

@@ -45,6 +45,7 @@ class Staging:
         self._directory = directory
         self._scratch = Scratch(directory, path)
         self._replaced: Staging | None = None
+        self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
 
     @property
     def path(self) -> Path | None:
@@ -120,6 +121,11 @@ class Staging:
         if self._replaced is not None:
             self._replaced.close()
             self._replaced = None
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether the journal still leads to other bytes than these."""
+        return self._replaced is not None
 
     async def read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
         """Return [offset, offset + length), cut at the end of the file."""
@@ -202,6 +208,8 @@ class Staging:
     def sent(self, base: Source, version: int) -> None:
         """COS now holds what this was at version, or a little later, as base."""
         self.let_go_replaced()
+        if self.promised <= version:
+            self.promised = 0
         self.base = base
         if self.version == version:
             self.base_limit = self.size
@@ -228,7 +236,7 @@ class Staging:
         base = self.base
         memory, path = self._scratch.memory, self._scratch.path
         return {
-            "path": str(path) if path is not None else "",
+            "path": path.name if path is not None else "",
             "data": base64.b64encode(memory).decode() if memory else "",
             "size": self.size,
             "base": [base.bucket, base.key, base.etag, base.size] if base is not None else None,
@@ -239,7 +247,7 @@ class Staging:
     @classmethod
     def from_json(cls, directory: Path, record: dict[str, Any]) -> Staging:
         base = Source(*record["base"]) if record["base"] is not None else None
-        path = Path(record["path"]) if record["path"] else None
+        path = directory / Path(record["path"]).name if record["path"] else None
         staging = cls(directory, base, path=path)
         if record.get("data"):
             staging._scratch.put(base64.b64decode(record["data"]), 0)

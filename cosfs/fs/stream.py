@@ -14,9 +14,8 @@ import trio
 from cosfs.client.model import Headers, PutResult
 from cosfs.errors import COSError, IntegrityError
 from cosfs.fs.background import Background, together
-from cosfs.fs.journal import Journal
 from cosfs.fs.staging import Staging
-from cosfs.transfer.engine import Engine
+from cosfs.fs.uploads import Uploads
 from cosfs.transfer.multipart import MultipartUpload
 
 log = logging.getLogger(__name__)
@@ -32,44 +31,6 @@ def part_range(number: int, part_size: int) -> tuple[int, int]:
         size *= 2
         left -= PARTS_PER_SIZE
     return start + left * size, start + (left + 1) * size
-
-
-class Uploads:
-    """Opens multipart uploads; the journal knows those that are open, so that a crash leaves none."""
-
-    def __init__(self, engine: Engine, journal: Journal) -> None:
-        self._engine = engine
-        self._journal = journal
-        self._records: dict[str, int] = {}
-
-    async def open(
-        self, bucket: str, key: str, headers: Headers, *, forbid_overwrite: bool = False
-    ) -> MultipartUpload:
-        upload = await MultipartUpload.create(
-            self._engine, bucket, key, headers, forbid_overwrite=forbid_overwrite
-        )
-        upload_id = upload.upload.upload_id
-        try:
-            self._records[upload_id] = self._journal.add("upload", bucket, key, {"upload_id": upload_id})
-        except BaseException:
-            await upload.abort()
-            raise
-        return upload
-
-    async def complete(self, upload: MultipartUpload) -> PutResult:
-        result = await upload.complete()
-        self._over(upload)
-        return result
-
-    async def abort(self, upload: MultipartUpload) -> None:
-        """Give an upload up; never raises, is not cancelled."""
-        await upload.abort()
-        self._over(upload)
-
-    def _over(self, upload: MultipartUpload) -> None:
-        record_id = self._records.pop(upload.upload.upload_id, 0)
-        if record_id:
-            self._journal.remove(record_id)
 
 
 class Stream:

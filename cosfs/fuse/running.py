@@ -6,25 +6,24 @@ import os
 import time
 from typing import Any
 
+import trio
+
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
+from cosfs.fs.assembly import assemble
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background
 from cosfs.fs.blocks import BlockCache
-from cosfs.fs.commit import Committer
-from cosfs.fs.deleter import Deleter
-from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
+from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
 from cosfs.fs.place import BLOCKS, Place, lock_directory
 from cosfs.fs.reachability import Reachability
-from cosfs.fs.recovery import left_over
+from cosfs.fs.recovery import Recovery, left_over
 from cosfs.fs.remote import Remote
-from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
-from cosfs.fs.tree import Tree
 from cosfs.fuse import registry
 from cosfs.fuse.invalidation import Invalidator
 from cosfs.fuse.settings import MountSettings
@@ -32,6 +31,7 @@ from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 
 PAST_TTL = 3600.0  # the past does not change
+PENDING_SHOWN = 20
 
 
 def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) -> FsSettings:
@@ -97,23 +97,15 @@ class Mount:
         """Build the filesystem and start what runs beside it."""
         settings = self.settings
         self.background = background
-        remote = Remote(self.client, reachability=self.reachability)
-        tree = Tree(remote, settings, background, self.store)
-        fetcher = Fetcher(
-            remote, self.cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
-        )
-        deleter = Deleter(remote, self.journal, tree.removal_failed)
-        committer = Committer(tree, remote, engine, fetcher, deleter, self.journal, settings, background)
-        renamer = Renamer(tree, remote, engine, committer, deleter, self.journal)
-        tree.use_kernel(self.kernel)
-        sweeper = Sweeper(tree, self.kernel.forget_name)
-        self.reachability.on_return.append(committer.outbox.hurry)
-        services = (deleter.run, committer.outbox.run, sweeper.run)
-        for service in (self.reachability.run, self.cache.run, *services):
-            background.keep_running(service)
-        self.fs = Filesystem(
-            settings, remote, engine, tree, fetcher, committer, deleter, renamer, self.journal
-        )
+        self.fs = assemble(
+            Remote(self.client, reachability=self.reachability),
+            settings, engine, background, self.cache, self.journal, self.store,
+        )  # fmt: skip
+        self.fs.tree.use_kernel(self.kernel)
+        self.reachability.on_return.append(self.fs.committer.outbox.hurry)
+        background.keep_running(self.reachability.run)
+        background.keep_running(Sweeper(self.fs.tree, self.kernel.forget_name).run)
+        self.recovery = Recovery(self.fs, self.left_over)
         return self.fs
 
     def close(self) -> None:
@@ -152,10 +144,9 @@ class Mount:
             "pending_files": len(files),
             "pending_bytes": sum(node.size for node in files),
             "pending_removals": fs.deleter.pending,
-            "pending": [
-                {"url": node.url, "bytes": node.size, "error": fs.committer.outbox.trouble(node)}
-                for node in files[:20]
-            ],
+            "pending": [_pending_entry(fs, node, trio.current_time()) for node in files[:PENDING_SHOWN]],
+            "recovered": self.recovery.salvage.count,
+            "recovered_dir": str(self.recovery.salvage.directory),
             "requests": stats,
             "errors": fs.committer.failures + fs.deleter.failures,
             "conflicts": fs.committer.conflicts.count,
@@ -166,3 +157,16 @@ class Mount:
     def pending_count(self) -> int:
         assert self.fs is not None
         return len(self.fs.pending_files) + self.fs.deleter.pending
+
+
+def _pending_entry(fs: Filesystem, node: FileNode, now: float) -> dict[str, Any]:
+    """What is known of a file that COS does not have yet; times in seconds."""
+    due = fs.committer.outbox.trouble(node)
+    return {
+        "url": node.url,
+        "bytes": node.size,
+        "age": now - due.since if due is not None else 0.0,
+        "tries": due.tries if due is not None else 0,
+        "next": max(0.0, due.at - now) if due is not None else 0.0,
+        "error": str(due.cause) if due is not None and due.cause is not None else "",
+    }

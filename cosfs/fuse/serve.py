@@ -15,7 +15,6 @@ from cosfs.config import TransferSettings
 from cosfs.errors import TransferError
 from cosfs.fs.background import Background, together
 from cosfs.fs.place import Place
-from cosfs.fs.recovery import recover
 from cosfs.fuse import registry, supervisor
 from cosfs.fuse.answers import answer_forever
 from cosfs.fuse.exporter import export, tcp_listeners
@@ -30,6 +29,7 @@ from cosfs.transfer.engine import Engine
 log = logging.getLogger("cosfs.mount")
 
 MAX_TASKS = 512  # FUSE requests handled at once: a hundred waiting reads must not stop `ls`
+RENAMES_FIRST = 10.0  # seconds a mount waits for renames that an earlier one left half done
 FINAL_DRAIN = 300.0  # seconds without progress after which a process that was unmounted gives up
 TELL_EVERY = 5.0
 M_MMAP_THRESHOLD = -3  # malloc.h
@@ -77,6 +77,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
     mountpoint = running.mount.mountpoint
     async with together() as background:
         fs = running.compose(engine, Background(background))
+        await running.recovery.begin(RENAMES_FIRST)
         listeners = await tcp_listeners(running.mount)
         try:
             pyfuse3.init(measure(Operations(fs), running.metrics), str(mountpoint), options)
@@ -92,7 +93,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
                 nursery.start_soon(running.metrics.watch)
                 nursery.start_soon(obey, running)
                 nursery.start_soon(_announce, running, ready)
-                nursery.start_soon(recover, fs, running.left_over)
+                nursery.start_soon(running.recovery.run)
                 await pyfuse3.main(min_tasks=8, max_tasks=MAX_TASKS)
                 mounted = not running.stopping and registry.is_mounted(mountpoint)
                 running.stopping = True
@@ -125,8 +126,8 @@ async def _finish(running: Mount) -> None:
         await fs.drain()
         nursery.cancel_scope.cancel()
     for node in fs.pending_files:
+        fs.committer.promise(node)
         if node.dirty:
-            fs.committer.record(node)
             if node.content is not None:
                 node.content.close(keep=True)
             log.error("%s could not be sent; the next mount of this source will try again", node.url)

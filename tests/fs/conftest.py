@@ -14,7 +14,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.fs import commit, deleter, openfiles, outbox, recovery
+from cosfs.fs import commit, deleter, openfiles, outbox, recovery, uploads
 from tests.fs.support import Files, fs_settings, running
 
 Make = Callable[..., Awaitable[Files]]
@@ -42,6 +42,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "RETRY_DELAYS", (0.02,))
     monkeypatch.setattr(deleter, "DELAY", 0.01)
     monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.05)
+    monkeypatch.setattr(commit, "NOTE_INTERVAL", 0.05)
+    monkeypatch.setattr(uploads, "LOOK_DELAYS", (0.02,))
     monkeypatch.setattr(openfiles, "ASYNC_DELAY", 0.01)
 
 

@@ -19,20 +19,17 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError, NotFoundError
+from cosfs.fs.assembly import assemble
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.calls import Caller, DirHandle
-from cosfs.fs.commit import Committer
-from cosfs.fs.deleter import Deleter
-from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import FileNode, InodeTable, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.metadata import Change
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
-from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.tree import Tree
 from cosfs.transfer.attributes import Defaults
@@ -305,18 +302,8 @@ async def running(
     try:
         async with Engine(client, TRANSFER) as engine, together() as nursery:
             background = Background(nursery)
-            remote = Remote(client)
-            tree = Tree(remote, settings, background, store)
-            nodes = tree.table
-            fetcher = Fetcher(
-                remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
-            )
-            deleter = Deleter(remote, journal, tree.removal_failed)
-            committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
-            renamer = Renamer(tree, remote, engine, committer, deleter, journal)
-            for service in (cache.run, deleter.run, committer.outbox.run):
-                background.keep_running(service)
-            fs = Filesystem(settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal)
+            fs = assemble(Remote(client), settings, engine, background, cache, journal, store)
+            nodes = fs.tree.table
             files = Files(fs, cache, client, settings.bucket)
             if recovering:
                 files.recovered = await recover(fs, records)
@@ -324,8 +311,7 @@ async def running(
                 yield files
                 await fs.drain()
                 for node in fs.pending_files:
-                    if node.dirty:
-                        committer.record(node)
+                    fs.committer.promise(node)
             finally:
                 nursery.cancel_scope.cancel()
     finally:

@@ -241,6 +241,8 @@ async def test_a_removal_of_an_earlier_mount_is_adopted_and_can_be_claimed(
     record = Record(number, "delete", files.bucket, "a", {"etag": etag}, 0.0)
     subject.adopt(record)
     assert await subject.claim(files.bucket, "a")
+    assert [r.id for r in files.journal.records()] == [number]  # until the key is written
+    subject.replaced(files.bucket, "a")
     assert files.journal.records() == []
     subject.adopt(Record(files.journal.add("delete", files.bucket, "a", {"etag": etag}), *_rest(record)))
     assert await subject.drain()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import errno
 import subprocess
 import sys
 import threading
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cosfs.errors import FilesystemError
 from cosfs.fs.journal import Journal
 
 
@@ -22,11 +23,11 @@ def test_records_come_back_in_order(directory: Path) -> None:
     journal = Journal(directory)
     one = journal.add("file", "b", "k", {"content": {"path": ""}})
     two = journal.add("delete", "b", "ünï/cödé\n", {"etag": "e"})
-    journal.replace(one, "b2", "k2", {"x": [1, None]})
+    journal.replace(one, "open", "b2", "k2", {"x": [1, None]})
     journal.close()
     again = Journal(directory)
     assert [(r.id, r.kind, r.bucket, r.key, r.body) for r in again.records()] == [
-        (one, "file", "b2", "k2", {"x": [1, None]}),
+        (one, "open", "b2", "k2", {"x": [1, None]}),
         (two, "delete", "b", "ünï/cödé\n", {"etag": "e"}),
     ]
     again.remove(one, two)
@@ -100,8 +101,9 @@ def test_a_full_disk_leaves_the_journal_usable(directory: Path) -> None:
     journal.add("file", "b", "k", {})
     pages = journal._db.execute("pragma page_count").fetchone()[0]
     journal._db.execute(f"pragma max_page_count = {pages}")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(FilesystemError) as failure:
         journal.add_many("file", "b", [("k", {"x": "y" * 10_000})] * 3)
+    assert failure.value.errno == errno.ENOSPC
     journal._db.execute("pragma max_page_count = 1000000")
     journal.add("delete", "b", "k", {})
     assert [r.kind for r in journal.records()] == ["file", "delete"]

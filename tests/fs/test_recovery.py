@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.errors import ConfigError, COSError
-from cosfs.fs import deleter
+from cosfs.fs import commit, deleter
 from cosfs.fs.place import lock_directory
-from cosfs.fs.recovery import recover
+from cosfs.fs.recovery import Recovery, recover
 from cosfs.fs.scratch import MEMORY_MAX
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -72,14 +73,227 @@ async def test_a_change_of_a_large_object_is_put_together_again(
     assert await second.stored("a") == data[: 3 * MIB] + b"changed" + data[3 * MIB + 7 :]
 
 
-async def test_what_was_not_closed_was_not_promised(
+async def test_what_was_never_closed_is_kept_aside(
+    first: Files, filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.faults.clear()
+    await first.upload("old", b"0123456789")
+    first.tree.forget_all()
+    fh = await first.create("reports (new).txt")
+    await first.write(fh, b"data")
+    other = await first.open("old", os.O_RDWR)
+    await first.write(other, b"XY", 4)
+    await until(lambda: len(first.journal.records()) == 2)
+    second = await restarted(filesystem, emulator, first)
+    assert await second.keys() == ["old"]
+    assert await second.stored("old") == b"0123456789"
+    assert list(second.journal.staging.iterdir()) == []
+    assert second.journal.records() == []
+    assert second.recovered.kept == 2
+    kept = kept_files(second)
+    assert sorted(kept.values()) == [b"0123XY6789", b"data"]
+    assert any(name.endswith("reports_new_.txt") for name in kept)
+    text = (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
+    assert text.count("never closed") == 2
+    assert all(name in text for name in kept)
+
+
+def kept_files(files: Files) -> dict[str, bytes]:
+    """What is in recovered/, by name, without the list."""
+    directory = files.fs.settings.cache_dir / "recovered"
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "LIST.txt"}
+
+
+async def test_a_file_that_was_closed_is_sent_though_it_is_written_again(
     first: Files, filesystem: Filesystems, emulator: Emulator
 ) -> None:
-    fh = await first.create("a")
-    await first.write(fh, b"data")
+    await first.put("a", b"acknowledged")
+    fh = await first.open("a", os.O_RDWR)
+    await first.write(fh, b" and more", 12)
+    await trio.sleep(0.1)
     second = await restarted(filesystem, emulator, first)
+    assert (await second.stored("a") or b"").startswith(b"acknowledged")
+
+
+async def test_modes_set_a_moment_ago_are_not_lost(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", LATER)
+    files = await filesystem("cache")
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    await files.upload("theirs", b"before")
+    files.tree.forget_all()
+    await files.chmod("d", 0o700)
+    await files.chmod("d/a", 0o600)
+    await files.chmod("theirs", 0o600)
+    await filesystem.kill(files)
+    await files.upload("theirs", b"replaced")
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.01)
+    second = await filesystem("cache")
+    assert second.recovered.attributes == 3
+    assert await second.mode("d") == 0o700
+    assert await second.mode("d/a") == 0o600
+    assert await second.mode("theirs") == 0o644
+    await second.fs.drain()
+    assert second.journal.records() == []
+    assert "theirs" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
+    third = await filesystem("other")
+    assert await third.mode("d") == 0o700
+    assert await third.mode("d/a") == 0o600
+
+
+async def test_files_left_are_seen_before_they_are_sent(
+    first: Files, filesystem: Filesystems, emulator: Emulator
+) -> None:
+    emulator.faults.clear()
+    await first.mkdir("d")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await first.put("d/a", b"data")
+    await filesystem.kill(first)
+    second = await filesystem("cache", recovering=False, write_back="async")
+    recovery = Recovery(second.fs, second.journal.records())
+    await recovery.begin(1.0)
+    assert await second.get("d/a") == b"data"
+    assert await second.list("d") == ["a"]
+    await second.rename("d/a", "d/b")
+    emulator.faults.clear()
+    await recovery.run()
+    await second.fs.drain()
+    assert await second.keys() == ["d/", "d/b"]
+
+
+async def test_a_file_half_renamed_is_renamed_or_keeps_its_name(filesystem: Filesystems) -> None:
+    files = await filesystem("cache")
+    copied = await files.upload("copied", b"same bytes")
+    await files.upload("copied-new", b"same bytes")
+    begun = await files.upload("begun", b"nothing copied")
+    theirs = await files.upload("theirs", b"source")
+    await files.upload("theirs-new", b"somebody's")
+    over = await files.upload("over", b"new")
+    target = await files.upload("over-new", b"old")
+    for name, etag, there in (
+        ("copied", copied, ""), ("begun", begun, ""), ("theirs", theirs, ""), ("over", over, target)
+    ):  # fmt: skip
+        body = {"to": [files.bucket, f"{name}-new"], "etag": etag, "there": there}
+        files.journal.add("move", files.bucket, name, body)
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    await second.removed()
+    assert await second.keys() == ["begun", "copied-new", "over", "over-new", "theirs", "theirs-new"]
+    assert await second.stored("over-new") == b"old"
+    assert second.journal.records() == []
+    assert "theirs-new" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
+
+
+async def test_files_below_a_directory_half_moved_follow_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    for key in ("d/", "d/changed", "d/other"):
+        await files.upload(key, b"0123456789" if key != "d/" else b"")
+    await files.list("d")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    async with files.opened("d/changed") as fh:
+        await files.write(fh, b"XY", 4)
+    await files.put("d/new", b"new")
+    # As a crash half-way leaves it.
+    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
+    second = await restarted(filesystem, emulator, files)
+    await second.removed()
+    assert await second.keys() == ["e/", "e/changed", "e/new", "e/other"]
+    assert await second.stored("e/changed") == b"0123XY6789"
+    assert second.fs.committer.conflicts.count == 0
+    assert second.journal.records() == []
+
+
+async def test_a_move_that_cos_refuses_is_undone(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem("cache")
+    for key in ("d/", "d/a", "d/b", "d/c"):
+        await files.upload(key, key.encode() if not key.endswith("/") else b"")
+    for key in ("e/", "e/a"):
+        await files.upload(key, b"d/a" if key == "e/a" else b"")
+    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
+    await filesystem.kill(files)
+    emulator.faults.error("CopyObject", "AccessDenied", 403, key="e/c", count=0)
+    second = await filesystem("cache")
+    await second.removed()
+    assert await second.keys() == ["d/", "d/a", "d/b", "d/c"]
+    assert second.journal.records() == []
+    assert "keeps its name" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
+
+
+async def test_a_removal_is_not_lost_when_the_name_is_used_again(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleter, "DELAY", LATER)
+    files = await filesystem("cache")
+    await files.upload("a", b"removed")
+    await files.unlink("a")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    fh = await files.create("a")
+    await files.write(fh, b"not acknowledged")
+    with pytest.raises(COSError):
+        await files.fs.fsync(fh)
+    row = [r for r in files.journal.records() if r.kind == "file"]
+    files.journal.remove(*(r.id for r in row))  # as if it had died before it could note the failure
+    monkeypatch.setattr(deleter, "DELAY", 0.01)
+    second = await restarted(filesystem, emulator, files)
+    await second.removed()
     assert await second.keys() == []
-    assert list(second.journal.staging.iterdir()) == []
+
+
+async def test_a_removed_file_that_was_open_does_not_come_back(filesystem: Filesystems) -> None:
+    files = await filesystem("cache")
+    await files.upload("a", b"removed")
+    fh = await files.open("a")
+    await files.unlink("a")
+    assert await files.read(fh, 0, 7) == b"removed"
+    await filesystem.kill(files)
+    assert await files.keys() == ["a"]
+    second = await filesystem("cache")
+    await second.removed()
+    assert await second.keys() == []
+    assert second.journal.records() == []
+
+
+async def test_an_upload_whose_answer_was_lost_is_found(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    client, bucket = files.client, files.bucket
+    theirs = await trio.to_thread.run_sync(client.create_upload, bucket, "large-too")
+    emulator.faults.reset("CreateMultipartUpload", after=True, count=1)
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    monkeypatched = files.fs.committer.uploads
+    large = content(4 * MIB)
+    fh = await files.create("large")
+    await files.write(fh, large)
+    await until(lambda: [r for r in files.journal.records() if r.kind == "upload"])
+    await until(lambda: emulator.requests["CreateMultipartUpload"] >= 1)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    assert monkeypatched is files.fs.committer.uploads
+    second = await filesystem("cache", write_back="async")
+    found = await trio.to_thread.run_sync(client.list_uploads, bucket)
+    assert [upload.upload_id for upload in found.uploads] == [theirs.upload_id]
+    assert second.journal.records() == []
+
+
+async def test_a_bucket_that_is_gone_leaves_the_bytes_here(
+    client: CosClient, filesystem: Filesystems, emulator: Emulator
+) -> None:
+    bucket = await trio.to_thread.run_sync(emulator.create_bucket, "vanishing")
+    files = await filesystem("cache", bucket="", write_back="async")
+    await files.list(bucket)
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put(f"{bucket}/a", b"nowhere to go")
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    await trio.to_thread.run_sync(client.delete_bucket, bucket)
+    second = await filesystem("cache", bucket="")
+    assert second.recovered.kept == 1
+    assert list(kept_files(second).values()) == [b"nowhere to go"]
+    assert second.journal.records() == []
 
 
 async def test_a_failed_close_is_made_good_by_the_next_mount(
@@ -296,11 +510,13 @@ async def test_a_lost_staging_file_does_not_stop_the_rest(
 ) -> None:
     await first.put("a", b"lost" * MEMORY_MAX)  # what is small is in the journal itself
     await first.put("b", b"kept")
-    path = next(r.body["content"]["path"] for r in first.journal.records() if r.key == "a")
-    await trio.Path(path).unlink()
+    name = next(r.body["content"]["path"] for r in first.journal.records() if r.key == "a")
+    (first.journal.staging / name).unlink()
     second = await restarted(filesystem, emulator, first)
     assert await second.keys() == ["b"]
     assert "is missing" in caplog.text
+    assert second.recovered.kept == 1
+    assert "is missing" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
 
 
 async def test_recovered_files_are_seen_by_those_who_have_listed_already(

@@ -1,0 +1,39 @@
+"""The parts of a filesystem put together: the same for a mount, for a recovery without one, for tests."""
+
+from __future__ import annotations
+
+from cosfs.fs.attrdb import AttributeStore
+from cosfs.fs.background import Background
+from cosfs.fs.blocks import BlockCache
+from cosfs.fs.commit import Committer
+from cosfs.fs.deleter import Deleter
+from cosfs.fs.fetcher import Fetcher
+from cosfs.fs.filesystem import Filesystem
+from cosfs.fs.journal import Journal
+from cosfs.fs.remote import Remote
+from cosfs.fs.rename import Renamer
+from cosfs.fs.settings import FsSettings
+from cosfs.fs.tree import Tree
+from cosfs.transfer.engine import Engine
+
+
+def assemble(
+    remote: Remote,
+    settings: FsSettings,
+    engine: Engine,
+    background: Background,
+    cache: BlockCache,
+    journal: Journal,
+    store: AttributeStore | None = None,
+) -> Filesystem:
+    """Build a filesystem and start what runs beside it."""
+    tree = Tree(remote, settings, background, store)
+    fetcher = Fetcher(
+        remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
+    )
+    deleter = Deleter(remote, journal, tree.removal_failed)
+    committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
+    renamer = Renamer(tree, remote, engine, committer, deleter, journal)
+    for service in (cache.run, deleter.run, committer.outbox.run, committer.note_open_files):
+        background.keep_running(service)
+    return Filesystem(settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal)
