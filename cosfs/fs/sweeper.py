@@ -14,7 +14,7 @@ from operator import itemgetter
 import trio
 
 from cosfs.fs import facts
-from cosfs.fs.inodes import ROOT_INO, DirNode, Node
+from cosfs.fs.inodes import ROOT_INO, DirNode, Ino, Node
 from cosfs.fs.tree import Tree
 
 PERIOD = 10.0
@@ -34,6 +34,8 @@ class Sweeper:
         self._tree = tree
         self._evict = evict
         self._max_nodes = max_nodes
+        self._asked: set[Ino] = set()  # of these the kernel was asked to forget the name
+        self._asked_since = 0.0
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -69,11 +71,17 @@ class Sweeper:
 
     def forget_nodes(self) -> int:
         """Ask the kernel to forget names while there are more nodes than there may be."""
-        excess = len(self._tree.table.nodes) - self._max_nodes
+        nodes = self._tree.table.nodes
+        self._asked &= nodes.keys()
+        excess = len(nodes) - len(self._asked) - self._max_nodes
         if excess <= 0:
             return 0
+        now = trio.current_time()
+        if self._asked_since + PERIOD < now:
+            self._asked, self._asked_since = set(), now  # whoever had a use for it then may have none now
         wanted = excess + int(self._max_nodes * SLACK)
         asked = list(islice(self._idle(), wanted))
+        self._asked.update(node.ino for node in asked)
         for node in asked:
             assert node.parent is not None
             self._evict(node.parent.ino, node.name)
@@ -89,6 +97,7 @@ class Sweeper:
                 if (
                     node.is_dir is wants_directories
                     and node.ino != ROOT_INO
+                    and node.ino not in self._asked
                     and node.idle
                     and not node.unlinked
                     and not facts.local(node)
