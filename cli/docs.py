@@ -54,6 +54,17 @@ says which.
 `*` matches `/` too. `--exclude sub` does not match `sub/x` (write `sub/*`), and `--exclude c.txt`
 does not match `sub/c.txt` (write `*c.txt`). Of several that match, the last one wins. If the first
 filter is an `--include`, everything that matches no filter is left out.
+
+## Settings of buckets
+
+`get` prints a document as JSON (`--xml` as COS has it), `put` takes JSON or XML from `--config`
+(a file, `file://FILE`, `-` or the document itself), and `get > f` and `put --config f` change
+nothing. Fields have the names of AWS where AWS has the setting; those of the XML and of Tencent's
+SDKs are understood too. A document is checked before anything is sent, and what is wrong names
+its field: `Rules[1].Expiration.Days: must be >= 1`. A field that this program does not know is
+sent with a warning, unless it looks like a slip of the pen. `--dryrun` shows what would change.
+At a terminal `put` and `delete` show what goes away and ask, unless `--yes` is given; a script is
+not asked.
 """
 
 
