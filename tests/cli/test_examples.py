@@ -88,6 +88,23 @@ def _documents(folder: Path) -> None:
     (folder / "once.json").write_text(keeping.INVENTORY_ONCE.example)
 
 
+def _other_tools(home: Path, folder: Path) -> None:
+    """Write the settings of other tools, as they are where each looks for its own."""
+    coscli = (
+        "cos:\n  base:\n    secretid: AKIDother\n    secretkey: other\n    mode: SecretKey\n  buckets: []\n"
+    )
+    coscmd = (
+        "[common]\nsecret_id = AKIDother\nsecret_key = other\nbucket = b-1250000000\nregion = ap-beijing\n"
+    )
+    for path in (home / ".cos.yaml", folder / "old.yaml"):
+        _write(path, coscli.encode())
+    for path in (home / ".cos.conf", folder / "old.conf"):
+        _write(path, coscmd.encode())
+    for profile in ("default", "work"):
+        _write(home / f".tccli/{profile}.credential", b'{"secretId": "AKIDother", "secretKey": "other"}')
+        _write(home / f".tccli/{profile}.configure", b'{"_sys_param": {"region": "ap-nanjing"}}')
+
+
 def test_every_command_has_an_example() -> None:
     without = [name for name, command in COMMANDS.items() if not examples(command)]
     assert without == []
@@ -131,6 +148,7 @@ def test_examples_work(
     home = Path(cos.environment["HOME"])
     for folder in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
         (home / folder).mkdir(parents=True, exist_ok=True)
+    _other_tools(home, cos.directory)
     for name in (each for each in PLAIN if _group(each) == group):
         _prepare(name, run)
         if name in ("cos configure get", "cos whoami"):
