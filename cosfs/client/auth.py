@@ -5,6 +5,7 @@ Where credentials come from is in `credentials`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ __all__ = [
     "StaticCredentials",
     "presign",
     "sign",
+    "sign_form",
 ]
 
 
@@ -93,6 +95,21 @@ def presign(
         params = {**params, "x-cos-security-token": credentials.token}
     fields = _fields(method, path, params, headers, credentials, start, end)
     return encode_query([*fields, *params.items()], keep_equals=True)
+
+
+def sign_form(policy: str, credentials: Credentials, start: int, end: int) -> dict[str, str]:
+    """Return the fields that make a form with this policy (JSON) good from start to end."""
+    key_time = f"{start};{end}"
+    sign_key = hmac.digest(credentials.secret_key.encode(), key_time.encode(), "sha1").hex()
+    digest = hashlib.sha1(policy.encode(), usedforsecurity=False).hexdigest()
+    fields = {
+        "policy": base64.b64encode(policy.encode()).decode(),
+        "q-sign-algorithm": "sha1",
+        "q-ak": credentials.secret_id,
+        "q-key-time": key_time,
+        "q-signature": hmac.digest(sign_key.encode(), digest.encode(), "sha1").hex(),
+    }
+    return {**fields, "x-cos-security-token": credentials.token} if credentials.token else fields
 
 
 def encode(text: str) -> str:

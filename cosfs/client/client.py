@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from cosfs.client.auth import presign
+from cosfs.client.auth import presign, sign_form
 from cosfs.client.endpoint import Address
 from cosfs.client.retry import Retrier
 from cosfs.client.session import NOTHING, Known
@@ -140,3 +142,44 @@ class CosClient(Uploads, SubResources):
             now + max(1, round(expires)),
         )
         return f"{address.origin}{address.path}?{query}"
+
+    def presign_form(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        expires: float,
+        fields: Mapping[str, str] = NOTHING,
+        most: int | None = None,
+    ) -> tuple[str, dict[str, str]]:
+        """Return the address and the fields of a form that uploads one file, without credentials.
+
+        A key that ends in "/" lets the form choose the rest: ${filename} in its field becomes the name
+        of the file. fields (Content-Type, x-cos-acl, success_action_status) must be sent as given; most
+        is the longest file, in bytes. The field `file` comes last.
+        """
+        if self.credentials is None:
+            raise CredentialsError(
+                "a form can only be signed with credentials", hint="Leave --no-sign-request out"
+            )
+        address = self._session.endpoint.bucket(bucket, self.region_of(bucket))
+        current = self.credentials.get()
+        now = int(self._session.now())
+        start, end = now - 60, now + max(1, round(expires))
+        conditions: list[object] = [
+            {"q-sign-algorithm": "sha1"},
+            {"q-ak": current.secret_id},
+            {"q-sign-time": f"{start};{end}"},
+            {"bucket": bucket},
+            ["starts-with", "$key", key] if key.endswith("/") or not key else {"key": key},
+            *({name: value} for name, value in fields.items()),
+        ]
+        if current.token:
+            conditions.append({"x-cos-security-token": current.token})
+        if most is not None:
+            conditions.append(["content-length-range", 0, most])
+        until = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(end))
+        policy = json.dumps({"expiration": until, "conditions": conditions})
+        named = f"{key}${{filename}}" if key.endswith("/") or not key else key
+        signed = sign_form(policy, current, start, end)
+        return f"{address.origin}{address.path}", {"key": named, **fields, **signed}
