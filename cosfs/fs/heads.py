@@ -52,23 +52,34 @@ class Heads:
         """Fetch the attributes that a listing does not carry, if they are wanted."""
         if self._settings.attributes == "listing" or facts.local(node):
             return
+        parent = node.parent
         if node.known:
             if isinstance(node, DirNode):
                 self._check_again(node)
+            elif parent is not None and parent.listing is not None and parent.listing.walk:
+                self._walk_on(parent, parent.listing, node.name)
             return
-        parent = node.parent
         if parent is None:
             await self._know_marker(node)
             return
         entry = parent.listing.get(node.name) if parent.listing is not None else None
-        if entry is not None and parent.listing is not None and parent.read_until > trio.current_time():
-            self._head_ahead(parent, parent.listing, entry)
+        if entry is not None and parent.listing is not None:
+            most = self._settings.head_ahead
+            being_read = parent.read_until > trio.current_time()
+            self._head_ahead(
+                parent, parent.listing, entry, parent.listing.walked(entry.index, being_read, most)
+            )
         await self._know(parent, node.name)
 
-    def _head_ahead(self, parent: DirNode, listing: Listing, entry: Entry) -> None:
+    def _walk_on(self, parent: DirNode, listing: Listing, name: bytes) -> None:
+        """Have the next attributes ready before who asks for one after the other gets there."""
+        entry = listing.get(name)
+        if entry is not None:
+            self._head_ahead(parent, listing, entry, listing.walk)
+
+    def _head_ahead(self, parent: DirNode, listing: Listing, entry: Entry, ahead: int) -> None:
         """Start the HEADs of the entries that a walker of the directory will ask for next."""
-        ahead = self._settings.head_ahead
-        if entry.index + ahead // 2 < listing.head_index:
+        if not ahead or entry.index + ahead // 2 < listing.head_index:
             return
         start = max(entry.index + 1, listing.head_index)
         stop = min(entry.index + 1 + ahead, listing.count)

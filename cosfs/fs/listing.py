@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cosfs.fs.remote import Remote
 
 KEPT = 20_000  # entries of one listing in memory; some 550 bytes each
+NEAR = 8  # names between two that are asked for, at most, for the two to count as neighbours
 PageHook = Callable[[ListPage], ListPage]
 
 
@@ -77,6 +78,8 @@ class Listing:
         self.made_here = False  # a directory made just now: nothing was read from COS
         self.started = trio.current_time()
         self.head_index = 0  # attributes were asked for up to here
+        self.walk = 0  # so many entries ahead attributes are asked for; 0 unless somebody goes through them
+        self._asked = -2 * NEAR
         self._remote = remote
         self._bucket = bucket
         self._prefix = prefix
@@ -94,6 +97,20 @@ class Listing:
         listing = cls(remote, bucket, prefix, hide=lambda _: False, page_hook=lambda page: page)
         listing.complete = True
         return listing
+
+    def walked(self, index: int, being_read: bool, most: int) -> int:
+        """Note that the attributes of an entry are asked for; return how many after it to ask for as well.
+
+        That is none at first, and more and more while names are asked for in their order.
+        """
+        step, self._asked = index - self._asked, index
+        if being_read:
+            self.walk = most
+        elif 0 < step <= self.walk + NEAR:
+            self.walk = min(most, max(4, 2 * self.walk))
+        else:
+            self.walk = 0
+        return self.walk
 
     @property
     def started_reading(self) -> bool:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -279,6 +280,34 @@ async def test_walking_a_directory_fetches_attributes_ahead_at_most_one_head_eac
             await files.stat(os.fsdecode(name))
         files.fs.releasedir(fh)
     assert requests == {"ListObjects": 1, "HeadObject": 40}
+
+
+@pytest.mark.parametrize(("in_order", "least", "most"), [(True, 16, 64), (False, 1, 2)])
+async def test_names_asked_for_in_their_order_have_attributes_fetched_ahead(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, in_order: bool, least: int, most: int
+) -> None:
+    keys = [f"k{number:03}" for number in range(200)]
+    emulator.put_objects(files.bucket, ((key, b"") for key in keys))
+    head_object, lock = CosClient.head_object, threading.Lock()
+    under_way = at_once = 0
+
+    def slow(client: CosClient, *args: Any) -> Any:
+        nonlocal under_way, at_once
+        with lock:
+            under_way += 1
+            at_once = max(at_once, under_way)
+        time.sleep(0.01)
+        with lock:
+            under_way -= 1
+        return head_object(client, *args)
+
+    monkeypatch.setattr(CosClient, "head_object", slow)
+    asked = keys if in_order else [keys[number * 37 % 200] for number in range(20)]
+    with counted(emulator) as requests:
+        for key in asked:
+            await files.stat(key)
+    assert requests["HeadObject"] == len(asked)
+    assert least <= at_once <= most
 
 
 async def test_plain_listing_asks_for_no_attributes(files: Files, emulator: Emulator) -> None:
