@@ -100,7 +100,7 @@ def bench(state: State, /, url: CosUrl, **values: Any) -> int:
         with tempfile.TemporaryDirectory(prefix="cos-bench-") as directory:
             rows += trio.run(_Bench(state, bucket, prefix, options, Path(directory)).run)
     finally:
-        _clean_up(client, bucket, prefix)
+        _clean_up(state, bucket, prefix)
     _show(state, rows)
     return 0
 
@@ -119,16 +119,23 @@ def _latency(client: CosClient, bucket: str) -> list[Measured]:
     ]
 
 
-def _clean_up(client: CosClient, bucket: str, prefix: str) -> None:
+def _clean_up(state: State, bucket: str, prefix: str) -> None:
     """Remove what was written, all versions of it, and uploads that were broken off."""
     from cosfs.client.model import ObjectId
+    from cosfs.errors import COSError
 
-    for upload in client.list_uploads(bucket, prefix=prefix).uploads:
-        client.abort_upload(upload)
-    while found := client.list_versions(bucket, prefix=prefix).versions:
-        failed = client.delete_objects(bucket, [ObjectId(one.key, one.version_id) for one in found])
-        if failed:
-            return
+    client = state.client
+    try:
+        while found := client.list_objects(bucket, prefix=prefix).objects:
+            if client.delete_objects(bucket, [ObjectId(one.key) for one in found]):
+                break
+        for upload in client.list_uploads(bucket, prefix=prefix).uploads:
+            client.abort_upload(upload)
+        while versions := client.list_versions(bucket, prefix=prefix).versions:
+            if client.delete_objects(bucket, [ObjectId(one.key, one.version_id) for one in versions]):
+                break
+    except COSError as error:
+        state.out.warn(f"something may be left below cos://{bucket}/{prefix}: {error}")
 
 
 class _Bench:
