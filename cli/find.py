@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any
@@ -83,12 +83,19 @@ def find(state: State, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     """
     options = Options(**values)
     _check(options)
+    if options.count:
+        state.out.line(str(sum(len(infos) for _, infos in _pages(state, urls, options))))
+        return 0
+    plain = options.template is None and options.exec_line is None and not options.print0
+    if plain and state.format not in ("json", "jsonl", "table"):
+        for bucket, infos in _pages(state, urls, options):
+            lines = [f"cos://{bucket}/{info.key}" for info in infos]
+            # Nearly always all are fine, which one look at them together tells.
+            state.out.lines(lines if "".join(lines).isprintable() else map(printable, lines))
+        return 0
     found = _found(state, urls, options)
     if options.exec_line is not None:
         return _execute(state, found, shlex.split(options.exec_line))
-    if options.count:
-        state.out.line(str(sum(1 for _ in found)))
-        return 0
     _show(state, found, options)
     return 0
 
@@ -157,6 +164,15 @@ def fill(template: str, found: Found) -> str:
 
 
 def _found(state: State, urls: tuple[CosUrl, ...], options: Options) -> Iterator[Found]:
+    for bucket, infos in _pages(state, urls, options):
+        for info in infos:
+            yield Found(bucket, info)
+
+
+def _pages(
+    state: State, urls: tuple[CosUrl, ...], options: Options
+) -> Iterator[tuple[str, Sequence[ObjectInfo]]]:
+    """Yield what matches, a page of the listing at a time, with its bucket."""
     from .listing import Range, ahead, object_pages
 
     for url in urls:
@@ -164,13 +180,11 @@ def _found(state: State, urls: tuple[CosUrl, ...], options: Options) -> Iterator
         wanted = Range(bucket, url.key, page_size=options.page_size)
         matches = _matcher(options, len(url.key))
         for page in ahead(object_pages(state.client, wanted)):
-            for info in page.items:
-                if matches(info):
-                    yield Found(bucket, info)
+            yield bucket, page.items if matches is None else list(filter(matches, page.items))
 
 
-def _matcher(options: Options, cut: int) -> Callable[[ObjectInfo], bool]:
-    """Return what looks at one object; only what was asked for is looked at."""
+def _matcher(options: Options, cut: int) -> Callable[[ObjectInfo], bool] | None:
+    """Return what looks at one object; only what was asked for is looked at. None takes all."""
     tests: list[Callable[[ObjectInfo], bool]] = []
     larger, smaller = options.larger, options.smaller
     newer, older = options.newer_than, options.older_than
@@ -197,8 +211,8 @@ def _matcher(options: Options, cut: int) -> Callable[[ObjectInfo], bool]:
     if options.regex:
         regexes = _either(options.regex)
         tests.append(lambda info: bool(regexes.search(info.key[cut:])))
-    if len(tests) == 1:
-        return tests[0]
+    if len(tests) < 2:
+        return tests[0] if tests else None
     return lambda info: all(test(info) for test in tests)
 
 
@@ -225,10 +239,8 @@ def _show(state: State, found: Iterator[Found], options: Options) -> None:
         out.line(f"{head}]}}" if head != "," else "]}")
     elif form == "jsonl":
         out.lines(json_text(_record(each)) for each in found)
-    elif form == "table":
-        _table(state, found)
     else:
-        out.lines(printable(each.url) for each in found)
+        _table(state, found)
 
 
 def _record(found: Found) -> dict[str, object]:
