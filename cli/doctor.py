@@ -40,23 +40,33 @@ class Finding:
 
 
 @command("doctor")
-@click.argument("url", type=ANY_URL, default="cos://", metavar="[cos://BUCKET]")
+@click.argument("url", type=ANY_URL, default="cos://", metavar="[cos://BUCKET/PREFIX]")
+@click.option(
+    "--permissions", is_flag=True, help="Write, read, list and remove a small object below the URL."
+)
+@click.option("--speed", is_flag=True, help="Measure the line, with 8 MiB below the URL, and the disk.")
 @click.pass_obj
-def doctor(state: State, url: CosUrl) -> int:
+def doctor(state: State, url: CosUrl, permissions: bool, speed: bool) -> int:
     """Check settings, credentials, network, clock, and what mounting needs.
 
     One line a check: ok, warn or fail, and what to do. With a bucket, its region and access to it
-    are checked as well. Exit code 1 if a check fails.
+    are checked as well. Nothing is written to it unless --permissions or --speed ask for it. Exit
+    code 1 if a check fails.
 
     \b
     Examples:
       cos doctor
       cos doctor cos://bucket
+      cos doctor cos://bucket/tmp/ --permissions --speed
     """
+    if permissions and not url.bucket:
+        from cosfs.errors import UsageError
+
+        raise UsageError("--permissions needs a bucket", hint="Write: cos doctor cos://BUCKET --permissions")
     state.may_ask = False  # missing credentials are a finding
     failed = False
     records = []
-    for finding in _findings(state, url):
+    for finding in _findings(state, url, permissions=permissions, speed=speed):
         failed |= finding.status == "fail"
         record = {
             "Status": finding.status,
@@ -82,13 +92,13 @@ def _print(state: State, finding: Finding) -> None:
         state.out.line(f"{'':<4}  {'':<12} → {printable(finding.advice)}", flush=True)
 
 
-def _findings(state: State, url: CosUrl) -> Iterator[Finding]:
+def _findings(state: State, url: CosUrl, *, permissions: bool, speed: bool) -> Iterator[Finding]:
     from cosfs.errors import COSError
 
     try:
         settings = state.settings
     except COSError as error:
-        yield _failure("settings", error)
+        yield failure("settings", error)
         yield from _mounting()
         return
     yield _settings(settings)
@@ -99,11 +109,26 @@ def _findings(state: State, url: CosUrl) -> Iterator[Finding]:
         for finding in _network(state, settings, address):
             reachable &= finding.status != "fail"
             yield finding
-    yield from _account(state, settings, url, reachable)
-    yield from _mounting()
+    usable = True
+    for finding in _account(state, settings, url, reachable):
+        usable &= finding.status != "fail"
+        yield finding
+    if url.bucket and reachable and usable:
+        yield from _probes(state, url, permissions=permissions, speed=speed)
+    yield from _mounting(speed=speed)
 
 
-def _failure(check: str, error: Exception) -> Finding:
+def _probes(state: State, url: CosUrl, *, permissions: bool, speed: bool) -> Iterator[Finding]:
+    from . import doctor_probes
+
+    bucket = state.client.resolve_bucket(url.bucket)
+    if permissions:
+        yield from doctor_probes.permissions(state.client, bucket, url.key)
+    if speed:
+        yield from doctor_probes.speed(state.client, bucket, url.key)
+
+
+def failure(check: str, error: Exception) -> Finding:
     from cosfs.errors import COSError, ServiceError
 
     if isinstance(error, ServiceError):
@@ -162,7 +187,7 @@ def _network(state: State, settings: Settings, address: Address) -> Iterator[Fin
         yield _resolve(settings, address)
         answered, date, seconds = _ask(settings, address)
     except (COSError, OSError) as error:
-        yield _failure("network", error)
+        yield failure("network", error)
         return
     yield Finding("ok", "network", f"{answered} answers after {seconds * 1000:.0f} ms")
     yield _encryption(settings, address)
@@ -252,7 +277,7 @@ def _account(state: State, settings: Settings, url: CosUrl, reachable: bool) -> 
     try:
         client = state.client
     except COSError as error:
-        yield _failure("credentials", error)
+        yield failure("credentials", error)
         return
     if not reachable:
         yield Finding("warn", "credentials", "not tried, because COS cannot be reached")
@@ -268,8 +293,11 @@ def _account(state: State, settings: Settings, url: CosUrl, reachable: bool) -> 
             yield Finding("warn", "credentials", text, "That is fine if you name buckets in full: name-APPID")
             del error
         except COSError as error:
-            yield _failure("credentials", error)
+            yield failure("credentials", error)
             return
+        from .doctor_probes import identity
+
+        yield identity(state)
     if url.bucket:
         yield _bucket(state, settings, url)
 
@@ -280,7 +308,7 @@ def _bucket(state: State, settings: Settings, url: CosUrl) -> Finding:
     try:
         bucket = state.client.head_bucket(state.client.resolve_bucket(url.bucket))
     except COSError as error:
-        return _failure("bucket", error)
+        return failure("bucket", error)
     region = settings.client.region
     if region and bucket.region and region != bucket.region:
         text = f"{bucket.name} is in {bucket.region}, the setting is {region}"
@@ -291,11 +319,19 @@ def _bucket(state: State, settings: Settings, url: CosUrl) -> Finding:
 # --- mounting
 
 
-def _mounting() -> Iterator[Finding]:
+def _mounting(*, speed: bool = False) -> Iterator[Finding]:
+    from cosfs.fuse.settings import default_cache_dir
+
+    from . import doctor_probes
+
     yield from _fuse_device()
     yield _fusermount()
+    yield doctor_probes.allow_other()
     yield _pyfuse()
-    yield _cache()
+    found = _cache()
+    yield found
+    if speed and found.status != "fail":
+        yield doctor_probes.disk(default_cache_dir())
 
 
 def _fuse_device() -> Iterator[Finding]:

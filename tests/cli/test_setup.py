@@ -14,6 +14,7 @@ import pytest
 
 from cli import mount_helper
 from cli.mount import MountCommand, expand_options, mount
+from cosfs.emulator import Emulator
 from cosfs.errors import UsageError
 
 Run = Callable[..., Any]
@@ -104,7 +105,9 @@ def test_emulator_that_cannot_start_says_why(
 def test_doctor_is_content(run: Run, bucket: str) -> None:
     result = run("doctor", f"cos://{bucket}")
     checks = {line.split()[1] for line in result.lines if not line.lstrip().startswith("→")}
-    assert checks == {"settings", "network", "tls", "clock", "credentials", "bucket", "fuse", "cache"}
+    assert checks == {
+        *("settings", "network", "tls", "clock", "credentials", "identity", "bucket", "fuse", "cache")
+    }
     assert all(line.startswith(("ok  ", "warn", "    ")) for line in result.lines)
 
 
@@ -148,6 +151,35 @@ def test_doctor_finds_an_unknown_bucket_and_a_bad_file(run: Run, cos_environment
     (home / "config").write_text("nonsense\n")
     result = run("doctor", code=1)
     assert re.search(r"^fail  settings .*config, line 1", result.out, re.MULTILINE)
+
+
+def test_doctor_says_whose_the_credentials_are(run: Run) -> None:
+    result = run("doctor")
+    assert re.search(
+        r"^ok    identity     qcs::cam::uin/\d+:uin/\d+, from environment", result.out, re.MULTILINE
+    )
+
+
+def test_doctor_tries_permissions_and_speed_and_leaves_nothing(
+    run: Run, bucket: str, emulator: Emulator
+) -> None:
+    result = run("doctor", f"cos://{bucket}/tmp/", "--permissions", "--speed", "--output", "json")
+    told = [(each["Check"], each["Text"].split()[0]) for each in result.json if each["Status"] == "ok"]
+    for step in ("put", "head", "get", "list", "delete"):
+        assert ("permissions", step) in told
+    assert ("speed", "up") in told and ("speed", "down") in told
+    assert any("fsync included" in each["Text"] for each in result.json)
+    assert run("ls", f"cos://{bucket}/", "--recursive").out == ""
+    run("doctor", "--permissions", code=252)
+    statements = [
+        {"effect": "allow", "action": ["name/cos:GetBucket", "name/cos:HeadBucket"], "resource": "*"}
+    ]
+    member = emulator.add_user(policies=[{"version": "2.0", "statement": statements}])
+    env = {"COS_SECRET_ID": member.secret_id, "COS_SECRET_KEY": member.secret_key}
+    refused = run("doctor", f"cos://{bucket}/", "--permissions", code=1, env=env).out
+    assert re.search(r"^fail  permissions  put: .*AccessDenied", refused, re.MULTILINE)
+    assert "name/cos:PutObject" in refused
+    assert re.search(r"^ok    permissions  list is allowed", refused, re.MULTILINE)
 
 
 def test_doctor_as_json(run: Run) -> None:
