@@ -218,6 +218,18 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
     metavar="TIME",
     help="How long a call waits while COS gives no answer; default 60s.",
 )
+@click.option(
+    "--max-pending",
+    type=SIZE,
+    metavar="SIZE",
+    help="async: writers wait while more than this is closed and not sent; default: what the disk holds.",
+)
+@click.option(
+    "--retry-max",
+    type=DURATION,
+    metavar="TIME",
+    help="Longest pause between two tries to send what failed; default 5m.",
+)
 @click.option("--part-size", type=SIZE, metavar="SIZE", help="Parts of large files.")
 @click.option("--concurrency", type=click.IntRange(1, 1024), metavar="N", help="Requests at the same time.")
 @click.option(

@@ -113,6 +113,26 @@ def _way(details: dict[str, Any]) -> str:
     return f"not reachable for {format_duration(seconds)}" if seconds else "reachable"
 
 
+def _kept(details: dict[str, Any]) -> str:
+    """What could not be brought to COS and is in recovered/."""
+    count = details.get("recovered", 0)
+    return f"{count} files in {details.get('recovered_dir')}" if count else "none"
+
+
+def _waiting(pending: dict[str, Any]) -> str:
+    """One file that COS does not have yet: how large, since when, how often it was tried, what happened."""
+    from cosfs.units import format_duration, format_size
+
+    text = f"{pending['url']}, {format_size(pending['bytes'])}"
+    if pending.get("age"):
+        text += f", for {format_duration(pending['age'])}"
+    tries = pending.get("tries", 0)
+    if tries:
+        often = "once" if tries == 1 else f"{tries} times"
+        text += f", tried {often}, again in {format_duration(pending['next'])}"
+    return text + (f": {pending['error']}" if pending.get("error") else "")
+
+
 def _pending(details: dict[str, Any]) -> str:
     from cosfs.units import format_size
 
@@ -145,12 +165,12 @@ def _show_one(state: State, mount: MountStatus, form: str) -> None:
             ("Received", format_size(counters.get("bytes_received", 0))),
             ("Retries", str(counters.get("retries", 0))),
             ("Conflicts", str(details.get("conflicts", 0))),
+            ("Kept aside", _kept(details)),
         ]
         for name, count in sorted(counters.get("requests", {}).items()):
             pairs.append((f"Requests: {name}", str(count)))
         for pending in details.get("pending", []):
-            error = f" ({pending['error']})" if pending.get("error") else ""
-            pairs.append(("Not sent yet", f"{pending['url']}, {format_size(pending['bytes'])}{error}"))
+            pairs.append(("Not sent yet", _waiting(pending)))
     if form == "table":
         table(state.out, [Column("Name"), Column("Value")], pairs)
     else:

@@ -361,6 +361,15 @@ class Committer:
         """Write to the journal what is known of a file that is still being written."""
         self._records.write(node)
 
+    async def wait_for_room(self) -> None:
+        """Wait while more is closed and not sent than there shall be; files being written do not count."""
+        while True:
+            waiting = [node for node, _ in self.outbox.waiting if isinstance(node, FileNode)]
+            closed = sum(node.size for node in waiting if node.dirty and not node.writers)
+            if closed <= self._settings.max_pending:
+                return
+            await self.outbox.progress()
+
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""
         self.outbox.schedule(node, delay)

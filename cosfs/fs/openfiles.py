@@ -133,6 +133,8 @@ class OpenFiles(Calls):
         await self._wait_for_commit(node)
         if handle.epoch != node.epoch:
             raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
+        if self.settings.max_pending and self.settings.write_back == "async":
+            await self.committer.wait_for_room()
         content = self._content(node)
         if handle.flags & os.O_APPEND:
             offset = content.size

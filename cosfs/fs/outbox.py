@@ -58,6 +58,7 @@ class Outbox:
         self._longest = longest  # seconds between two tries
         self._due: dict[int, Due] = {}
         self._wake = trio.Event()
+        self._progress = trio.Event()  # the next time that something leaves
         self._limit = trio.CapacityLimiter(PARALLEL)
 
     def schedule(self, node: Changed, delay: float) -> None:
@@ -71,9 +72,11 @@ class Outbox:
         """Somebody has sent a node himself."""
         if not is_due(node):
             self._due.pop(node.ino, None)
+            self._note_progress()
 
     def forget(self, node: Changed) -> None:
         self._due.pop(node.ino, None)
+        self._note_progress()
 
     def trouble(self, node: Changed) -> Due | None:
         """How it goes with a node that is to be sent."""
@@ -90,6 +93,14 @@ class Outbox:
         for due in self._due.values():
             due.at = min(due.at, now)
         self._wake.set()
+
+    async def progress(self) -> None:
+        """Wait until anything was sent, or given up."""
+        await self._progress.wait()
+
+    def _note_progress(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
 
     async def run(self) -> None:
         """Send what is due until cancelled."""
@@ -129,6 +140,7 @@ class Outbox:
         finally:
             running.discard(node.ino)
             self._wake.set()
+            self._note_progress()
 
     def _failed(self, due: Due, exc: COSError) -> None:
         delay = self._delay(due.tries, exc)
@@ -153,6 +165,12 @@ class Outbox:
             level = logging.DEBUG  # that has been told once for all
         log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
 
+    def _note_failure(self, node: Changed, exc: COSError | OSError) -> None:
+        self.schedule(node, RETRY_DELAYS[0])
+        due = self._due[node.ino]
+        due.tries += 1
+        due.cause = exc if isinstance(exc, COSError) else FilesystemError(exc.errno or errno.EIO, str(exc))
+
     def _delay(self, tries: int, exc: COSError) -> float:
         delay = RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)]
         if tries >= len(RETRY_DELAYS) and not exc.retryable:
@@ -169,6 +187,7 @@ class Outbox:
                     await self._send(node)
             except (COSError, OSError) as exc:
                 failed.add(node.ino)
+                self._note_failure(node, exc)
                 if isinstance(node, FileNode) and isinstance(exc, COSError):
                     node.error = exc if node.opens else None
                 log.error("%s could not be sent: %s", node.url, exc)

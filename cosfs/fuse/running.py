@@ -53,6 +53,8 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) 
         metadata_ttl=mount.metadata_ttl if mount.as_of is None else max(mount.metadata_ttl, PAST_TTL),
         attributes=mount.attributes,
         write_back=mount.write_back,
+        max_pending=mount.max_pending,
+        retry_max=mount.retry_max,
         block_size=mount.block_size,
         readahead=mount.readahead,
         cache_size=mount.cache_size,

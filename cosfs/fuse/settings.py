@@ -41,6 +41,8 @@ class MountSettings:
     metadata_ttl: float = 5.0
     attributes: str = "full"  # full | listing
     write_back: str = "close"  # close | async
+    max_pending: int = 0  # bytes closed and not sent (async) at which writers wait; 0: as the disk has room
+    retry_max: float = 300.0  # the longest pause between two tries of what could not be sent
     part_size: int = 0  # 0: as in the transfer settings
     concurrency: int = 0  # 0: as in the transfer settings
     foreground: bool = False
