@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from .state import State
 
-_COLUMNS = ("Mountpoint", "Source", "State", "Uptime", "Cache", "Hits", "Pending", "Requests", "Errors")
+_COLUMNS = (
+    "Mountpoint", "Source", "State", "Process", "Uptime", "Cache", "Hits", "Pending", "COS", "Requests", "Errors",
+)  # fmt: skip
 
 
 @command("status")
@@ -84,7 +86,8 @@ def _row(mount: MountStatus) -> tuple[str, ...]:
         mount.mountpoint,
         mount.source,
         mount.state,
-        *(values.get(title, "-") for title in _COLUMNS[3:]),
+        str(mount.pid or "-"),
+        *(values.get(title, "-") for title in _COLUMNS[4:]),
     )
 
 
@@ -134,12 +137,15 @@ def _waiting(pending: dict[str, Any]) -> str:
 
 
 def _pending(details: dict[str, Any]) -> str:
-    from cosfs.units import format_size
+    from cosfs.units import format_duration, format_size
 
     files, removals = details.get("pending_files", 0), details.get("pending_removals", 0)
     parts = [f"{files} files, {format_size(details.get('pending_bytes', 0))}"] if files else []
     if removals:
         parts.append(f"{removals} removals")
+    oldest = max((each.get("age", 0.0) for each in details.get("pending", ())), default=0.0)
+    if oldest >= 1:
+        parts.append(f"the oldest for {format_duration(oldest)}")
     return "; ".join(parts) or "none"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pty
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +141,23 @@ def test_logrotate(user: User, bucket: str) -> None:
     (user.mountpoint / "file").write_text("y")
     assert log.stat().st_size == size
     assert user.one()["state"] == "running"
+
+
+@pytest.mark.fuse
+def test_a_terminal_that_is_closed_ends_its_mount(user: User, bucket: str, client: CosClient) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "cos", "mount", f"cos://{bucket}", str(user.mountpoint), "--foreground"],
+        env=user.environment, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    user.running.append(process)
+    until(lambda: user.status() and user.one()["state"] == "running", "it is mounted")
+    (user.mountpoint / "file").write_text("x")
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert not is_mounted(user.mountpoint)
+    assert [info.key for info in client.list_objects(bucket).objects] == ["file"]
 
 
 @pytest.mark.fuse

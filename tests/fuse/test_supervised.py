@@ -238,3 +238,19 @@ def test_what_the_unit_runs_mounts_and_unmounts(user: User, bucket: str) -> None
     assert user.cos(*shlex.split(lines["ExecStop"])[1:]).returncode == 0
     assert process.wait(20) == 0
     assert user.cos(*shlex.split(lines["ExecStopPost"])[1:]).returncode == 252  # systemd ignores it
+
+
+KNOBS = """
+set -e
+mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections
+cos mount "$1" "$2"
+number=$(mountpoint -d "$2")
+cat "/sys/class/bdi/$number/read_ahead_kb"
+cat "/sys/fs/fuse/connections/${number#0:}/max_background"
+cos umount "$2"
+"""
+
+
+def test_root_lets_the_kernel_ask_for_more_at_once(user: User, bucket: str) -> None:
+    done = in_namespace(user, KNOBS, f"cos://{bucket}", user.mountpoint)
+    assert (done.returncode, done.stdout) == (0, "4096\n64\n"), done.stderr
