@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .state import State
 
 _COLUMNS = (
-    "Mountpoint", "Source", "State", "Process", "Uptime", "Cache", "Hits", "Pending", "COS", "Requests", "Errors",
+    "Mountpoint", "Source", "State", "Process", "Uptime", "Cache", "Hits", "Pending", "COS",
+    "Requests", "Errors",
 )  # fmt: skip
 
 
