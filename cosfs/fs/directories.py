@@ -124,9 +124,18 @@ class Directories(Calls):
             await self._keep_directory(directory, name)
             with self.journal.together():
                 self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+                self._remove_folder(directory, name)
                 node.attrs_dirty = False
                 self.committer.record(node)
             self.tree.remove(node)
+
+    def _remove_folder(self, directory: DirNode, name: bytes) -> bool:
+        """Remove the object that stands for a directory in Hadoop's way, if there is one."""
+        listing = directory.listing
+        folder = listing.folders.pop(name, None) if listing is not None else None
+        if folder is not None:
+            self.deleter.schedule(directory.bucket, folder.key, folder.etag)
+        return folder is not None
 
     async def _remove_bucket(self, node: DirNode) -> None:
         await self.deleter.drain(node.bucket)

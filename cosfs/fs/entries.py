@@ -171,7 +171,15 @@ class Entries(Directories, OpenFiles):
                 raise FilesystemError(errno.EINVAL)
             async with self.tree.moves.change(source, destination):
                 await self._keep_directory(source, name)
+                await self._make_ours(source, name, node)
                 await self._renamer.directory(node, destination, new_name, component)
+
+    async def _make_ours(self, directory: DirNode, name: bytes, node: DirNode) -> None:
+        """Have a directory that is one in Hadoop's way only be one by a marker of its own."""
+        if directory.listing is not None and name in directory.listing.folders:
+            if node.marker is None:
+                await self.committer.put_marker(node, node.attrs)
+            self._remove_folder(directory, name)
 
     async def _rename_file(
         self, node: FileNode, target: Node | None, directory: DirNode, name: bytes, component: str

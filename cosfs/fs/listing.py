@@ -10,6 +10,7 @@ Object storage makes this harder than it sounds:
   from their marker by who goes back to them. Then a name that is not found may still be there.
 - `a` and `a/` may both exist. The directory keeps the plain name; the file gets a suffix. The
   directory may turn up in a later page than the file, so the file is renamed in place then.
+- An empty object `d_$folder$` is a directory `d`, as other tools make them; it is not shown itself.
 - Names that no path can hold are shown escaped (`names.py`); the marker `dir/` is not an entry.
 - A listing may lag behind our own changes: what was removed here lately is left out, what was
   made here lately is added.
@@ -30,6 +31,7 @@ from cosfs.fs import names
 if TYPE_CHECKING:
     from cosfs.fs.remote import Remote
 
+FOLDER = "_$folder$"  # Hadoop's way to have an empty directory `d`: an object `d_$folder$`
 KEPT = 20_000  # entries of one listing in memory; some 550 bytes each
 NEAR = 8  # names between two that are asked for, at most, for the two to count as neighbours
 PageHook = Callable[[ListPage], ListPage]
@@ -74,6 +76,7 @@ class Listing:
         self._starts: list[tuple[int, str, float]] = []
         self.expected = 0  # entries that it had when it was read before; 0 if that was never to the end
         self.marker: ObjectInfo | None = None
+        self.folders: dict[bytes, ObjectInfo] = {}  # directories by objects in Hadoop's way
         self.complete = False
         self.made_here = False  # a directory made just now: nothing was read from COS
         self.started = trio.current_time()
@@ -219,7 +222,11 @@ class Listing:
             self._add_dir(component)
         for info in page.objects:
             component = info.key[skip:]
-            if component:
+            if not info.size and component.endswith(FOLDER) and component != FOLDER:
+                directory = component.removesuffix(FOLDER)
+                self.folders[names.to_name(directory)] = info
+                self._add_dir(directory)
+            elif component:
                 self._add_file(component, info)
             else:
                 self.marker = info

@@ -7,6 +7,7 @@ import stat
 import time
 from dataclasses import dataclass, replace
 
+from cosfs.client.model import ObjectVersion
 from cosfs.errors import FilesystemError
 from cosfs.fs import xattrs
 from cosfs.fs.inodes import DirNode, FileNode, Node
@@ -77,7 +78,11 @@ class Metadata(OpenFiles):
         text = xattrs.check_name(name)
         node = self._node(ino)
         found: bytes | None
-        if text.startswith(xattrs.COS):
+        if text == xattrs.VERSIONS:
+            found = await self._versions(node)
+        elif text.startswith(xattrs.COS):
+            if text in xattrs.ASKED and isinstance(node, FileNode):
+                await self._ask_for_all(node)
             await self.tree.ensure_known(node)
             found = xattrs.virtual(node).get(text)
         else:
@@ -86,6 +91,35 @@ class Metadata(OpenFiles):
         if found is None:
             raise FilesystemError(errno.ENODATA)
         return found
+
+    async def _ask_for_all(self, node: FileNode) -> None:
+        """Have what only a HEAD tells, or what changes without a trace in a listing."""
+        info = node.info
+        if info is None or self.tree.local(node) or (info.crc64 is not None and not info.archived):
+            return
+        found = await self.tree.heads.ask(node.bucket, node.key)
+        if found is not None and node.info is info and found.etag == info.etag:
+            node.info = replace(
+                info, crc64=found.crc64, version_id=found.version_id, restore=found.restore,
+                storage_class=found.storage_class,
+            )  # fmt: skip
+
+    async def _versions(self, node: Node) -> bytes:
+        """All versions of an object; with a bucket that keeps none, the one there is."""
+        bucket, key = node.bucket, node.key
+        found: list[ObjectVersion] = []
+        key_marker = version_marker = ""
+        while key and len(found) < xattrs.VERSIONS_SHOWN:
+            page = await self.remote.metadata(
+                self.remote.client.list_versions, bucket, prefix=key,
+                key_marker=key_marker, version_id_marker=version_marker,
+            )  # fmt: skip
+            ours = [version for version in page.versions if version.key == key]
+            found += ours
+            key_marker, version_marker = page.next_key_marker, page.next_version_id_marker
+            if not key_marker or len(ours) < len(page.versions):
+                break  # keys that only begin like ours come after it
+        return xattrs.versions(found[: xattrs.VERSIONS_SHOWN])
 
     async def listxattr(self, ino: int) -> list[bytes]:
         node = self._node(ino)

@@ -90,6 +90,8 @@ class Refresher:
         for name in directory.absent:
             self._tree.kernel.forget_name(directory.ino, name)
         directory.absent.clear()
+        for name in [name for name in directory.recent if not _is_local(directory.children.get(name))]:
+            del directory.recent[name]  # COS knows better by now
         for name, child in directory.children.items():
             if facts.local(child):
                 _keep(child, done)
@@ -108,6 +110,10 @@ def _keep(node: Node, done: Refreshed) -> None:
     done.kept_count += 1
     if len(done.kept) < SHOWN:
         done.kept.append(node.url)
+
+
+def _is_local(node: Node | None) -> bool:
+    return node is not None and facts.local(node)
 
 
 def _state(node: Node | None) -> object:

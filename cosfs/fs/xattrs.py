@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from cosfs.client.model import ObjectInfo
+from cosfs.client.model import ObjectInfo, ObjectVersion
 from cosfs.errors import FilesystemError
 from cosfs.fs.inodes import FileNode, Node
 
 COS = "user.cos."
 RESTORE = "user.cos.restore"  # setting it has an archived object restored
+VERSIONS = "user.cos.versions"  # JSON, the newest first
+ASKED = frozenset(
+    {"user.cos.crc64", "user.cos.version-id", RESTORE}
+)  # not in a listing, or changing silently
+VERSIONS_SHOWN = 300  # the kernel takes 64 KiB
 RESTORE_TIERS = ("Expedited", "Standard", "Bulk")
 
 
@@ -53,3 +61,19 @@ def virtual(node: Node) -> dict[str, bytes]:
     if info.archived or info.restore:
         found[RESTORE] = (info.restore or "archived; restore it first").encode()
     return found
+
+
+def versions(found: Sequence[ObjectVersion]) -> bytes:
+    """The versions of one object as JSON; removed marks the times when it was removed."""
+    records = [
+        {
+            "id": version.version_id,
+            "time": datetime.fromtimestamp(version.last_modified, UTC).isoformat().replace("+00:00", "Z"),
+            "size": version.size,
+            "etag": version.etag,
+            "latest": version.is_latest,
+            "removed": version.is_delete_marker,
+        }
+        for version in found
+    ]
+    return json.dumps(records, separators=(",", ":")).encode()

@@ -58,3 +58,13 @@ async def test_attributes_remembered_from_earlier_mounts_are_not_believed_either
     await filesystem.end(files)
     again = await filesystem("shared")
     assert await again.mode("a") == 0o600
+
+
+async def test_what_was_made_here_lately_and_removed_by_others_is_gone_after_it(files: Files) -> None:
+    await files.put("a", b"x")
+    await files.mkdir("d")
+    await files.delete("a")
+    await files.delete("d/")
+    assert sorted(await files.list()) == ["a", "d"], "a listing may lag behind what is done here"
+    await Refresher(files.tree).refresh([])
+    assert await files.list() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 
 import pytest
@@ -156,3 +157,53 @@ async def test_read_only(filesystem: Filesystems) -> None:
     ino = (await files.stat("a")).ino
     await fails(errno.EROFS, files.fs.setxattr(ino, b"user.x", b"1"))
     await fails(errno.EROFS, files.fs.setxattr(ino, b"user.cos.restore", b"1"))
+
+
+async def keep_versions(files: Files) -> None:
+    document = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    await trio.to_thread.run_sync(files.client.put_document, files.bucket, "versioning", document)
+
+
+async def test_versions_of_an_object_are_told_with_those_it_was_removed_in(files: Files) -> None:
+    await keep_versions(files)
+    for text in (b"1", b"22"):
+        await files.upload("dir/a", text)
+    await files.delete("dir/a")
+    newest = await files.upload("dir/a", b"333")
+    await files.upload("dir/a-other", b"x")
+    ino = (await files.stat("dir/a")).ino
+    told = json.loads(await files.fs.getxattr(ino, b"user.cos.versions"))
+    assert [(each["size"], each["removed"]) for each in told] == [
+        (3, False),
+        (0, True),
+        (2, False),
+        (1, False),
+    ]
+    assert [each["latest"] for each in told] == [True, False, False, False]
+    assert told[0]["etag"] == newest and told[0]["time"].endswith("Z")
+    assert told[0]["id"] == (await files.fs.getxattr(ino, b"user.cos.version-id")).decode()
+    await fails(errno.EPERM, files.fs.setxattr(ino, b"user.cos.versions", b"[]"))
+
+
+async def test_an_object_whose_newest_version_says_it_is_removed_is_not_there(files: Files) -> None:
+    await keep_versions(files)
+    await files.upload("a", b"1")
+    await files.upload("b", b"1")
+    await files.delete("a")
+    assert await files.list() == ["b"]
+    assert not await files.exists("a")
+    await files.put("a", b"again")
+    assert await files.get("a") == b"again"
+
+
+async def test_what_a_listing_does_not_tell_is_asked_for(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem(attributes="listing")
+    await files.upload("a", b"x")
+    ino = (await files.stat("a")).ino
+    with counted(emulator) as requests:
+        crc64 = await files.fs.getxattr(ino, b"user.cos.crc64")
+        await files.fs.getxattr(ino, b"user.cos.crc64")
+        await files.fs.getxattr(ino, b"user.cos.etag")
+    info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "a")
+    assert info is not None and crc64.decode() == str(info.crc64)
+    assert requests == {"HeadObject": 1}
