@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Ino = NewType("Ino", int)
 ROOT_INO = Ino(1)
+RENAMED = 10_000  # so many renamed nodes keep their numbers when the kernel has forgotten them
 
 
 class Node:
@@ -347,17 +348,40 @@ class InodeTable:
         self.nodes: dict[Ino, Node] = {}
         self.limit = 0  # nodes beyond which excess is set; 0 for none
         self.excess = trio.Event()
+        self._renamed: dict[tuple[str, str], Ino] = {}  # numbers that do not follow from the key
+        self._kept: set[Ino] = set()
 
     def number(self, bucket: str, key: str) -> Ino:
         """A free number; the same for the same key in every mount unless it is taken.
 
         Programs that compare inode numbers between runs (git, tar, rsync) then see no change.
         """
+        kept = self._renamed.get((bucket, key))
+        if kept is not None and kept not in self.nodes:
+            return kept
         digest = hashlib.blake2b(f"{bucket}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "little") & 0x7FFF_FFFF_FFFF_FFFF
-        while number <= ROOT_INO or number in self.nodes:
+        while number <= ROOT_INO or number in self.nodes or number in self._kept:
             number += 1
         return Ino(number)
+
+    def keep_number(self, node: Node) -> None:
+        """A renamed node has the number of its old key, also when the kernel has forgotten it."""
+        if len(self._renamed) >= RENAMED:
+            self._let_go(next(iter(self._renamed)))
+        place = (node.bucket, node.key)
+        self._let_go(place)
+        self._renamed[place] = node.ino
+        self._kept.add(node.ino)
+
+    def let_go_number(self, node: Node) -> None:
+        """A node loses its name: the next one of that name has a number of its own."""
+        self._let_go((node.bucket, node.key))
+
+    def _let_go(self, place: tuple[str, str]) -> None:
+        ino = self._renamed.pop(place, None)
+        if ino is not None:
+            self._kept.discard(ino)
 
     def add(self, node: Node) -> None:
         self.nodes[node.ino] = node

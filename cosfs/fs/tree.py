@@ -396,6 +396,7 @@ class Tree:
         """A name was removed here: hide it even if COS still lists it for a while."""
         parent = node.parent
         assert parent is not None
+        self.table.let_go_number(node)
         etag = node.info.etag if isinstance(node, FileNode) and node.info is not None else ""
         parent.tombstones[node.name] = (etag, trio.current_time() + self.settings.grace)
         parent.recent.pop(node.name, None)
@@ -416,8 +417,10 @@ class Tree:
         if old.listing is not None:
             old.listing.remove(node.name)
         old.touch()
+        self.table.let_go_number(node)
         node.parent, node.name, node.component = parent, name, component
         self._attach(parent, node)
+        self.table.keep_number(node)
 
     def detach(self, node: Node) -> None:
         """Take a node out of its directory; it lives on as long as somebody holds it."""

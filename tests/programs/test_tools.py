@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
 from tests.fuse.support import fails_with, make_tree, python, run
+from tests.mounting import Mounted
 from tests.programs.conftest import Place
 
 if TYPE_CHECKING:
@@ -189,3 +191,35 @@ def test_errors_have_the_usual_numbers(place: Place) -> None:
         os.truncate(place.path / "file", 2**63 - 1)
     with fails_with(errno.ENOTEMPTY):
         (place.path).rmdir()
+
+
+def lines_until(stream: IO[bytes], wanted: bytes, most: int) -> list[bytes]:
+    """Read lines up to one that is waited for, but no more than so many."""
+    found: list[bytes] = []
+    while len(found) < most and wanted not in found:
+        found.append(stream.readline().strip())
+    return found
+
+
+def test_tail_of_an_object_that_others_make_grow(
+    mount: Callable[..., Mounted], client: CosClient, bucket: str
+) -> None:
+    """An open file keeps the state it was opened with; who follows the name gets the new one."""
+    client.put_object(bucket, "log", b"one\n")
+    path = mount(f"cos://{bucket}", "--metadata-ttl", "0.2s").path / "log"
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    with (
+        subprocess.Popen(["tail", "-f", "-s", "0.05", path], stdout=pipe) as by_descriptor,
+        subprocess.Popen(["tail", "-F", "-s", "0.05", path], stdout=pipe, stderr=quiet) as by_name,
+    ):
+        try:
+            assert by_descriptor.stdout is not None and by_name.stdout is not None
+            assert by_descriptor.stdout.readline() == by_name.stdout.readline() == b"one\n"
+            client.put_object(bucket, "log", b"one\ntwo\n")
+            assert b"two" in lines_until(by_name.stdout, b"two", 3)
+            client.put_object(bucket, "log", b"one\ntwo\nthree\n")
+            assert b"three" in lines_until(by_name.stdout, b"three", 4)
+        finally:
+            by_descriptor.kill()
+            by_name.kill()
+        assert by_descriptor.stdout.read() == b""
