@@ -30,6 +30,7 @@ KEPT = 50_000  # keys whose version is remembered, and prefixes that are known t
 PROBES = 16  # prefixes looked into at the same time
 FRUITLESS = 20  # pages without anything of the past after which the caller gets an empty one
 PAGE = 1000
+FIRST = 20  # versions in the first page where one is likely to be enough
 
 V = TypeVar("V")
 
@@ -108,10 +109,13 @@ class PastClient(CosClient):
         return page
 
     def _scan(
-        self, bucket: str, prefix: str, delimiter: str, marker: str
+        self, bucket: str, prefix: str, delimiter: str, marker: str, first: int = 0
     ) -> Iterator[tuple[list[ObjectInfo], list[str], str]]:
-        """Yield objects, prefixes and where to go on; whoever stops here can go on from there."""
-        version_marker = ""
+        """Yield objects, prefixes and where to go on; whoever stops here can go on from there.
+
+        first is the size of the first page, if it shall be smaller than the others.
+        """
+        version_marker, size = "", first or PAGE
         key, is_decided = "", True  # of the versions of this key none is to be shown any more
         while True:
             page = self.list_versions(
@@ -120,8 +124,9 @@ class PastClient(CosClient):
                 delimiter=delimiter,
                 key_marker=marker,
                 version_id_marker=version_marker,
-                max_keys=PAGE,
+                max_keys=size,
             )
+            size = PAGE
             found = []
             for version in page.versions:
                 if version.key != key:
@@ -149,7 +154,7 @@ class PastClient(CosClient):
     def _is_alive(self, bucket: str, prefix: str) -> bool:
         known = self._lives.get((bucket, prefix))
         if known is None:
-            known = any(found for found, _, _ in self._scan(bucket, prefix, "", ""))
+            known = any(found for found, _, _ in self._scan(bucket, prefix, "", "", FIRST))
             self._lives.put((bucket, prefix), known)
         return known
 
@@ -159,7 +164,7 @@ class PastClient(CosClient):
         if found is None:
             self._check_once(bucket)
             found = ""
-            for objects, _, following in self._scan(bucket, key, "", ""):
+            for objects, _, following in self._scan(bucket, key, "", "", FIRST):
                 # The key itself comes before all that begin with it.
                 found = next((info.version_id for info in objects if info.key == key), "")
                 if found or following != key:
