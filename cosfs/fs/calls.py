@@ -14,10 +14,11 @@ from cosfs.errors import FilesystemError
 from cosfs.fs import names
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
-from cosfs.fs.fetcher import Fetcher, Readahead
+from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.listing import Listing
+from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
@@ -87,6 +88,7 @@ class Calls:
         self.journal = journal
         self.remote = remote
         self.engine = engine
+        self.readahead = ReadaheadBudget(settings.readahead)
         self._renamer = renamer
         self._files: dict[int, FileHandle] = {}
         self._dirs: dict[int, DirHandle] = {}

@@ -49,10 +49,7 @@ class _Flight:
 
 
 class Fetcher:
-    """Serves blocks. background owns the fetches, so that a cancelled reader does not stop them.
-
-    on_info is told what each GET showed about its object (its attributes come for free).
-    """
+    """Serves blocks. background owns the fetches, so that a cancelled reader does not stop them."""
 
     def __init__(
         self, remote: Remote, cache: BlockCache, background: Background, *, block_size: int, fetch_size: int
@@ -117,7 +114,8 @@ class Fetcher:
         try:
             for block_no in run:
                 data = await self.cache.get(source.block(block_no))
-                if data is not None:
+                # A short block in the middle of a file would become zeros in the kernel.
+                if data is not None and len(data) == self._length(source, block_no):
                     self._land(source, block_no, data)
                 else:
                     missing.append(block_no)
@@ -127,6 +125,9 @@ class Fetcher:
         finally:
             for block_no in run:
                 self._drop(source, block_no, _Abandoned())
+
+    def _length(self, source: Source, block_no: int) -> int:
+        return min(self.block_size, source.size - block_no * self.block_size)
 
     async def _get(self, source: Source, first: int, stop: int) -> None:
         try:
@@ -237,65 +238,3 @@ def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((number, number + 1))
     return found
-
-
-class Readahead:
-    """What one open file reads next: a window that doubles while reading is sequential.
-
-    Nothing is fetched ahead until START bytes were read in order, so that looking at the head of
-    a large file costs one block. Two reads elsewhere close the window again: random reads fetch
-    one block each.
-    """
-
-    __slots__ = ("_ahead", "_misses", "_next", "_run", "_window")
-
-    START = 256 * 1024
-    INITIAL = 8 * 1024 * 1024
-    DISORDER = 8 * 1024 * 1024
-
-    def __init__(self) -> None:
-        self._next = 0  # where a sequential reader would go on
-        self._run = 0  # bytes read in order so far
-        self._ahead = 0  # first block not yet asked for
-        self._window = 0  # bytes to have ready beyond _next
-        self._misses = 0
-
-    def advance(self, fetcher: Fetcher, source: Source, offset: int, length: int, limit: int) -> None:
-        """Note a read and start fetching what will follow it; limit is the bytes on their way."""
-        size = fetcher.block_size
-        # The kernel's own readahead sends requests out of order.
-        if not self._next - self.DISORDER <= offset <= self._next + self.DISORDER:
-            self._misses += 1
-            if self._misses > 1:
-                self._window = 0
-            self._run = 0
-            self._ahead = 0
-            self._next = offset + length
-            return
-        self._misses = 0
-        self._run += length
-        before, self._next = self._next, max(self._next, offset + length)
-        for passed in range((before - self.DISORDER) // size, (self._next - self.DISORDER) // size):
-            if passed >= 0:
-                fetcher.cache.done_with(source.block(passed))
-        if self._run < self.START or limit < size:
-            return
-        self._window = max(self._window, min(limit, self.INITIAL))
-        self._extend(fetcher, source, limit)
-
-    def _extend(self, fetcher: Fetcher, source: Source, limit: int) -> None:
-        size = fetcher.block_size
-        here = self._next // size
-        blocks = (source.size + size - 1) // size
-        self._ahead = max(self._ahead, here)
-        while self._ahead < blocks:
-            # Whole aligned steps: a window that grows by a block with each read must not turn
-            # into one GET a block.
-            stop = min(blocks, (self._ahead // fetcher.fetch_blocks + 1) * fetcher.fetch_blocks)
-            if (stop - here) * size > self._window and self._ahead > here + 1:
-                return
-            if fetcher.in_flight + (stop - self._ahead) * size > limit and self._ahead > here + 1:
-                return
-            fetcher.fetch(source, self._ahead, stop)
-            self._ahead = stop
-            self._window = min(limit, self._window * 2)

@@ -14,8 +14,9 @@ from cosfs.client.model import ObjectInfo
 from cosfs.errors import COSError, FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs import descriptors, xattrs
 from cosfs.fs.calls import Calls, FileHandle
-from cosfs.fs.fetcher import Readahead, Source
+from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import FileNode
+from cosfs.fs.readahead import Readahead
 from cosfs.fs.staging import Staging
 from cosfs.transfer.attributes import Attributes
 
@@ -117,7 +118,7 @@ class OpenFiles(Calls):
             if handle.epoch != node.epoch:
                 raise FilesystemError(errno.ESTALE)
             source = self._source(node)
-            handle.readahead.advance(self.fetcher, source, offset, length, self.settings.readahead)
+            handle.readahead.advance(self.fetcher, source, offset, length, self.readahead)
             return await self.fetcher.read(source, offset, length)
         except (PreconditionFailedError, NotFoundError) as exc:
             # Replaced or removed by somebody: what was read before and what comes now would
@@ -218,6 +219,7 @@ class OpenFiles(Calls):
     async def release(self, fh: int) -> None:
         """The last descriptor of one open is gone; errors can no longer be told to anybody."""
         handle = self._files.pop(fh)
+        self.readahead.leave(handle.readahead)
         node = handle.node
         node.opens -= 1
         if handle.writable:

@@ -11,6 +11,7 @@ import trio
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError, IntegrityError, PreconditionFailedError
 from cosfs.fs.fetcher import Source
+from cosfs.fs.readahead import Readahead
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, counted, until
@@ -208,3 +209,131 @@ async def test_our_own_bytes_are_read_back_without_a_request(files: Files, emula
     with counted(emulator) as requests:
         assert await files.get("a") == data
     assert requests == {}
+
+
+# Ways of reading
+
+
+@pytest.fixture
+async def large(filesystem: Filesystems) -> Files:
+    """A filesystem with the object k of 16 MiB, and no disk cache to hide what is fetched again."""
+    files = await filesystem(cache_size=0, readahead=4 * MIB)
+    await files.upload("k", LARGE)
+    await files.stat("k")
+    return files
+
+
+LARGE = content(16 * MIB)
+
+
+class Received:
+    """Bytes and GETs since it was made."""
+
+    def __init__(self, files: Files) -> None:
+        self._stats = files.client.stats
+        self._bytes = self._stats.bytes_received
+        self._gets = self._stats.requests["GetObject"]
+
+    @property
+    def bytes(self) -> int:
+        return self._stats.bytes_received - self._bytes
+
+    @property
+    def gets(self) -> int:
+        return self._stats.requests["GetObject"] - self._gets
+
+
+async def test_two_readers_at_different_places_fetch_no_byte_twice(large: Files) -> None:
+    received = Received(large)
+    half = len(LARGE) // 2
+
+    async def read(start: int) -> None:
+        async with large.opened("k", os.O_RDONLY) as fh:
+            assert await large.read(fh, start, half) == LARGE[start : start + half]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, 0)
+        nursery.start_soon(read, half)
+    assert received.bytes <= len(LARGE) + 4 * MIB  # the first runs into the second's half once
+
+
+async def test_reading_backwards_fetches_no_byte_twice(large: Files) -> None:
+    received = Received(large)
+    async with large.opened("k", os.O_RDONLY) as fh:
+        for offset in range(len(LARGE) - 128 * KIB, -1, -128 * KIB):
+            assert await large.fs.read(fh, offset, 128 * KIB) == LARGE[offset : offset + 128 * KIB]
+    assert received.bytes == len(LARGE)
+
+
+async def test_widely_spaced_reads_fetch_their_blocks_only(
+    large: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Readahead, "DISORDER", MIB)
+    received = Received(large)
+    async with large.opened("k", os.O_RDONLY) as fh:
+        for offset in range(0, len(LARGE), MIB // 2):
+            assert await large.fs.read(fh, offset, 32 * KIB) == LARGE[offset : offset + 32 * KIB]
+    assert (received.gets, received.bytes) == (32, 32 * BLOCK)
+
+
+async def test_many_sequential_readers_share_the_readahead_and_fetch_no_byte_twice(
+    filesystem: Filesystems,
+) -> None:
+    files = await filesystem(cache_size=0, readahead=8 * MIB)
+    data = content(2 * MIB)
+    for number in range(20):
+        await files.upload(f"f{number}", data)
+    for number in range(20):
+        await files.stat(f"f{number}")
+    received = Received(files)
+    most = 0
+
+    async def read(number: int) -> None:
+        nonlocal most
+        async with files.opened(f"f{number}", os.O_RDONLY) as fh:
+            for offset in range(0, len(data), 128 * KIB):
+                assert await files.fs.read(fh, offset, 128 * KIB) == data[offset : offset + 128 * KIB]
+                most = max(most, files.fs.fetcher.in_flight)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(read, number)
+    assert received.bytes == 20 * len(data)
+    assert most <= 8 * MIB + 20 * 2 * BLOCK  # and what each reader waits for itself
+
+
+async def test_a_thousand_readers_of_one_file(large: Files) -> None:
+    received = Received(large)
+
+    async def read(number: int) -> None:
+        async with large.opened("k", os.O_RDONLY) as fh:
+            offset = number * 4096
+            assert await large.fs.read(fh, offset, 4096) == LARGE[offset : offset + 4096]
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1000):
+            nursery.start_soon(read, number)
+    blocks = -(-1000 * 4096 // BLOCK)
+    assert (received.gets, received.bytes) == (blocks, blocks * BLOCK)
+    assert large.fs.open_handles == (0, 0, 0)
+    assert large.fs.fetcher.in_flight == 0
+
+
+async def test_opening_many_times_leaves_nothing_behind(large: Files) -> None:
+    for _ in range(2000):
+        async with large.opened("k", os.O_RDONLY) as fh:
+            await large.fs.read(fh, 0, 10)
+    assert large.fs.open_handles == (0, 0, 0)
+    assert len(large.fs.readahead._active) == 0
+
+
+async def test_a_short_block_of_the_cache_is_fetched_again(files: Files) -> None:
+    data = content(3 * BLOCK)
+    source = await source_of(files, data)
+    cache = files.fs.fetcher.cache
+    cache.put(source.block(1), data[BLOCK : BLOCK + 100])
+    await until(lambda: not cache._queued and not cache._writing)
+    cache._hot.remove_object(source.bucket, source.key)
+    assert await cache.get(source.block(1)) == data[BLOCK : BLOCK + 100]
+    cache._hot.remove_object(source.bucket, source.key)
+    assert bytes(await files.fs.fetcher.read(source, 0, len(data))) == data
