@@ -20,6 +20,8 @@ class ReadaheadBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._active: OrderedDict[Readahead, float] = OrderedDict()
+        self._ahead: dict[Readahead, int] = {}
+        self._total = 0
 
     def share(self, reader: Readahead) -> int:
         """Return what one of those who read just now may have.
@@ -30,13 +32,23 @@ class ReadaheadBudget:
         active = self._active
         active[reader] = now
         active.move_to_end(reader)
-        while active[next(iter(active))] < now - ACTIVE_SECONDS:
-            active.popitem(last=False)
+        while active[oldest := next(iter(active))] < now - ACTIVE_SECONDS:
+            self.leave(oldest)
         return self.limit // len(active)
+
+    def has_room(self, reader: Readahead, ahead: int) -> bool:
+        """Whether a reader may have so many bytes ahead of it, here or on their way; notes it if so."""
+        total = self._total - self._ahead.get(reader, 0) + ahead
+        if total > self.limit:
+            return False
+        self._total = total
+        self._ahead[reader] = ahead
+        return True
 
     def leave(self, reader: Readahead) -> None:
         """A reader is done."""
         self._active.pop(reader, None)
+        self._total -= self._ahead.pop(reader, 0)
 
 
 class Readahead:
@@ -87,7 +99,7 @@ class Readahead:
         if share < size:
             return
         self._window = max(self._window, min(share, self.INITIAL))
-        self._extend(fetcher, source, share, budget.limit)
+        self._extend(fetcher, source, share, budget)
 
     def _restart(self, offset: int, *, keep_window: bool = False) -> None:
         self._begin = self._next = offset
@@ -95,7 +107,7 @@ class Readahead:
         if not keep_window:
             self._window = 0
 
-    def _extend(self, fetcher: Fetcher, source: Source, share: int, limit: int) -> None:
+    def _extend(self, fetcher: Fetcher, source: Source, share: int, budget: ReadaheadBudget) -> None:
         size = fetcher.block_size
         here = self._next // size
         blocks = (source.size + size - 1) // size
@@ -103,11 +115,12 @@ class Readahead:
         step = max(1, min(fetcher.fetch_blocks, share // size))
         self._window = min(self._window, share)
         self._ahead = max(self._ahead, here)
+        budget.has_room(self, (self._ahead - here) * size)
         while self._ahead < blocks:
             stop = min(blocks, (self._ahead // step + 1) * step)
             if (stop - here) * size > self._window and self._ahead > here + 1:
                 return
-            if fetcher.in_flight + (stop - self._ahead) * size > limit:
+            if not budget.has_room(self, (stop - here) * size):
                 return
             fetcher.fetch(source, self._ahead, stop)
             self._ahead = stop
