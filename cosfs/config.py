@@ -39,6 +39,7 @@ class ClientSettings:
     addressing_style: str = (
         "auto"  # auto|virtual|path; auto = path if the endpoint is an address or localhost
     )
+    accelerate: bool = False  # objects by the hosts of global acceleration; bucket settings never
     appid: str = ""  # appended to bucket names given without one
     verify_ssl: bool = True
     ca_bundle: str = ""  # PEM file; empty = the system's
@@ -193,6 +194,7 @@ _SETTINGS = (
     _Setting("client", "region", "region", _region, "COS_REGION"),
     _Setting("client", "endpoint_url", "endpoint_url", _endpoint, "COS_ENDPOINT_URL"),
     _Setting("client", "addressing_style", "cos.addressing_style", _choice("auto", "virtual", "path")),
+    _Setting("client", "accelerate", "cos.accelerate", _flag),
     _Setting("client", "appid", "appid", _appid, "COS_APPID"),
     _Setting("client", "verify_ssl", "verify_ssl", _flag, "", "no_verify_ssl", _negated_flag),
     _Setting("client", "ca_bundle", "ca_bundle", _text, "COS_CA_BUNDLE"),

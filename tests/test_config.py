@@ -59,7 +59,8 @@ def load(home: Path, options: dict[str, object] | None = None, **environ: str) -
 
 def test_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path)
-    assert settings.client == ClientSettings()
+    regions = str(tmp_path / ".cos" / "cache" / "regions.json")
+    assert settings.client == ClientSettings(regions_path=regions)
     assert settings.transfer == TransferSettings()
     assert (settings.profile, settings.output) == ("default", "")
     assert set(settings.sources.values()) == {"default"}

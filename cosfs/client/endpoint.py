@@ -57,6 +57,8 @@ class Endpoint:
                 hint="COS itself takes virtual-hosted requests only",
             )
         self.path_style = style == "path"
+        # An endpoint of the user's own has no such hosts.
+        self._accelerated = settings.accelerate and not self.custom
         # Building the origin of a bucket costs more than a look-up; there are few buckets.
         self._buckets: dict[tuple[str, str], _Origin] = {}
 
@@ -76,7 +78,7 @@ class Endpoint:
         if not key:
             # A PUT or DELETE of the path "/" would make or remove the bucket.
             raise UsageError(f"cos://{bucket}/ is a bucket, not an object")
-        origin = self._bucket_origin(bucket, region)
+        origin = self._bucket_origin(bucket, "accelerate" if self._accelerated else region)
         quoted = quote_key(key)
         path = f"/{bucket}/{quoted}" if self.path_style else f"/{quoted}"
         # Clients of path style sign the key alone (cos-protocol: cosfs, Node).

@@ -12,7 +12,7 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator, Limits
-from cosfs.errors import BucketNotFoundError
+from cosfs.errors import BucketNotFoundError, ServiceError
 
 Connect = Callable[..., CosClient]
 BUCKET = "here-1250000000"
@@ -153,3 +153,29 @@ def test_a_removed_bucket_is_forgotten(
     client.delete_bucket(BUCKET)
     assert kept(tmp_path) == {}
     moved("ap-beijing")
+
+
+# --- global acceleration
+
+
+def test_objects_go_by_accelerated_hosts_and_settings_do_not(
+    cloud: Emulator, connect: Connect, moved: Callable[[str], None], tmp_path: Path
+) -> None:
+    moved("ap-beijing")
+    directory = tmp_path / ".cos"
+    directory.mkdir(exist_ok=True)
+    (directory / "config").write_text("[default]\ncos =\n  accelerate = true\n")
+    client = connect()
+    with pytest.raises(ServiceError, match="acceleration is not enabled") as caught:
+        client.put_object(BUCKET, "k", b"x")
+    assert "cos accelerate enable" in caught.value.hint
+    enabled = "<AccelerateConfiguration><Status>Enabled</Status><Type>COS</Type></AccelerateConfiguration>"
+    client.put_document(BUCKET, "accelerate", enabled.encode())
+    cloud.requests.reset()
+    client.put_object(BUCKET, "k", b"x")
+    assert [entry.key for entry in client.list_objects(BUCKET).objects] == ["k"]
+    client.delete_object(BUCKET, "k")
+    hosts = {entry.operation: entry.host for entry in cloud.requests.log()}
+    assert hosts["PutObject"] == f"{BUCKET}.cos.accelerate.myqcloud.com"
+    assert hosts["ListObjects"] == f"{BUCKET}.cos.ap-beijing.myqcloud.com"
+    assert "accelerate" in client.presign("GET", BUCKET, "k", expires=60)
