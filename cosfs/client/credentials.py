@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cosfs.client.auth import CredentialProvider, Credentials, StaticCredentials
-from cosfs.client.credential_process import ProcessCredentials
 from cosfs.client.roles import METADATA, AssumedRole, CvmRole, WebIdentityRole, is_cvm
 from cosfs.client.sts import DEFAULT_ENDPOINT, Role, Sts
 from cosfs.client.waiting import offload
@@ -154,6 +153,8 @@ class _Finder:
         if profile.get("secret_id") or profile.get("secret_key") or profile.get("secret_store"):
             return ProfileKeys(self._files, name)
         if profile.get("credential_process"):
+            from cosfs.client.credential_process import ProcessCredentials  # 6 ms, for few
+
             return ProcessCredentials(
                 profile["credential_process"], source=f"credential_process of profile {name!r}"
             )

@@ -21,7 +21,6 @@ ARGUMENTS = {"bucket", "prefix", "mountpoint"}
 PARSERS = {
     "umask": lambda text: int(text, 8),
     "metadata_ttl": units.parse_duration,
-    "retry_max": units.parse_duration,
     "io_timeout": units.parse_duration,
     "retry_max": units.parse_duration,
 }
