@@ -367,6 +367,7 @@ class Tree:
     def _attach(self, parent: DirNode, node: Node) -> None:
         parent.children[node.name] = node
         parent.tombstones.pop(node.name, None)
+        parent.absent.pop(node.name, None)  # the kernel knows: it has asked for this name to be made
         parent.recent[node.name] = trio.current_time() + self.settings.grace
         self.table.add(node)
         if parent.listing is not None:

@@ -477,3 +477,29 @@ async def test_a_file_that_others_removed_cannot_be_written_into_nowhere(filesys
     with pytest.raises(FilesystemError) as caught:
         await files.fs.open(node.ino, os.O_WRONLY)
     assert caught.value.errno == errno.ESTALE
+
+
+async def test_what_was_looked_for_and_then_made_here_is_not_taken_from_the_kernel(
+    filesystem: Filesystems,
+) -> None:
+    """The kernel drops the directory that a process works in when it is told to forget its name."""
+
+    class Kernel:
+        def __init__(self) -> None:
+            self.forgotten: list[bytes] = []
+
+        def forget_name(self, parent: int, name: bytes) -> None:
+            self.forgotten.append(name)
+
+        def forget_inode(self, ino: int) -> None: ...
+
+    files, kernel = await filesystem(metadata_ttl=0.05), Kernel()
+    files.tree.use_kernel(kernel)
+    for name in (b"dir", b"other"):
+        assert await error_of(files.fs.lookup(ROOT_INO, name)) == errno.ENOENT
+        files.tree.note_absent(ROOT_INO, name, 1.0)
+    await files.mkdir("dir")
+    await files.upload("other")
+    await trio.sleep(0.1)
+    assert await files.list() == ["dir", "other"]
+    assert kernel.forgotten == [b"other"]
