@@ -137,12 +137,12 @@ class BlockCache:
         """A sequential reader has passed this block: memory is for what it has not read yet."""
         self._hot.retire(key)
 
-    async def get(self, key: BlockKey) -> bytes | None:
-        """Return a block from memory or disk, None if it is in neither."""
+    async def get(self, key: BlockKey, length: int | None = None) -> bytes | None:
+        """Return a block from memory or disk, None if it is in neither, or on disk with another length."""
         data = self.get_hot(key)
         if data is not None:
             return data
-        data = await self._get_from_disk(key)
+        data = await self._get_from_disk(key, length)
         if data is None:
             self.stats.misses += 1
             return None
@@ -295,7 +295,7 @@ class BlockCache:
                 "the block cache in %s %s: %s (%d times)", self.directory, what, error, self.stats.errors
             )
 
-    async def _get_from_disk(self, key: BlockKey) -> bytes | None:
+    async def _get_from_disk(self, key: BlockKey, length: int | None) -> bytes | None:
         if self._store is None or self._is_off() or self._is_corrupt:
             return None
         digest = self._digest(key)
@@ -309,6 +309,8 @@ class BlockCache:
                 data = await trio.to_thread.run_sync(read_block, path, digest, limiter=self._readers)
             else:
                 await trio.lowlevel.checkpoint()  # many hits in a row must not hold up the others
+            if data is not None and length not in (None, len(data)):
+                raise DamagedBlock
         except FileNotFoundError:
             self._queued.damaged.add(digest)  # evicted just now, or lost with the machine's power
             return None

@@ -113,9 +113,9 @@ class Fetcher:
         missing: list[int] = []
         try:
             for block_no in run:
-                data = await self.cache.get(source.block(block_no))
                 # A short block in the middle of a file would become zeros in the kernel.
-                if data is not None and len(data) == self._length(source, block_no):
+                data = await self.cache.get(source.block(block_no), self._length(source, block_no))
+                if data is not None:
                     self._land(source, block_no, data)
                 else:
                     missing.append(block_no)
