@@ -36,6 +36,8 @@ class ClientSettings:
 
     region: str = ""  # default region; may be empty
     endpoint_url: str = ""  # empty = the real service; else for example http://127.0.0.1:9000
+    # Buckets that are reached elsewhere: a domain of their own, an internal host; {bucket} is its name.
+    bucket_endpoints: tuple[tuple[str, str], ...] = ()
     addressing_style: str = (
         "auto"  # auto|virtual|path; auto = path if the endpoint is an address or localhost
     )
@@ -169,6 +171,16 @@ def _endpoint(text: str) -> str:
     return url
 
 
+def _bucket_endpoints(text: str) -> tuple[tuple[str, str], ...]:
+    found = {}
+    for entry in filter(None, re.split(r"[,\s]+", text)):
+        bucket, equals, url = entry.partition("=")
+        if not equals or not re.fullmatch(r"[a-z0-9][a-z0-9-]*-\d+", bucket):
+            raise ValueError(f"not BUCKET-APPID=URL: {entry!r}")
+        found[bucket] = _endpoint(url)
+    return tuple(sorted(found.items()))
+
+
 def _proxy(text: str) -> str:
     url = text.strip()
     if url and "://" not in url:
@@ -193,6 +205,7 @@ _SETTINGS = (
     _Setting("", "output", "output", _choice("json", "jsonl", "table", "text"), "COS_OUTPUT"),
     _Setting("client", "region", "region", _region, "COS_REGION"),
     _Setting("client", "endpoint_url", "endpoint_url", _endpoint, "COS_ENDPOINT_URL"),
+    _Setting("client", "bucket_endpoints", "bucket_endpoints", _bucket_endpoints),
     _Setting("client", "addressing_style", "cos.addressing_style", _choice("auto", "virtual", "path")),
     _Setting("client", "accelerate", "cos.accelerate", _flag),
     _Setting("client", "appid", "appid", _appid, "COS_APPID"),

@@ -147,6 +147,8 @@ def test_profile_that_does_not_exist(home: Path) -> None:
         ({"endpoint_url": "127.0.0.1:9000"}, "--endpoint-url: not an endpoint"),
         ({"endpoint_url": "http://host/path"}, "--endpoint-url: not an endpoint"),
         ({"endpoint_url": "http://user@host"}, "--endpoint-url: not an endpoint"),
+        ({"bucket_endpoints": "b=http://host"}, "--bucket-endpoints: not BUCKET-APPID=URL"),
+        ({"bucket_endpoints": "b-1=host"}, "--bucket-endpoints: not an endpoint"),
         ({"endpoint_url": "ftp://host"}, "--endpoint-url: not an endpoint"),
         ({"proxy": "socks5://host:1"}, "--proxy: not a proxy"),
         ({"connect_timeout": "soon"}, "--connect-timeout: not a duration"),

@@ -72,7 +72,7 @@ class Buckets(Operations):
     def region_of(self, bucket: str) -> str:
         """Return the region of a bucket, empty if there is no way to learn it."""
         region = self._session.region(bucket)
-        if not region and self._session.endpoint.custom:
+        if not region and not self._session.endpoint.needs_region(bucket):
             try:
                 region = self.head_bucket(bucket).region
             except ServiceError:

@@ -196,8 +196,7 @@ _CONFLICTS: Mapping[str, Kind] = {
     "InvalidObjectState": Kind(
         ArchivedError,
         "the object is archived and cannot be read yet",
-        "It must be restored first, in the console or with the API's POST Object restore; that takes "
-        "minutes to hours, and cos stat {target} shows when it is done",
+        "Restore it first, which takes minutes to hours: cos restore {target} --days 7 --wait",
     ),
     "RestoreAlreadyInProgress": Kind(
         ConflictError, "the object is being restored already", "cos stat {target} shows when it is done"

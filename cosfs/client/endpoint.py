@@ -59,8 +59,19 @@ class Endpoint:
         self.path_style = style == "path"
         # An endpoint of the user's own has no such hosts.
         self._accelerated = settings.accelerate and not self.custom
+        self._own = {
+            bucket: _parse(url.replace("{bucket}", bucket)) for bucket, url in settings.bucket_endpoints
+        }
         # Building the origin of a bucket costs more than a look-up; there are few buckets.
         self._buckets: dict[tuple[str, str], _Origin] = {}
+
+    def needs_region(self, bucket: str) -> bool:
+        """Whether the host of a bucket depends on its region."""
+        return not self.custom and bucket not in self._own
+
+    def may_move(self, bucket: str) -> bool:
+        """Whether a bucket is reached elsewhere when its region turns out to be another."""
+        return bucket not in self._own
 
     def service(self) -> Address:
         """Return the address that lists the buckets."""
@@ -70,7 +81,7 @@ class Endpoint:
     def bucket(self, bucket: str, region: str) -> Address:
         """Return the address of a bucket itself."""
         origin = self._bucket_origin(bucket, region)
-        path = f"/{bucket}/" if self.path_style else "/"
+        path = f"/{bucket}/" if self.path_style and bucket not in self._own else "/"
         return Address(origin.scheme, origin.host, origin.port, origin.header, path, "/")
 
     def object(self, bucket: str, region: str, key: str) -> Address:
@@ -80,7 +91,7 @@ class Endpoint:
             raise UsageError(f"cos://{bucket}/ is a bucket, not an object")
         origin = self._bucket_origin(bucket, "accelerate" if self._accelerated else region)
         quoted = quote_key(key)
-        path = f"/{bucket}/{quoted}" if self.path_style else f"/{quoted}"
+        path = f"/{bucket}/{quoted}" if self.path_style and bucket not in self._own else f"/{quoted}"
         # Clients of path style sign the key alone (cos-protocol: cosfs, Node).
         return Address(origin.scheme, origin.host, origin.port, origin.header, path, f"/{key}")
 
@@ -95,6 +106,8 @@ class Endpoint:
 
     def _make_bucket_origin(self, bucket: str, region: str) -> _Origin:
         check_bucket(bucket)
+        if bucket in self._own:
+            return self._own[bucket]
         if self.path_style:
             return self._origin
         if self.custom:

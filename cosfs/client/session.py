@@ -237,7 +237,7 @@ class Session:
     def region(self, bucket: str) -> str:
         """Return the region to send requests for a bucket to; it may be empty with an endpoint_url."""
         region = self.regions.get(bucket, "")
-        if region or self.endpoint.custom:
+        if region or not self.endpoint.needs_region(bucket):
             return region or self.settings.region
         region = self.region_file.get(bucket)
         if region:
@@ -365,7 +365,8 @@ class Session:
         if call.method == "HEAD" and isinstance(error, ServiceError) and self._looks_expired(response):
             error = failures.from_document(xml.ErrorBody.of("RequestTimeTooSkewed"), failure)
         elsewhere = self._region_told(call, response, body)
-        if elsewhere and elsewhere != region and not self.endpoint.path_style and not call.redirected:
+        fixed = self.endpoint.path_style or not (call.bucket and self.endpoint.may_move(call.bucket))
+        if elsewhere and elsewhere != region and not fixed and not call.redirected:
             self.learn_region(call.bucket, elsewhere)
             return _Moved(error)
         if isinstance(error, ServiceError) and error.status == 404 and error.code not in ("", "NoSuchBucket"):
@@ -397,7 +398,7 @@ class Session:
 
     def _relocate(self, bucket: str) -> bool:
         """Look for a bucket that is not where it should be; return whether it is in another region."""
-        if not bucket or self.endpoint.custom or self.credentials is None:
+        if not bucket or not self.endpoint.needs_region(bucket) or self.credentials is None:
             return False
         known = self.regions.get(bucket) or self.settings.region
         found = self.find_region(bucket)

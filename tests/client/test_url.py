@@ -137,3 +137,19 @@ def test_copy_source_encodes_the_key() -> None:
     assert copy_source(B, "ap-x", "a b/../c", "id+1") == (
         f"{B}.cos.ap-x.myqcloud.com/a%20b/%2E%2E/c?versionId=id%2B1"
     )
+
+
+def test_bucket_with_an_endpoint_of_its_own() -> None:
+    own = (("photos-125", "https://img.example.com"), ("logs-125", "http://{bucket}.internal.example:81"))
+    for settings in (ClientSettings(bucket_endpoints=own), ClientSettings("", "http://127.0.0.1:9", own)):
+        endpoint = Endpoint(settings)
+        photos = endpoint.object("photos-125", "", "a b")
+        assert (photos.origin, photos.path, photos.signed_path) == (
+            "https://img.example.com",
+            "/a%20b",
+            "/a b",
+        )
+        assert endpoint.bucket("logs-125", "ap-x").origin == "http://logs-125.internal.example:81"
+        assert endpoint.bucket("logs-125", "ap-x").path == "/"
+        assert not endpoint.needs_region("photos-125")
+    assert endpoint.bucket(B, "ap-x").host_header == "127.0.0.1:9"

@@ -40,7 +40,9 @@ def default_of(setting: Any) -> object:
 def test_setting(setting: Any) -> None:
     option, environment, default, *_ = rows()[setting.key]
     assert environment == setting.env
-    assert setting.parse(default) == default_of(setting) if default else default_of(setting) in ("", False)
+    assert (
+        setting.parse(default) == default_of(setting) if default else default_of(setting) in ("", False, ())
+    )
     if option:
         assert option == f"--{(setting.option or setting.name).replace('_', '-')}"
 
