@@ -11,6 +11,7 @@ and the outbox tries again until it works or the file is removed.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -202,9 +203,12 @@ class Committer:
             attrs = node.attrs
         headers = stream.headers if stream is not None else self._headers(node)
         if done is None:
-            result, size = await self._put(node, content, stream, headers)
+            self._note_sending(node, content, headers)
+            result, size, done = await self._put(node, content, stream, headers)
         else:
-            result, size, headers = _as_result(done), done.size, done.headers or headers
+            result, size = _as_result(done), done.size
+        if done is not None:
+            headers = done.headers or headers
         info = ObjectInfo(
             key=key,
             size=size,
@@ -219,12 +223,14 @@ class Committer:
         await self.sender.keep(source, content, version)
         content.sent(source, version)
         with self._journal.together():
-            self._after_send(node, info, attrs, streamed=stream is not None)
+            self._after_send(node, info, attrs, streamed=stream is not None or done is not None)
 
     def _after_send(
         self, node: FileNode, info: ObjectInfo, attrs: attributes.Attributes, *, streamed: bool
     ) -> None:
-        """Note a successful send. A streamed object carries the attributes it began with."""
+        """Note a successful send. A streamed object carries the attributes it began with, and one
+        that was there already, its answer lost, those of that time.
+        """
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
         self.leavings.abandon_former(node)
@@ -277,12 +283,14 @@ class Committer:
             return None
         if await is_same(content, self._headers(node), found):
             return found
+        if self._is_ours(node, content, found):
+            return None
         raise await self._conflict(node, content, bucket, key)
 
     async def _put(
         self, node: FileNode, content: Staging, stream: Stream | None, headers: Headers
-    ) -> tuple[PutResult, int]:
-        """Send everything; return the size as it was sent as well."""
+    ) -> tuple[PutResult, int, ObjectInfo | None]:
+        """Send everything; return the size as it was sent as well, and the object if it was there already."""
         forbid = node.expected == ""
         bucket, key, base = node.bucket, node.key, content.base
         try:
@@ -290,19 +298,21 @@ class Committer:
                 size = content.size
                 with self.sender.may_be_given_up(bucket, key):
                     await stream.send_rest(content)
-                return await stream.complete(forbid_overwrite=forbid), size
-            return await self.sender.put_whole(bucket, key, content, headers, forbid=forbid)
+                return await stream.complete(forbid_overwrite=forbid), size, None
+            return *await self.sender.put_whole(bucket, key, content, headers, forbid=forbid), None
         except AlreadyExistsError:
             if stream is not None:
                 await stream.abort()
             found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
             if found is not None and await is_same(content, headers, found):
-                return _as_result(found), found.size
+                return _as_result(found), found.size, found
+            if found is not None and self._is_ours(node, content, found):
+                return *await self.sender.put_whole(bucket, key, content, headers, forbid=False), None
             raise await self._conflict(node, content, bucket, key) from None
         except (NotFoundError, PreconditionFailedError):
             if stream is None and content.base != base:
                 # Its object was about to be replaced by another file: all bytes are here now.
-                return await self.sender.put_whole(bucket, key, content, headers, forbid=forbid)
+                return *await self.sender.put_whole(bucket, key, content, headers, forbid=forbid), None
             if stream is not None:
                 await stream.abort()
             if await self.sender.is_gone(content.base):
@@ -312,6 +322,24 @@ class Committer:
             if stream is not None:
                 await stream.abort()
             raise
+
+    def _note_sending(self, node: FileNode, content: Staging, headers: Headers) -> None:
+        """Note what is about to be sent: if no answer comes, and more is written, we know it again."""
+        mark = (content.size, _digest(headers))
+        if mark not in content.sending:
+            content.sending = [*content.sending[-7:], mark]
+            self.record(node)
+
+    @staticmethod
+    def _is_ours(node: FileNode, content: Staging, found: ObjectInfo) -> bool:
+        """Whether COS has an earlier version of the same file, sent from here without an answer."""
+        if found.headers is None or (found.size, _digest(found.headers)) not in content.sending:
+            return False
+        node.expected = found.etag
+        if content.base is not None:  # what was not changed here is the same in that version
+            content.base = Source(node.bucket, node.key, found.etag, found.size)
+            content.base_limit = min(content.base_limit, found.size)
+        return True
 
     async def _conflict(self, node: FileNode, content: Staging, bucket: str, key: str) -> COSError:
         stream = self._streams.pop(node.ino, None)
@@ -404,6 +432,12 @@ class Committer:
             assert isinstance(node, FileNode | DirNode)
             if node.changed if isinstance(node, FileNode) else node.attrs_dirty:
                 yield node
+
+
+def _digest(headers: Headers) -> str:
+    """Tells versions of one file apart: our times are exact to the nanosecond."""
+    text = repr(sorted(headers.metadata.items()))
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _as_result(info: ObjectInfo) -> PutResult:

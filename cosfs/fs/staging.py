@@ -45,6 +45,8 @@ class Staging:
         self._directory = directory
         self._scratch = Scratch(directory, path)
         self._replaced: Staging | None = None
+        # What was on its way when no answer came, or when we died: size and digest of the metadata.
+        self.sending: list[tuple[int, str]] = []
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
 
     @property
@@ -208,6 +210,7 @@ class Staging:
     def sent(self, base: Source, version: int) -> None:
         """COS now holds what this was at version, or a little later, as base."""
         self.let_go_replaced()
+        self.sending.clear()
         if self.promised <= version:
             self.promised = 0
         self.base = base
@@ -241,6 +244,7 @@ class Staging:
             "size": self.size,
             "base": [base.bucket, base.key, base.etag, base.size] if base is not None else None,
             "base_limit": self.base_limit,
+            "sending": self.sending,
             "changed": [list(pair) for pair in self.changed],
         }
 
@@ -253,6 +257,7 @@ class Staging:
             staging._scratch.put(base64.b64decode(record["data"]), 0)
         staging.size = record["size"]
         staging.base_limit = record["base_limit"]
+        staging.sending = [(size, digest) for size, digest in record.get("sending", ())]
         staging.changed = Extents([(a, b) for a, b in record["changed"]])
         staging.valid = staging.changed.copy()
         staging.touch()

@@ -605,3 +605,28 @@ async def test_writers_wait_while_too_much_is_pending(filesystem: Filesystems, e
     await files.fs.drain()
     assert await files.keys() == ["a", "b", "c"]
     assert await files.stored("c") == b"goes on"
+
+
+async def test_an_answer_that_was_lost_makes_no_conflict_with_ourselves(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.upload("old", b"0123456789")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0, after=True)
+    await files.put("new", b"first")
+    async with files.opened("old") as fh:
+        await files.write(fh, b"AB", 1)
+    await until(lambda: emulator.requests.errors["ServiceUnavailable"] >= 2)
+    emulator.faults.clear()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.chmod("new", 0o600)
+    async with files.opened("old") as fh:
+        await files.write(fh, b"XY", 4)
+    second = await restarted(filesystem, emulator, files)
+    await second.fs.drain()
+    assert await second.keys() == ["new", "old"]
+    assert await second.stored("old") == b"0AB3XY6789"
+    third = await filesystem("other")
+    assert await third.mode("new") == 0o600
+    assert second.fs.committer.conflicts.count == 0

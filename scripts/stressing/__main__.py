@@ -1,0 +1,51 @@
+"""The stress runs, and their results."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.stressing import model
+from scripts.stressing.crash import Result, Series
+from scripts.stressing.report import shown, write
+from scripts.stressing.world import World
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/stress")
+    parser.add_argument("what", choices=("crash", "faults", "model"))
+    parser.add_argument("--runs", type=int, default=0, help="default: 500 of crash, 50 of faults")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of model")
+    parser.add_argument("--seed", type=int, default=0, help="default: another one each time; it is printed")
+    parser.add_argument("--write", action="store_true", help="put the result into docs/reliability.md")
+    return parser.parse_args()
+
+
+def _series(seed: int, runs: int, *, faulty: bool) -> Result:
+    with tempfile.TemporaryDirectory(prefix="cos-stress-") as name:
+        world = World(Path(name))
+        try:
+            return Series(world, seed, faulty=faulty).run(runs)
+        finally:
+            world.close()
+
+
+def main() -> int:
+    arguments = _arguments()
+    seed = arguments.seed or random.SystemRandom().randrange(1, 1 << 24)
+    print(f"seed {seed}", flush=True)
+    if arguments.what == "model":
+        return model.run(arguments.minutes, seed)
+    faulty = arguments.what == "faults"
+    result = _series(seed, arguments.runs or (50 if faulty else 500), faulty=faulty)
+    print(shown(result))
+    if arguments.write:
+        write(arguments.what, seed, result)
+    return 1 if result.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
