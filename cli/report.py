@@ -46,6 +46,7 @@ class Report:
         self.unchanged = 0
         self.different = 0
         self.bytes = 0
+        self._hinted: set[str] = set()
         self.on_failure: Callable[[], None] | None = None  # hears of each failure
 
     # --- events
@@ -117,7 +118,8 @@ class Report:
         self.failed += 1
         ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
         what = " to ".join(printable(text) for text in ends.values())
-        self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {printable(describe(error))}")
+        told = printable(describe(error, with_hint=self._is_new(error)))
+        self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {told}")
         kind = "delete" if op == "delete" else "transfer"
         more: dict[str, Any] = {"version_id": version_id} if version_id else {}
         if self._whole is not None:
@@ -126,6 +128,14 @@ class Report:
         self._event("", type=kind, op=op, status="failed", **ends, **more, error=_error_record(error))
         if self.on_failure is not None:
             self.on_failure()
+
+    def _is_new(self, error: BaseException) -> bool:
+        """Whether nothing failed in this way before: what to do about it is said once."""
+        code = error.code if isinstance(error, ServiceError) else ""
+        hinted = (self._whole or self)._hinted
+        new = not code or code not in hinted
+        hinted.add(code)
+        return new
 
     def line_failed(self, number: int, args: list[str], error: BaseException | None) -> None:
         """One line of `cos run` failed as a whole; what happened was told already."""
@@ -312,12 +322,12 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, *, with_hint: bool = True) -> str:
     """Say an error in one sentence, its code first, as AWS does."""
     if isinstance(error, ServiceError):
         notes = f" (RequestId {error.request_id})" if error.request_id else ""
         code = f"{error.code}: " if error.code else f"HTTP {error.status}: " if error.status else ""
-        return f"{code}{error.message}{notes}" + (f". {error.hint}" if error.hint else "")
+        return f"{code}{error.message}{notes}" + (f". {error.hint}" if error.hint and with_hint else "")
     if isinstance(error, COSError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+
 Run = Callable[..., Any]
 COMMANDS = [
     ["ls", "{url}"],
@@ -176,3 +179,16 @@ def test_denied_listing_is_not_success(run: Run, client: Any, bucket: str, emula
             emulator.faults.clear()
         assert "AccessDenied" in result.err and "RequestId" in result.err
         one_sentence(result)
+
+
+def test_what_to_do_is_said_once(run: Run, client: CosClient, emulator: Emulator, bucket: str) -> None:
+    for number in range(3):
+        client.put_object(bucket, f"d/{number}", b"x")
+    emulator.faults.error("GetObject", "AccessDenied", 403, count=0)
+    try:
+        lines = run("cp", "-r", f"cos://{bucket}/d/", "down", code=1).err.splitlines()
+    finally:
+        emulator.faults.clear()
+    failed = [line for line in lines if line.startswith("download failed")]
+    assert len(failed) == 3
+    assert ["cos:GetObject" in line for line in failed].count(True) == 1
