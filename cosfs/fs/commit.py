@@ -160,7 +160,7 @@ class Committer:
         async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
-            self.sender.begin(node.bucket, node.key)
+            place = (node.bucket, node.key)
             try:
                 if node.dirty:
                     await self._send(node)
@@ -170,6 +170,8 @@ class Committer:
                 self.failures += 1
                 self._records.promise(node, str(exc))
                 raise
+            finally:
+                self.sender.ended(*place)
             node.error = None
 
     async def flush_dir(self, node: DirNode) -> None:

@@ -47,8 +47,8 @@ class Sender:
         self._scopes: dict[tuple[str, str], trio.CancelScope] = {}
         self._unwanted: set[tuple[str, str]] = set()
 
-    def begin(self, bucket: str, key: str) -> None:
-        """A file begins its way to a key: what was given up before does not count."""
+    def ended(self, bucket: str, key: str) -> None:
+        """A file is no longer on its way to a key: that it was given up does not hold for the next one."""
         self._unwanted.discard((bucket, key))
 
     def give_up(self, bucket: str, key: str) -> None:

@@ -37,6 +37,12 @@ def answered(emulator: Emulator, operation: str) -> int:
     return sum(e.operation == operation and e.status == 200 for e in emulator.requests.log())
 
 
+async def on_its_way(files: Files, emulator: Emulator) -> None:
+    """Wait until close() sends the file."""
+    node = await files.file("big")
+    await until(lambda: node.being_sent and emulator.requests["UploadPart"] >= 2)
+
+
 @pytest.fixture(params=[in_order, changed])
 def begin(request: pytest.FixtureRequest) -> Callable[[Files], Awaitable[int]]:
     begin: Callable[[Files], Awaitable[int]] = request.param
@@ -51,7 +57,7 @@ async def test_a_file_on_its_way_is_removed_without_waiting(
     fh = await begin(files)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(files.close, fh)
-        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await on_its_way(files, emulator)
         await files.unlink("big")
         assert answered(emulator, "UploadPart") == 0
     emulator.faults.remove(slow)
@@ -70,7 +76,7 @@ async def test_a_file_on_its_way_is_renamed_without_waiting(
     fh = await begin(files)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(files.close, fh)
-        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await on_its_way(files, emulator)
         await files.rename("big", "other")
         assert answered(emulator, "UploadPart") == 0
         emulator.faults.remove(slow)
@@ -89,7 +95,7 @@ async def test_a_file_on_its_way_is_replaced_without_waiting(
     await files.put("new", b"new")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(files.close, fh)
-        await until(lambda: emulator.requests["UploadPart"] >= 2)
+        await on_its_way(files, emulator)
         await files.rename("new", "big")
         assert answered(emulator, "UploadPart") == 0
     emulator.faults.remove(slow)
