@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,7 @@ __all__ = ["AttributeStore"]
 
 log = logging.getLogger(__name__)
 
+YOUNG = 2.0  # seconds for which a change of an object may not be seen in its Last-Modified
 FLUSH_SECONDS = 0.2  # new entries share a transaction
 _VARIABLES = 500  # in one statement; old SQLite takes 999
 _VERSION = 1
@@ -112,10 +115,10 @@ class AttributeStore:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait()
+            self._wake.wait(YOUNG if self._queued else None)
             self._stop.wait(FLUSH_SECONDS)
             self._wake.clear()
-            self._flush()
+            self._flush(time.time() - YOUNG)
 
     def _recent(self, wanted: dict[str, ObjectInfo]) -> dict[str, ObjectInfo]:
         """Return what is not in the database yet."""
@@ -145,10 +148,15 @@ class AttributeStore:
                 return []
         return [row for row in rows if _matches(wanted[row[0]], row[1], row[2])]
 
-    def _flush(self) -> None:
+    def _flush(self, until: float = math.inf) -> None:
+        """Write what is queued of objects not changed since: the next chmod in that second would not
+        show, and its attributes may die in the queue.
+        """
         with self._lock:
             with self._queue_lock:
-                self._writing, self._queued = self._queued, {}
+                young = {name: info for name, info in self._queued.items() if info.last_modified > until}
+                self._writing = {name: info for name, info in self._queued.items() if name not in young}
+                self._queued = young
             if self._connection is not None and self._writing:
                 try:
                     self._insert(self._connection)

@@ -630,3 +630,20 @@ async def test_an_answer_that_was_lost_makes_no_conflict_with_ourselves(
     third = await filesystem("other")
     assert await third.mode("new") == 0o600
     assert second.fs.committer.conflicts.count == 0
+
+
+async def test_attributes_remembered_on_disk_are_not_older_than_those_set_in_the_same_second(
+    filesystem: Filesystems,
+) -> None:
+    files = await filesystem("cache")
+    await files.put("a", b"x")
+    await trio.sleep(0.3)  # what is remembered is written to the disk after 0.2 s
+    await files.chmod("a", 0o600)
+    await files.fs.drain()
+    store = files.tree.heads._store
+    assert store is not None
+    with store._queue_lock:
+        store._queued.clear()  # as a kill does
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    assert await second.mode("a") == 0o600
