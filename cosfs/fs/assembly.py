@@ -27,6 +27,7 @@ def assemble(
     store: AttributeStore | None = None,
 ) -> Filesystem:
     """Build a filesystem and start what runs beside it."""
+    remote.use_lanes(engine)
     tree = Tree(remote, settings, background, store)
     fetcher = Fetcher(
         remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size

@@ -12,8 +12,9 @@ and the outbox tries again until it works or the file is removed.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import trio
@@ -46,6 +47,8 @@ from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
 NOTE_INTERVAL = 1.0  # seconds; what was written since is not found after a crash, unless it was acknowledged
+log = logging.getLogger(__name__)
+
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
 
 
@@ -173,6 +176,23 @@ class Committer:
             finally:
                 self.sender.ended(*place)
             node.error = None
+
+    def is_streaming(self, node: FileNode) -> bool:
+        """Whether parts of a file go out while it is being written."""
+        return node.ino in self._streams
+
+    def flush_soon(self, node: FileNode, done: Callable[[], None]) -> None:
+        """Flush beside the caller; done is called if it works. What fails is tried again when it is due."""
+
+        async def flush() -> None:
+            try:
+                await self.flush(node)
+            except (COSError, OSError) as exc:
+                log.debug("%s is not sent yet: %s", node.url, exc)
+            else:
+                done()
+
+        self._background.start_soon(flush)
 
     async def flush_dir(self, node: DirNode) -> None:
         """Return when COS has a directory's attributes."""

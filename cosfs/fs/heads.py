@@ -206,7 +206,7 @@ class Heads:
     async def ask(self, bucket: str, key: str) -> ObjectInfo | None:
         """HEAD an object; None if there is none."""
         try:
-            return await self._remote.metadata(self._remote.client.head_object, bucket, key)
+            return await self._remote.small_question(self._remote.client.head_object, bucket, key)
         except NotFoundError:
             return None
 

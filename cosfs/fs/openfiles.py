@@ -165,7 +165,10 @@ class OpenFiles(Calls):
         if self._is_unwritten(handle):
             return
         if self.settings.write_back == "async" and node.dirty:
-            await self._keep_safe(node)
+            if self.committer.is_streaming(node):
+                await self._keep_safe_or_send(node)
+            else:
+                await self._keep_safe(node)
             return
         await self._send(node)
 
@@ -198,6 +201,12 @@ class OpenFiles(Calls):
         if error is not None and not node.changed:
             raise error
 
+    async def _keep_safe_or_send(self, node: FileNode) -> None:
+        """Return when the local disk has a file, or COS: most of its parts are there already."""
+        with trio.CancelScope() as scope:
+            self.committer.flush_soon(node, scope.cancel)
+            await self._keep_safe(node)
+
     async def _keep_safe(self, node: FileNode) -> None:
         """Bring a changed file's bytes and the intent to send them onto the local disk."""
         while (content := node.content) is not None and content.dirty:
@@ -226,7 +235,8 @@ class OpenFiles(Calls):
             node.writers -= 1
         if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
-            self.committer.promise(node)
+            if node.content is None or node.content.promised != node.content.version:
+                self.committer.promise(node)
             self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else ASYNC_DELAY)
         if node.opens:
             return

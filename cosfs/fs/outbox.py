@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 RETRY_DELAYS = (2.0, 5.0, 15.0, 30.0, 60.0)
 REFUSED_DELAY = 300.0  # what COS refuses is tried again for ever as well, but rarely
 PARALLEL = 16
+PARALLEL_SMALL = 64  # of those that are sent in one small request
+SMALL = 64 * 1024  # bytes
+ROUNDING = 0.01  # seconds; what is due within them is looked for in one go
 
 Changed = FileNode | DirNode
 
@@ -60,13 +63,16 @@ class Outbox:
         self._wake = trio.Event()
         self._progress = trio.Event()  # the next time that something leaves
         self._limit = trio.CapacityLimiter(PARALLEL)
+        self._small = trio.CapacityLimiter(PARALLEL_SMALL)
+        self._next = 0.0  # when the due ones are looked at without being woken
 
     def schedule(self, node: Changed, delay: float) -> None:
         """Send a node after some seconds, or earlier if it is due earlier."""
         if node.ino not in self._due:
             now = trio.current_time()
             self._due[node.ino] = Due(node, now + delay, now)
-        self._wake.set()
+            if now + delay < self._next:
+                self._wake.set()
 
     def sent(self, node: Changed) -> None:
         """Somebody has sent a node himself."""
@@ -117,14 +123,17 @@ class Outbox:
                         nursery.start_soon(self._send_due, due, running)
                     else:
                         waits.append(due.at - now)
-                with trio.move_on_after(min(waits, default=60.0)):
+                pause = min(waits, default=60.0) + ROUNDING
+                self._next = now + pause
+                with trio.move_on_after(pause):
                     await self._wake.wait()
                 self._wake = trio.Event()
 
     async def _send_due(self, due: Due, running: set[int]) -> None:
         node = due.node
         try:
-            async with self._limit:
+            is_small = isinstance(node, DirNode) or node.size <= SMALL
+            async with self._small if is_small else self._limit:
                 await self._send(node)
             if self._due.get(node.ino) is due and not is_due(node):
                 del self._due[node.ino]

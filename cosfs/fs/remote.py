@@ -14,13 +14,20 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.fs.reachability import Reachability
+from cosfs.transfer.engine import TINY, Engine
+from cosfs.transfer.job import Job
+from cosfs.transfer.lanes import Window
+from cosfs.transfer.scheduler import Queue
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Fewer than may always be in flight in the lanes: questions are answered even when no change is.
+SMALL_CHANGES = Window.FIRST * 3 // 4
+
 
 class Remote:
-    """Runs single requests of the filesystem in worker threads.
+    """Runs single requests of the filesystem in worker threads, small ones in the engine's lanes.
 
     metadata: LIST, HEAD, bucket calls, markers. data: GET of blocks. change: PUT, copy, delete.
     """
@@ -39,6 +46,36 @@ class Remote:
         self._metadata = trio.CapacityLimiter(metadata)
         self._data = trio.CapacityLimiter(data)
         self._change = trio.CapacityLimiter(change)
+        self._small = {
+            "question": trio.CapacityLimiter(metadata),
+            "change": trio.CapacityLimiter(SMALL_CHANGES),
+        }
+        self._queues: dict[str, Queue[Job]] = {kind: Queue(TINY) for kind in self._small}
+        self._engine: Engine | None = None
+
+    def use_lanes(self, engine: Engine) -> None:
+        """Run small requests in the engine's lanes from now on: many of them share one thread."""
+        self._engine = engine
+
+    async def small_question(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a request whose answer is a head only, one of many perhaps."""
+        if self._engine is None:
+            return await self.metadata(fn, *args, **kwargs)
+        with self.reachability.question():
+            return await self._in_lane(self._engine, "question", partial(fn, *args, **kwargs))
+        raise AssertionError("unreachable")  # question() raises when it ended the wait
+
+    async def small_change(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do a change of which there may be many, with little to send or nothing; not abandoned either."""
+        if self._engine is None:
+            return await self.change(fn, *args, **kwargs)
+        with self.reachability.change(), trio.CancelScope(shield=True):
+            return await self._in_lane(self._engine, "change", partial(fn, *args, **kwargs))
+        raise AssertionError("unreachable")  # nothing cancels this scope
+
+    async def _in_lane(self, engine: Engine, kind: str, call: Callable[[], T]) -> T:
+        async with self._small[kind]:
+            return await engine.run(call, kind=TINY, queue=self._queues[kind])
 
     async def metadata(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a request that answers a question about names or attributes."""

@@ -184,7 +184,7 @@ class Renamer:
                     info=info, headers=headers, storage_class=info.storage_class,
                 )  # fmt: skip
             return PutResult(done.etag, done.crc64, done.version_id)
-        return await self._remote.change(
+        return await self._remote.small_change(
             self._remote.client.copy_object,
             bucket, key, from_bucket, info.key,
             if_match=info.etag, headers=headers, storage_class=info.storage_class,

@@ -25,6 +25,7 @@ from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 
 SNAPSHOT_MAX = 4 * MIB  # up to here a file is sent from memory and may be written meanwhile
+SMALL_MAX = 64 * 1024  # up to here many files are sent by one thread
 KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after they were sent
 ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
 
@@ -92,7 +93,8 @@ class Sender:
             # From here on writers of a file that is not sent from memory wait (reads_staging).
             size = content.size
             body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
-            result = await self._remote.change(
+            send = self._remote.small_change if size <= SMALL_MAX else self._remote.change
+            result = await send(
                 client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
             )
             return result, size

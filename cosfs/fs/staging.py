@@ -232,7 +232,8 @@ class Staging:
     async def make_durable(self) -> None:
         """Force the staged bytes to the local disk; those in memory go there with the journal."""
         if self._scratch.is_open:
-            await trio.to_thread.run_sync(_sync, os.dup(self.fileno()), self._directory)
+            fd = os.dup(self.fileno())
+            await trio.to_thread.run_sync(_sync, fd, self._directory, abandon_on_cancel=True)
 
     def to_json(self) -> dict[str, Any]:
         """What the journal needs to build this again after a crash."""

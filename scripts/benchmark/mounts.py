@@ -19,6 +19,8 @@ from scripts.benchmark.servers import BUCKET, Server
 READY_WITHIN = 20.0  # seconds
 ENDED_WITHIN = 20.0
 _UMOUNT, _LAZY = (["umount"], "-l") if os.geteuid() == 0 else (["fusermount3", "-u"], "-z")
+READING = frozenset({"small", "ls", "ls_again", "ls_10k", "ls_10k_again", "find", "stat"})
+CHANGING = frozenset({"write", "create", "rm", "mv", "untar", "clone"})
 _HZ = os.sysconf("SC_CLK_TCK")
 
 
@@ -28,6 +30,8 @@ class Mount:
 
     command: words in which {bucket}, {mnt}, {cache}, {port} and {home} stand for what they say.
     only: rows it is measured in; empty: all. works: other work than the row's own, for what is no mount.
+    trusts_lists: takes names, sizes and times from lists and asks for no attributes; closes_early: close()
+    does not wait for the server. Both tell which of ours it is compared with.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Mount:
     note: str = ""
     only: frozenset[str] = frozenset()
     works: Mapping[str, str] = field(default_factory=dict)
+    trusts_lists: bool = False
+    closes_early: bool = False
 
     @property
     def is_ours(self) -> bool:
@@ -48,6 +54,12 @@ class Mount:
 
     def does(self, row: str) -> bool:
         return not self.only or row in self.only
+
+    def like(self, row: str) -> str:
+        """Return which of ours promises about as much in a row."""
+        if self.trusts_lists and row in READING:
+            return "cos listing"
+        return "cos async" if self.closes_early and row in CHANGING else "cos"
 
 
 def _none(server: Server, home: Path) -> Mapping[str, str]:
@@ -89,8 +101,6 @@ def find_mounts() -> list[Mount]:
     s3fs, cosfs, geesefs = (
         found_program(PEERS / "bin" / name, name) for name in ("s3fs", "cosfs", "geesefs")
     )
-    reading = frozenset({"small", "ls", "ls_again", "ls_10k", "ls_10k_again", "find", "stat"})
-    changing = frozenset({"write", "create", "rm", "mv", "untar", "clone"})
     plain = {
         "read": "get {port} /{bucket}/big/f000000 {size}",
         "write": "put {port} /{bucket}/w {size}",
@@ -100,20 +110,23 @@ def find_mounts() -> list[Mount]:
         Mount("cos", ours, cos_environment, f"{cos} --version", "as it comes"),
         Mount(
             "cos listing", f"{ours} --attributes listing", cos_environment, "", "`--attributes listing`",
-            reading,
+            READING,
         ),
         Mount(
-            "cos async", f"{ours} --write-back async", cos_environment, "", "`--write-back async`", changing,
+            "cos async", f"{ours} --write-back async", cos_environment, "", "`--write-back async`", CHANGING,
         ),
         Mount(
             "s3fs", f"{s3fs} {{bucket}} {{mnt}} -f -o url=http://127.0.0.1:{{port}},use_path_request_style,"
             "passwd_file={home}/passwd-s3fs,tmpdir={cache}", _s3fs, f"{s3fs} --version", "as it comes",
         ),
         Mount("rclone", through, rclone_environment, f"{rclone} version", "as it comes"),
-        Mount("rclone full", f"{through} {full}", rclone_environment, "", f"`{full}`"),
+        Mount(
+            "rclone full", f"{through} {full}", rclone_environment, "", f"`{full}`", trusts_lists=True,
+            closes_early=True,
+        ),
         Mount(
             "geesefs", f"{geesefs} -f --endpoint http://127.0.0.1:{{port}} {{bucket}} {{mnt}}", _geesefs,
-            f"{geesefs} --version", "as it comes",
+            f"{geesefs} --version", "as it comes", trusts_lists=True, closes_early=True,
         ),
         Mount(
             "cosfs", f"{cosfs} {{bucket}} {{mnt}} -f -o url=http://cos.ap-guangzhou.myqcloud.com,"

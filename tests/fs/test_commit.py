@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ import trio
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
-from cosfs.fs import openfiles
+from cosfs.fs import openfiles, staging
 from cosfs.fs.metadata import Change
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -592,6 +593,29 @@ async def test_async_close_returns_when_the_journal_has_it(
     await files.fs.drain()
     assert await files.stored("a") == b"data"
     assert files.journal.records() == []
+
+
+@pytest.mark.parametrize("slow", ["the disk", "COS"])
+async def test_async_close_of_a_large_file_returns_when_one_of_both_has_it(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    files = await filesystem(write_back="async", multipart_threshold=2 * MIB, part_size=MIB)
+    go_on = threading.Event()
+    if slow == "the disk":
+        monkeypatch.setattr(staging, "_sync", lambda fd, directory: (go_on.wait(60), os.close(fd)))
+    else:
+        emulator.faults.latency(2.0, "CompleteMultipartUpload", count=1)
+    data = content(4 * MIB)
+    fh = await files.create("big")
+    await files.write(fh, data)
+    with trio.fail_after(30):
+        await files.fs.flush(fh)
+    in_cos = "big" in await files.keys()
+    go_on.set()
+    assert in_cos == (slow == "the disk")
+    await files.close(fh)
+    await files.fs.drain()
+    assert await files.stored("big") == data
 
 
 async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
