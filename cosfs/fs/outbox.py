@@ -68,11 +68,12 @@ class Outbox:
 
     def schedule(self, node: Changed, delay: float) -> None:
         """Send a node after some seconds, or earlier if it is due earlier."""
-        if node.ino not in self._due:
+        due = self._due.get(node.ino)
+        if due is None:
             now = trio.current_time()
-            self._due[node.ino] = Due(node, now + delay, now)
-            if now + delay < self._next:
-                self._wake.set()
+            due = self._due[node.ino] = Due(node, now + delay, now)
+        if due.at < self._next:
+            self._wake.set()
 
     def sent(self, node: Changed) -> None:
         """Somebody has sent a node himself."""
@@ -148,6 +149,8 @@ class Outbox:
             self._failed(due, FilesystemError(errno.EIO, str(exc)))
         finally:
             running.discard(node.ino)
+            if node.ino in self._due:
+                self._wake.set()
             self._wake.set()
             self._note_progress()
 
