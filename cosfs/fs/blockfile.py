@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cosfs.client.crc64 import crc64
+from cosfs.fs.buffers import Block, Buffers
 
 __all__ = ["BlockHead", "DamagedBlock", "block_size_on_disk", "read_block", "read_head", "write_block"]
 
@@ -47,7 +48,7 @@ def block_size_on_disk(tag: bytes, length: int) -> int:
     return -(-(_HEADER.size + len(tag) + length) // PAGE) * PAGE
 
 
-def write_block(path: str, digest: bytes, tag: bytes, data: bytes) -> None:
+def write_block(path: str, digest: bytes, tag: bytes, data: Block) -> None:
     """Write a new block file; it must not exist. The directory it goes to is made if it is missing."""
     head = _HEADER.pack(_MAGIC, _VERSION, len(data), crc64(data), digest, len(tag))
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
@@ -62,7 +63,7 @@ def write_block(path: str, digest: bytes, tag: bytes, data: bytes) -> None:
         os.close(fd)
 
 
-def _write_all(fd: int, pieces: tuple[bytes, ...]) -> None:
+def _write_all(fd: int, pieces: tuple[Block, ...]) -> None:
     done = os.writev(fd, pieces)
     rest = memoryview(b"".join(pieces))[done:] if done < sum(map(len, pieces)) else memoryview(b"")
     while rest:
@@ -85,10 +86,12 @@ def read_head(fd: int) -> BlockHead:
     return head
 
 
-def read_block(path: str, digest: bytes | None, nowait: bool = False) -> bytes | None:
+def read_block(
+    path: str, digest: bytes | None, buffers: Buffers | None = None, nowait: bool = False
+) -> Block | None:
     """Read and check a block file; None if nowait and it is not in the kernel's page cache.
 
-    digest None takes any block.
+    digest None takes any block. With buffers its memory comes from there.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -97,12 +100,19 @@ def read_block(path: str, digest: bytes | None, nowait: bool = False) -> bytes |
         head = read_head(fd)
         if digest is not None and head.digest != digest:
             raise DamagedBlock
-        data = os.pread(fd, head.length, head.start)
+        data = _read_data(fd, head, buffers)
     finally:
         os.close(fd)
     if len(data) != head.length or crc64(data) != head.crc:
         raise DamagedBlock
     return data
+
+
+def _read_data(fd: int, head: BlockHead, buffers: Buffers | None) -> Block:
+    if buffers is None or head.length != buffers.size:
+        return os.pread(fd, head.length, head.start)
+    data = buffers.take(head.length)
+    return data[: os.preadv(fd, [data], head.start)]
 
 
 def _is_in_page_cache(fd: int) -> bool:

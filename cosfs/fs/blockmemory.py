@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from cosfs.fs.buffers import Block
+
 __all__ = ["ENTRY_COST", "BlockKey", "BlockMemory"]
 
 ENTRY_COST = 700  # bytes; what one block takes in memory besides its own (measured)
@@ -28,16 +30,16 @@ class BlockMemory:
     def __init__(self, limit: int) -> None:
         self.total = 0
         self._limit = limit
-        self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
+        self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
         self._objects: dict[tuple[str, str], set[BlockKey]] = {}
 
-    def get(self, key: BlockKey) -> bytes | None:
+    def get(self, key: BlockKey) -> Block | None:
         data = self._blocks.get(key)
         if data is not None:
             self._blocks.move_to_end(key)
         return data
 
-    def peek(self, key: BlockKey) -> bytes | None:
+    def peek(self, key: BlockKey) -> Block | None:
         return self._blocks.get(key)
 
     def retire(self, key: BlockKey) -> None:
@@ -45,7 +47,7 @@ class BlockMemory:
         if key in self._blocks:
             self._blocks.move_to_end(key, last=False)
 
-    def put(self, key: BlockKey, data: bytes) -> None:
+    def put(self, key: BlockKey, data: Block) -> None:
         self._remove(key)
         if len(data) + ENTRY_COST > self._limit:
             return
@@ -59,7 +61,7 @@ class BlockMemory:
         for block in self._objects.pop((bucket, key), ()):
             self.total -= len(self._blocks.pop(block)) + ENTRY_COST
 
-    def items(self) -> Iterable[tuple[BlockKey, bytes]]:
+    def items(self) -> Iterable[tuple[BlockKey, Block]]:
         return self._blocks.items()
 
     def __len__(self) -> int:

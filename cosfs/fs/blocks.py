@@ -35,6 +35,7 @@ import trio
 from cosfs.fs.blockfile import DamagedBlock, read_block
 from cosfs.fs.blockmemory import ENTRY_COST, BlockKey, BlockMemory
 from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, NewBlock, is_corruption
+from cosfs.fs.buffers import Block, Buffers
 from cosfs.fs.reserve import DEFAULT_RESERVE, Reserve
 
 __all__ = ["BlockCache", "BlockKey", "BlockStats", "object_tag"]
@@ -97,6 +98,7 @@ class BlockCache:
         self.block_size = block_size
         self.reserve = reserve
         self.stats = BlockStats()
+        self.buffers = Buffers(block_size)
         self._realm = realm
         self._hot = BlockMemory(memory_limit)
         self._queue_limit = min(QUEUE_LIMIT, size_limit // 4)
@@ -117,7 +119,7 @@ class BlockCache:
         if size_limit > 0:
             self._attach()
 
-    def get_hot(self, key: BlockKey) -> bytes | None:
+    def get_hot(self, key: BlockKey) -> Block | None:
         """Return a block if it is in memory; takes about a microsecond."""
         data = self._hot.get(key)
         if data is None:
@@ -137,7 +139,7 @@ class BlockCache:
         """A sequential reader has passed this block: memory is for what it has not read yet."""
         self._hot.retire(key)
 
-    async def get(self, key: BlockKey, length: int | None = None) -> bytes | None:
+    async def get(self, key: BlockKey, length: int | None = None) -> Block | None:
         """Return a block from memory or disk, None if it is in neither, or on disk with another length."""
         data = self.get_hot(key)
         if data is not None:
@@ -151,7 +153,7 @@ class BlockCache:
         self._hot.put(key, data)
         return data
 
-    def put(self, key: BlockKey, data: bytes) -> None:
+    def put(self, key: BlockKey, data: Block) -> None:
         """Remember a block; it reaches the disk later, if the disk keeps up."""
         self._hot.put(key, data)
         if self.size_limit <= 0 or self._is_closed:
@@ -213,9 +215,11 @@ class BlockCache:
         while True:
             if self._store is not None and not self._is_swept:
                 await trio.to_thread.run_sync(self._sweep, self._store, limiter=self._writer)
-            with trio.move_on_after(TRIM_SECONDS):
+            with trio.move_on_after(TRIM_SECONDS) as waiting:
                 await self._wake.wait()
                 await trio.sleep(GATHER_SECONDS)
+            if waiting.cancelled_caught:
+                self.buffers.trim()
             started = _now()
             await self._write_queued()
             # At most half of one processor: a fast stream is worth more than a cached one.
@@ -295,7 +299,7 @@ class BlockCache:
                 "the block cache in %s %s: %s (%d times)", self.directory, what, error, self.stats.errors
             )
 
-    async def _get_from_disk(self, key: BlockKey, length: int | None) -> bytes | None:
+    async def _get_from_disk(self, key: BlockKey, length: int | None) -> Block | None:
         if self._store is None or self._is_off() or self._is_corrupt:
             return None
         digest = self._digest(key)
@@ -304,9 +308,11 @@ class BlockCache:
             path = self._store.find(digest)
             if not path:
                 return None
-            data = read_block(path, digest, nowait=True)
+            data = read_block(path, digest, self.buffers, nowait=True)
             if data is None:
-                data = await trio.to_thread.run_sync(read_block, path, digest, limiter=self._readers)
+                data = await trio.to_thread.run_sync(
+                    read_block, path, digest, self.buffers, limiter=self._readers
+                )
             else:
                 await trio.lowlevel.checkpoint()  # many hits in a row must not hold up the others
             if data is not None and length not in (None, len(data)):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import diskcache
 
 from cosfs.fs.blockfile import PAGE, DamagedBlock, block_size_on_disk, read_block, read_head, write_block
+from cosfs.fs.buffers import Block
 from cosfs.fs.reserve import Reserve
 
 __all__ = ["STORE_ERRORS", "BlockStore", "BucketShare", "NewBlock", "is_corruption"]
@@ -39,7 +40,7 @@ class NewBlock(NamedTuple):
 
     digest: bytes
     tag: bytes
-    data: bytes
+    data: Block
 
 
 class BucketShare(NamedTuple):

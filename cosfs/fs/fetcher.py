@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import trio
 
+from cosfs.client.stream import ObjectStream
 from cosfs.errors import COSError, FilesystemError, IntegrityError
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache, BlockKey
+from cosfs.fs.buffers import Block
 from cosfs.fs.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -40,10 +42,10 @@ class _Flight:
 
     def __init__(self) -> None:
         self.done = trio.Event()
-        self.data: bytes | None = None
+        self.data: Block | None = None
         self.error: BaseException | None = None
 
-    def land(self, data: bytes | None, error: BaseException | None = None) -> None:
+    def land(self, data: Block | None, error: BaseException | None = None) -> None:
         self.data, self.error = data, error
         self.done.set()
 
@@ -63,11 +65,11 @@ class Fetcher:
         self._flights: dict[BlockKey, _Flight] = {}
         self._token = trio.lowlevel.current_trio_token()
 
-    def hot(self, source: Source, block_no: int) -> bytes | None:
+    def hot(self, source: Source, block_no: int) -> Block | None:
         """The block if it is in memory; no waiting."""
         return self.cache.get_hot(source.block(block_no))
 
-    async def block(self, source: Source, block_no: int) -> bytes:
+    async def block(self, source: Source, block_no: int) -> Block:
         """Return one block; the last one of an object is short."""
         for _ in range(3):
             data = self.cache.get_hot(source.block(block_no))
@@ -155,7 +157,8 @@ class Fetcher:
                         raise IntegrityError(f"cos://{source.bucket}/{source.key} changed its size under way")
                     while start < end:
                         want = min(size, end - start)
-                        data = _read_exactly(stream, want)
+                        data = self.cache.buffers.take(want)
+                        _fill(stream, data)
                         self._token.run_sync_soon(self._arrived, source, next_no, data)
                         start += want
                         next_no += 1
@@ -165,11 +168,11 @@ class Fetcher:
                 if not exc.retryable or tries > 4:
                     raise
 
-    def _arrived(self, source: Source, block_no: int, data: bytes) -> None:
+    def _arrived(self, source: Source, block_no: int, data: Block) -> None:
         self.cache.put(source.block(block_no), data)
         self._land(source, block_no, data)
 
-    def _land(self, source: Source, block_no: int, data: bytes) -> None:
+    def _land(self, source: Source, block_no: int, data: Block) -> None:
         flight = self._flights.pop(source.block(block_no), None)
         if flight is not None:
             self.in_flight -= self.block_size
@@ -181,7 +184,7 @@ class Fetcher:
             self.in_flight -= self.block_size
             flight.land(None, error)
 
-    async def read(self, source: Source, offset: int, length: int) -> bytes | memoryview:
+    async def read(self, source: Source, offset: int, length: int) -> Block:
         """Return [offset, offset + length), cut at the end of the object."""
         length = max(0, min(length, source.size - offset))
         if length == 0:
@@ -217,16 +220,13 @@ class _Abandoned(Exception):
     """The fetch was cancelled before this block arrived."""
 
 
-def _read_exactly(stream: object, length: int) -> bytes:
-    buffer = bytearray(length)
-    view = memoryview(buffer)
+def _fill(stream: ObjectStream, data: memoryview) -> None:
     done = 0
-    while done < length:
-        count = stream.read_into(view[done:])  # type: ignore[attr-defined]
+    while done < len(data):
+        count = stream.read_into(data[done:])
         if count == 0:
-            raise IntegrityError(f"{done} of {length} bytes arrived")
+            raise IntegrityError(f"{done} of {len(data)} bytes arrived")
         done += count
-    return bytes(buffer)
 
 
 def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
