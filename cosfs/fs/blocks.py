@@ -48,6 +48,7 @@ GATHER_SECONDS = 0.05  # small blocks share a transaction
 OFF_SECONDS = 60.0  # how long the disk is left alone after OFF_FAILURES failures in a row
 OFF_FAILURES = 3
 NOTES_LIMIT = 10_000  # objects to drop or hits to note for the next batch; more are forgotten
+GIVE_WAY_MIN = 64 * MIB  # a writer who found the disk full will want more
 TRIM_SECONDS = 30.0  # how often to look whether others have filled the filesystem
 
 
@@ -115,6 +116,7 @@ class BlockCache:
         self._is_corrupt = False
         self._is_swept = False  # no block files without an entry
         self._trimmed = 0.0
+        self._given = 0  # how often give_way made room
         self._is_closed = False
         if size_limit > 0:
             self._attach()
@@ -177,6 +179,27 @@ class BlockCache:
                 break
             await self._written.wait()
         return False
+
+    async def give_way(self, length: int) -> bool:
+        """Leave a full filesystem length bytes, and some more, to who asks; False if there is nothing to give."""
+        given = self._given
+        if self._store is None or self._is_closed or self._is_off():
+            return False
+        await trio.to_thread.run_sync(self._give_way, length, given, limiter=self._writer)
+        return self._given != given
+
+    def _give_way(self, length: int, given: int) -> None:
+        """Runs in a worker thread, as the only one that writes."""
+        store = self._store
+        if store is None or self._is_closed or self._given != given:
+            return  # others who asked at the same time got enough for all
+        try:
+            if store.shrink(max(length, GIVE_WAY_MIN)):
+                self._given += 1
+        except STORE_ERRORS as error:
+            self._note_failure("cannot be written", error)
+        finally:
+            store.close()
 
     def drop(self, bucket: str, key: str) -> None:
         """Forget all blocks of an object, whatever their etag."""

@@ -172,6 +172,25 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
             with self._writing():
                 self._write((), size_limit, reserve)
 
+    def shrink(self, length: int) -> bool:
+        """Remove the least recently used blocks, length bytes of them; tells whether there were any.
+
+        The files go first: on a full filesystem the index can only be written when they are gone.
+        """
+        rows = []
+        for row in self._sql("SELECT rowid, size, filename FROM Cache ORDER BY access_time"):
+            if length <= 0:
+                break
+            rows.append(row)
+            length -= row[1]
+        for _, _, name in rows:
+            self._disk.remove(name)
+        for start in range(0, len(rows), BATCH):
+            with self._writing(), self._transact() as (sql, _):
+                for rowid, _, name in rows[start : start + BATCH]:
+                    sql("DELETE FROM Cache WHERE rowid = ? AND filename = ?", (rowid, name))
+        return bool(rows)
+
     def clear_below(self, prefix: bytes) -> tuple[int, int]:
         """Forget the blocks of all tags that begin with prefix; return how many, and their bytes."""
         count = size = 0

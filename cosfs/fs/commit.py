@@ -395,8 +395,8 @@ class Committer:
     def attributes_changed(self, node: FileNode | DirNode) -> None:
         """Send changed attributes soon; more changes until then go with them."""
         node.attrs_dirty = True
+        self.outbox.schedule(node, ATTRIBUTE_DELAY)  # first: the journal's disk may be full
         self._records.write(node)
-        self.outbox.schedule(node, ATTRIBUTE_DELAY)
 
     def record(self, node: FileNode | DirNode) -> None:
         """Bring what the journal says of a node up to date."""

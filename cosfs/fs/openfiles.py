@@ -6,7 +6,9 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVarTuple
 
 import trio
 
@@ -21,6 +23,8 @@ from cosfs.fs.staging import Staging
 from cosfs.transfer.attributes import Attributes
 
 log = logging.getLogger(__name__)
+
+Args = TypeVarTuple("Args")
 
 ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
 FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
@@ -141,11 +145,23 @@ class OpenFiles(Calls):
             offset = content.size
         if offset + len(data) > FILE_MAX:
             raise FilesystemError(errno.EFBIG)
-        await content.write(offset, data)
+        await self._with_room(len(data), content.write, offset, data)
         self._wrote(node)
         if not node.unlinked:
             self.committer.wrote(node, offset, offset + len(data))
         return len(data)
+
+    async def _with_room(
+        self, length: int, write: Callable[[*Args], Awaitable[None]], *args: *Args
+    ) -> None:
+        """Run write(*args), which takes some length bytes of the disk; of a full one the cache gives way first."""
+        while True:
+            try:
+                await write(*args)
+                return
+            except (COSError, OSError) as exc:
+                if exc.errno != errno.ENOSPC or not await self.fetcher.cache.give_way(length):
+                    raise
 
     async def _wait_for_commit(self, node: FileNode) -> None:
         """A large file is not changed while it is being read for sending."""
@@ -168,14 +184,15 @@ class OpenFiles(Calls):
             if self.committer.is_streaming(node):
                 await self._keep_safe_or_send(node)
             else:
-                await self._keep_safe(node)
+                await self._with_room(0, self._keep_safe, node)
             return
         await self._send(node)
 
     async def _send(self, node: FileNode) -> None:
         """Return when COS has the file; it stays ours if COS is out of reach for too long."""
         if node.changed:
-            await self.remote.reachability.patiently(self.committer.flush, node)
+            patiently = self.remote.reachability.patiently
+            await self._with_room(node.size, patiently, self.committer.flush, node)
 
     @staticmethod
     def _is_unwritten(handle: FileHandle) -> bool:
@@ -235,9 +252,9 @@ class OpenFiles(Calls):
             node.writers -= 1
         if node.dirty and not node.writers and not node.unlinked:
             # Written through a mapping after close, or close failed: keep trying.
-            if node.content is None or node.content.promised != node.content.version:
-                self.committer.promise(node)
             self.committer.send_later(node, 0.0 if self.settings.write_back == "close" else ASYNC_DELAY)
+            if node.content is None or node.content.promised != node.content.version:
+                self._promise(node)
         if node.opens:
             return
         node.error = None  # there is nobody left to tell
@@ -248,6 +265,12 @@ class OpenFiles(Calls):
                 self.committer.leavings.bury(node)
             return
         self.committer.closed(node)
+
+    def _promise(self, node: FileNode) -> None:
+        try:
+            self.committer.promise(node)
+        except (COSError, OSError) as exc:
+            log.error("%s is not in COS yet, and would be lost if this process was killed: %s", node.url, exc)
 
     async def _empty(self, node: FileNode) -> None:
         """O_TRUNC: what the journal keeps of the file stays until something has taken its place."""
@@ -287,8 +310,8 @@ class OpenFiles(Calls):
             await self._send(node)
         except (COSError, OSError):
             if node.dirty:
-                self.committer.promise(node)
                 self.committer.send_later(node)
+                self.committer.promise(node)
             raise
 
     def _content(self, node: FileNode) -> Staging:

@@ -687,3 +687,19 @@ async def test_async_row_follows_a_file_that_is_written_again(filesystem: Filesy
     await files.fs.drain()
     assert await files.stored("a") == b"012"
     assert files.journal.records() == []
+
+
+async def test_what_the_journal_has_no_room_for_is_sent_all_the_same(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    database = files.journal._db
+    pages = database.execute("pragma page_count").fetchone()[0]
+    fh = await files.create("a")
+    await files.write(fh, content(50_000))
+    files.journal._reserve.unlink()
+    database.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(FilesystemError) as failure:
+        await files.fs.flush(fh)
+    assert failure.value.errno == errno.ENOSPC
+    await files.fs.release(fh)
+    await until(lambda: not files.fs.pending_files)
+    assert await files.stored("a") == content(50_000)

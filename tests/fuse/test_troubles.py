@@ -141,6 +141,11 @@ def test_large_file_that_fails_half_way_is_sent_later(
 # --- a full disk
 
 
+def free_space(path: Path) -> int:
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
 @pytest.mark.parametrize("write_back", ["close", "async"])
 def test_full_cache_disk(
     mount: Mount, bucket: str, client: CosClient, small_disk: Path, write_back: str
@@ -176,6 +181,22 @@ def test_full_cache_disk(
     assert content(client, bucket, "new") == b"better now"
     assert content(client, bucket, "small") == b"better now"
     assert content(client, bucket, "large") == data
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_blocks_of_the_cache_give_way_to_what_is_written(
+    mount: Mount, bucket: str, client: CosClient, small_disk: Path, write_back: str
+) -> None:
+    read, written = os.urandom(18 * MIB), os.urandom(12 * MIB)
+    client.put_object(bucket, "read", read)
+    mounted = mount(f"cos://{bucket}", "--write-back", write_back, cache_dir=small_disk / "cache")
+    assert (mounted.path / "read").read_bytes() == read
+    until(lambda: free_space(small_disk) < 8 * MIB, "what was read is in the cache")
+    (mounted.path / "written").write_bytes(written)
+    assert (mounted.path / "written").read_bytes() == written
+    assert (mounted.path / "read").read_bytes() == read
+    assert mounted.unmount() == 0, mounted.log_text()
+    assert content(client, bucket, "written") == written
 
 
 def test_mounting_with_a_full_cache_disk(user: User, bucket: str, small_disk: Path) -> None:
