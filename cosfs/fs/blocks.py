@@ -181,7 +181,7 @@ class BlockCache:
         return False
 
     async def give_way(self, length: int) -> bool:
-        """Leave a full filesystem length bytes, and some more, to who asks; False if there is nothing to give."""
+        """Leave a full filesystem length bytes and some more to who asks; False if there is nothing."""
         given = self._given
         if self._store is None or self._is_closed or self._is_off():
             return False

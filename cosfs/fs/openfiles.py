@@ -151,10 +151,8 @@ class OpenFiles(Calls):
             self.committer.wrote(node, offset, offset + len(data))
         return len(data)
 
-    async def _with_room(
-        self, length: int, write: Callable[[*Args], Awaitable[None]], *args: *Args
-    ) -> None:
-        """Run write(*args), which takes some length bytes of the disk; of a full one the cache gives way first."""
+    async def _with_room(self, length: int, write: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
+        """Run write(*args), which takes up to length bytes of the disk; if that is full, blocks give way."""
         while True:
             try:
                 await write(*args)
