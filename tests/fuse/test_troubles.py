@@ -249,10 +249,10 @@ def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None
         assert "Traceback" not in user.log()
 
 
-def succeeds(path: Path) -> bool:
-    """Whether COS can be asked about a name."""
+def is_readable(path: Path) -> bool:
+    """Whether a file can be read that has to be asked for."""
     try:
-        return not path.is_file()
+        return bool(path.read_bytes())
     except OSError:
         return False
 
@@ -274,7 +274,7 @@ def test_server_that_hangs(mount: Mount, bucket: str, client: CosClient, emulato
             call()
         assert caught.value.errno in (errno.EIO, errno.ETIMEDOUT)
     emulator.faults.clear()
-    until(lambda: succeeds(path / "asked"), "the mount has found out that COS answers")
+    until(lambda: is_readable(path / "other"), "the mount has found out that COS answers")
     (path / "new").write_bytes(b"again")
     assert content(client, bucket, "new") == b"again"
     (path / "dir").mkdir()
