@@ -171,7 +171,7 @@ def clear(
             count += blocks
             size += taken
     if state.format in ("json", "jsonl"):
-        state.out.json({"Blocks": count, "Size": size})
+        state.out.document({"Blocks": count, "Size": size}, state.format)
         return 0
     verb = "would forget" if dryrun else "forgot"
     state.out.lines([f"{verb} {count} blocks, {format_size(size)}"])
@@ -224,7 +224,7 @@ def verify(state: State, cache_dir: Path | None) -> int:
             bad += not is_good
             size += taken
     if state.format in ("json", "jsonl"):
-        state.out.json({"Good": good, "Removed": bad, "Size": size})
+        state.out.document({"Good": good, "Removed": bad, "Size": size}, state.format)
     else:
         state.out.lines([f"{good} blocks are good, {bad} were damaged and are removed; {format_size(size)}"])
     return 1 if bad else 0

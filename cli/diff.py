@@ -39,8 +39,15 @@ def _diff(source: str, destination: str, unified: int, **values: Any) -> int:
     ctx = click.get_current_context()
     state: State = ctx.find_root().obj
     places = parse_place(source), parse_place(destination)
-    if all(_is_single(state, place) for place in places):
+    single = [_is_single(state, place) for place in places]
+    if all(single):
         return _texts(state, *places, lines=unified)
+    missing = [
+        place for place, found in zip(places, single, strict=True) if not found and _is_missing(state, place)
+    ]
+    # Beside a tree that is there, one that is not lacks all of it, which check says.
+    if missing and (any(single) or len(missing) == len(places)):
+        raise _no_object(missing[0])
     assert check.callback is not None
     code: int = check.callback(source=source, destination=destination, **values)
     return code
@@ -79,6 +86,20 @@ def _is_single(state: State, place: Place) -> bool:
     return True
 
 
+def _is_missing(state: State, place: Place) -> bool:
+    """Whether a place that is no object has nothing below it either."""
+    if isinstance(place, Local) or not place.key or place.key.endswith("/"):
+        return False
+    bucket = state.client.resolve_bucket(place.bucket)
+    return not state.client.list_objects(bucket, prefix=f"{place.key}/", max_keys=1).objects
+
+
+def _no_object(place: Place) -> Exception:
+    from cosfs.errors import ObjectNotFoundError
+
+    return ObjectNotFoundError("there is no such object, and nothing below it", target=str(place))
+
+
 def _texts(state: State, one: Place, other: Place, *, lines: int) -> int:
     """Compare two files by diff(1), which every system has and which is quick with large ones."""
     from cosfs.errors import ConfigError
@@ -95,8 +116,17 @@ def _texts(state: State, one: Place, other: Place, *, lines: int) -> int:
         assert process.stdout is not None
         with process, process.stdout as found:
             text = (line.rstrip(b"\n").decode("utf-8", "surrogateescape") for line in found)
-            state.out.lines(_painted(state, map(printable, text)))
+            if state.format in ("json", "jsonl"):
+                _as_json(state, one, other, [*text])
+            else:
+                state.out.lines(_painted(state, map(printable, text)))
         return 255 if process.returncode > 1 else process.returncode
+
+
+def _as_json(state: State, one: Place, other: Place, lines: list[str]) -> None:
+    shown = [line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for line in lines]
+    record = {"Source": str(one), "Destination": str(other), "Same": not lines, "Diff": shown}
+    state.out.document(record, state.format)
 
 
 def _as_file(state: State, place: Place, path: Path) -> str:

@@ -63,8 +63,10 @@ def hash(
             await _hash_place(run, lines, place, chosen, version_id, recursive=recursive)
 
     report = Report(state)
+    if state.format == "json":
+        report.keep_apart()
     code = run_job(state, job, report, verb="hashing", finish=False)
-    lines.end()
+    lines.end(report.records)
     return code
 
 
@@ -93,10 +95,11 @@ class _Lines:
             else:
                 out.lines("\t".join((*row[:3], printable(row[3]))) for row in rows)
 
-    def end(self) -> None:
+    def end(self, trouble: list[dict[str, Any]]) -> None:
         form = self._state.format
         if form == "json":
-            self._state.out.json({"Hashes": self._records})
+            more = {"Results": trouble} if trouble else {}
+            self._state.out.json({"Hashes": self._records, **more})
         elif form == "table":
             columns = [Column("Algorithm"), Column("Checksum"), Column("From"), Column("Name")]
             table(self._state.out, columns, self._rows)

@@ -267,9 +267,16 @@ class JsonPrinter(_Base):
         super().__init__(out, kind, look)
         self._count = 0
         self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
-        out.write(f'{{"{kind.plural}": ['.encode())
+        self._begun = False
+
+    def _begin(self) -> None:
+        """Open the document; a listing that fails at once leaves nothing behind."""
+        if not self._begun:
+            self._begun = True
+            self.out.write(f'{{"{self.kind.plural}": ['.encode())
 
     def page(self, page: Page[Any]) -> None:
+        self._begin()
         if page.items:
             text = ",\n  ".join([self.kind.json(item) for item in page.items])
             self.out.write(_bytes([",\n  " if self._count else "\n  ", text]))
@@ -280,6 +287,7 @@ class JsonPrinter(_Base):
         self.out.flush()
 
     def end(self, items: int, size: int) -> None:
+        self._begin()
         self.out.write(b'\n], "CommonPrefixes": [' if self._count else b'], "CommonPrefixes": [')
         self._prefixes.seek(0)
         while block := self._prefixes.read(1 << 16):

@@ -279,6 +279,9 @@ def tell(state: State, raised: BaseException) -> int:
         state.out.error("interrupted")
         return INTERRUPTED
     if isinstance(error, SystemExit):
+        if isinstance(error.__context__, BrokenPipeError):  # click prints help and version by itself
+            _discard_stdout()
+            return STDOUT_CLOSED
         return error.code if isinstance(error.code, int) else OTHER
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         state.out.failure(error.format_message())
@@ -320,7 +323,7 @@ def _rank(error: BaseException) -> int:
 
 
 def _usage_text(error: click.ClickException) -> str:
-    text = error.format_message().rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".")  # click puts each choice on a line
     text = text[:1].lower() + text[1:]
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{printable(text)} (see '{error.ctx.command_path} --help')"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import BUCKET_URL, command
+from .options import BUCKET_URL, command, dryrun_option
 from .output import printable
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 @click.option("--maz", is_flag=True, help="Keep the data in several availability zones.")
 @click.option("--ofs", is_flag=True, help="Make its directories real ones (metadata acceleration).")
 @click.option("--tags", metavar="K=V&…", help="Tags of the bucket.")
+@dryrun_option
 @click.pass_obj
-def mb(state: State, url: CosUrl, acl: str | None, maz: bool, ofs: bool, tags: str | None) -> int:
+def mb(
+    state: State, url: CosUrl, acl: str | None, maz: bool, ofs: bool, tags: str | None, dryrun: bool
+) -> int:
     """Make a bucket.
 
     The full name ends in your APPID (name-1250000000). A name given without it gets the APPID of
@@ -50,6 +53,10 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, ofs: bool, tags: s
             hint="Use lower-case letters, digits and hyphens, at most 60 with the APPID",
         )
     name = _full_name(state, url.bucket)
+    report = Report(state)
+    if dryrun:
+        report.would_set("make_bucket", name)
+        return report.finish()
     state.client.create_bucket(
         name,
         region=state.settings.client.region,
@@ -58,7 +65,6 @@ def mb(state: State, url: CosUrl, acl: str | None, maz: bool, ofs: bool, tags: s
         ofs=ofs,
         headers={"x-cos-tagging": tags} if tags else {},
     )
-    report = Report(state)
     report.bucket("make_bucket", state.client.resolve_bucket(name))
     return report.finish()
 

@@ -14,8 +14,9 @@ from cosfs.errors import ObjectNotFoundError, UsageError
 
 from .headers import ACLS, grant_headers, parse_metadata
 from .options import OBJECT_URL, dryrun_option, group
+from .output import printable
 from .setting_builders import parse_tags
-from .setting_commands import SettingGroup
+from .setting_commands import SettingGroup, report, unchanged
 from .setting_io import BucketSetting, read_config, show, show_difference
 
 if TYPE_CHECKING:
@@ -43,11 +44,7 @@ def _subject(state: State, setting: Setting, url: CosUrl, version_id: str = "") 
 
 
 def _done(state: State, op: str, subject: BucketSetting) -> int:
-    from .report import Report
-
-    report = Report(state)
-    report.bucket(op, f"{subject.bucket}/{subject.key}")
-    return report.finish()
+    return report(state, op, f"{subject.bucket}/{subject.key}")
 
 
 def _send(state: State, subject: BucketSetting, value: dict[str, Any], op: str, dryrun: bool) -> int:
@@ -204,8 +201,9 @@ def acl_put(
     if config is not None:
         return _send(state, subject, read_config(subject.setting, config)[0], "put_acl", dryrun)
     if dryrun:
-        state.out.result(f"(dryrun) put_acl: {subject.bucket}/{url.key} {' '.join(headers.values())}")
-        return 0
+        return report(
+            state, "put_acl", f"{subject.bucket}/{url.key}", " ".join(headers.values()), dryrun=True
+        )
     state.client.put_document(subject.bucket, "acl", None, key=url.key, headers=headers)
     return _done(state, "put_acl", subject)
 
@@ -289,8 +287,8 @@ def meta_set(
         raise UsageError(f"{url} is archived and must be restored before its metadata can change")
     headers = _changed(info.headers, parse_metadata(metadata), remove, changes)
     if headers == info.headers:
-        state.out.talk(f"{url} has these headers already")
-        return 0
+        state.out.talk(f"{printable(str(url))} has these headers already")
+        return unchanged(state, "set_meta", _subject(state, keeping.OBJECT_TAGGING, url))
     if dryrun:
         show(state, keeping.OBJECT_TAGGING, _shown(replace(info, headers=headers)))
         return 0
@@ -336,8 +334,9 @@ def symlink() -> None:
 @object_argument
 @click.argument("target", metavar="KEY")
 @click.option("--no-overwrite", is_flag=True, help="Leave an object of this name alone.")
+@dryrun_option
 @click.pass_obj
-def symlink_create(state: State, url: CosUrl, target: str, no_overwrite: bool) -> int:
+def symlink_create(state: State, url: CosUrl, target: str, no_overwrite: bool, dryrun: bool) -> int:
     """Make cos://BUCKET/KEY a link to another key of the bucket.
 
     \b
@@ -354,6 +353,8 @@ def symlink_create(state: State, url: CosUrl, target: str, no_overwrite: bool) -
     if not target or target == url.key:
         raise UsageError("a link leads to another object")
     subject = _subject(state, keeping.OBJECT_TAGGING, url)
+    if dryrun:
+        return report(state, "create_symlink", f"{subject.bucket}/{url.key}", f"to {target}", dryrun=True)
     headers = {"x-cos-symlink-target": quote(target.encode("utf-8", "surrogateescape"), safe="/")}
     headers |= {"x-cos-forbid-overwrite": "true"} if no_overwrite else {}
     state.client.put_document(subject.bucket, "symlink", None, key=url.key, headers=headers)

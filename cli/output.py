@@ -10,6 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 FORMATS = ("table", "json", "jsonl", "text")
 LINES = "lines"  # no --output given and stdout is no terminal: what `aws s3` prints
@@ -54,6 +55,8 @@ def width(text: str) -> int:
         for char in text
     )
 
+
+_TOGETHER = 2000  # lines
 
 # Breaking down each time of a listing would cost more than all the rest of a line: minutes are kept.
 _KEPT = 50_000
@@ -156,10 +159,11 @@ class Output:
         self.write(text.encode("utf-8", "surrogateescape") + b"\n", flush=flush)
 
     def lines(self, texts: Iterable[str]) -> None:
-        """Write many lines of data with one call."""
-        block = "".join(f"{text}\n" for text in texts)
-        if block:
-            self.write(block.encode("utf-8", "surrogateescape"), flush=True)
+        """Write many lines of data with few calls, and never hold more than some of them."""
+        found = iter(texts)
+        while batch := [*islice(found, _TOGETHER)]:
+            batch.append("")
+            self.write("\n".join(batch).encode("utf-8", "surrogateescape"), flush=True)
 
     def result(self, text: str) -> None:
         """Write one result line ("upload: …"): data, but silenced by --quiet and --only-show-errors."""
@@ -173,6 +177,10 @@ class Output:
     def json_line(self, value: object) -> None:
         """Write one JSON document on one line."""
         self.line(json_text(value))
+
+    def document(self, value: object, form: str) -> None:
+        """Write one JSON document, on one line for jsonl."""
+        (self.json_line if form == "jsonl" else self.json)(value)
 
     # --- stderr
 
@@ -269,6 +277,7 @@ class Table:
         self._out = out
         self._columns = columns
         self._widths: list[int] = []
+        self._screen = 0  # columns of the terminal, where the table does not fit into it
 
     def rows(self, rows: Iterable[Sequence[str]]) -> None:
         """Draw rows; the first call draws the head too."""
@@ -276,6 +285,9 @@ class Table:
         if not self._widths:
             titles = [column.title for column in self._columns]
             self._widths = [max(width(row[i]) for row in [titles, *batch]) for i in range(len(titles))]
+            screen = screen_width()
+            if screen and sum(self._widths) + 3 * len(self._widths) + 1 > screen:
+                self._screen = screen
             self._out.lines([self._rule("┌┬┐"), self._row(titles, head=True), self._rule("├┼┤")])
         self._out.lines(self._row(row) for row in batch)
 
@@ -286,16 +298,29 @@ class Table:
         self._out.lines([self._rule("└┴┘")])
 
     def _rule(self, corners: str) -> str:
-        return corners[0] + corners[1].join("─" * (each + 2) for each in self._widths) + corners[2]
+        rule = corners[0] + corners[1].join("─" * (each + 2) for each in self._widths) + corners[2]
+        return rule[: self._screen] if self._screen else rule
 
     def _row(self, cells: Sequence[str], *, head: bool = False) -> str:
-        return "│" + "│".join(self._cells(cells, head)) + "│"
+        row = "│" + "│".join(self._cells(cells, head))
+        # A border that the terminal puts on the next line would tear every row apart.
+        return row.rstrip() if self._screen else row + "│"
 
     def _cells(self, cells: Sequence[str], head: bool) -> Iterator[str]:
         for cell, space, column in zip(cells, self._widths, self._columns, strict=True):
             padding = " " * max(0, space - width(cell))
             shown = self._out.paint(cell, "cyan", stdout=True) if head else cell
             yield f" {padding}{shown} " if column.right else f" {shown}{padding} "
+
+
+def screen_width() -> int:
+    """Return the columns of the terminal that stdout is; 0 if it is none."""
+    import os
+
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def table(out: Output, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

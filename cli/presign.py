@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False),
+    metavar="GET|PUT|HEAD|DELETE",
     default="GET",
     help="What the URL allows; default GET.",
 )
@@ -130,6 +131,19 @@ def _warn_of_end(state: State, expires_in: float) -> None:
         state.out.warn(f"the credentials end in {left / 60:.0f} minutes, and what they have signed with them")
 
 
+def _full_name(state: State, url: CosUrl) -> str:
+    """Return the full name of a bucket; nobody could use a URL without it, and none is printed."""
+    from cosfs.errors import UsageError
+
+    bucket = state.client.resolve_bucket(url.bucket)
+    if not state.settings.client.endpoint_url and not bucket.rpartition("-")[2].isdigit():
+        raise UsageError(
+            f"cos://{bucket}: the name lacks the APPID, and no bucket of yours could be found to take it from",
+            hint=f"Write cos://{bucket}-APPID or run: cos configure set appid APPID",
+        )
+    return bucket
+
+
 def _objects(state: State, urls: tuple[CosUrl, ...], literal: bool) -> Iterator[tuple[str, str]]:
     """Return the objects that are meant, those that a pattern matches in its place."""
     from cosfs.errors import ObjectNotFoundError
@@ -138,7 +152,7 @@ def _objects(state: State, urls: tuple[CosUrl, ...], literal: bool) -> Iterator[
     from .places import find_glob
 
     for url in urls:
-        bucket = state.client.resolve_bucket(url.bucket)
+        bucket = _full_name(state, url)
         glob = None if literal else find_glob(url.key)
         if glob is None:
             yield bucket, url.key
@@ -157,7 +171,7 @@ def _print_forms(
 ) -> None:
     records: list[dict[str, object]] = []
     for url in urls:
-        bucket = state.client.resolve_bucket(url.bucket)
+        bucket = _full_name(state, url)
         address, form = state.client.presign_form(
             bucket, url.key, expires=expires_in, fields=fields, most=most
         )

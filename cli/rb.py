@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import BUCKET_URL, command
+from .options import BUCKET_URL, command, dryrun_option
 
 if TYPE_CHECKING:
     from cosfs.client.model import DeleteFailure, ObjectId
@@ -31,14 +31,16 @@ _MOST_COUNTED = 20_000  # more takes too long for a question
 )
 @click.option("--all-versions", is_flag=True, help="The same, and a script has to say --yes too.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@dryrun_option
 @click.pass_obj
-def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) -> int:
+def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool, dryrun: bool) -> int:
     """Remove a bucket, which must be empty unless --force is given.
 
     \b
     Examples:
       cos rb cos://bucket
       cos rb cos://bucket --force
+      cos rb cos://bucket --force --dryrun
     """
     from cosfs.errors import COSError, UsageError
 
@@ -50,11 +52,16 @@ def rb(state: State, url: CosUrl, force: bool, all_versions: bool, yes: bool) ->
     report = Report(state)
     if force or all_versions:
         state.client.head_bucket(bucket)  # what is wrong with the bucket itself is said before anything else
-        if not yes:
+        if not (yes or dryrun):
             _ask(state, bucket, needs_answer=not force)
-        code = _empty(state, bucket, report)
+        code = _empty(state, bucket, report, dryrun=dryrun)
         if code:
             return report.finish(code)
+    if dryrun:
+        if not (force or all_versions):
+            _check_empty(state, bucket)
+        report.would_set("remove_bucket", bucket)
+        return report.finish()
     try:
         state.client.delete_bucket(bucket)
     except COSError as error:
@@ -91,18 +98,30 @@ def _count_versions(state: State, bucket: str) -> tuple[int, bool]:
     return count, True
 
 
-def _empty(state: State, bucket: str, report: Report) -> int:
+def _check_empty(state: State, bucket: str) -> None:
+    """Fail as COS would, which removes empty buckets only."""
+    from cosfs.errors import BucketNotEmptyError
+
+    if state.client.list_versions(bucket, max_keys=1).versions or state.client.list_uploads(bucket).uploads:
+        raise BucketNotEmptyError(
+            "the bucket is not empty",
+            target=f"cos://{bucket}",
+            hint="It may hold old versions or unfinished uploads too; cos rb --force removes all",
+        )
+
+
+def _empty(state: State, bucket: str, report: Report, *, dryrun: bool) -> int:
     """Remove all versions, delete markers and uploads; return the exit code."""
     from .running import run_job
 
     async def job(run: Run) -> None:
-        await _delete_versions(run, bucket)
-        await _abort_uploads(run, bucket)
+        await _delete_versions(run, bucket, dryrun=dryrun)
+        await _abort_uploads(run, bucket, dryrun=dryrun)
 
     return run_job(state, job, report, verb="emptying", finish=False)
 
 
-async def _delete_versions(run: Run, bucket: str) -> None:
+async def _delete_versions(run: Run, bucket: str, *, dryrun: bool) -> None:
     from cosfs.client.model import ObjectId
     from cosfs.errors import ServiceError
     from cosfs.transfer.delete import delete_many
@@ -113,6 +132,9 @@ async def _delete_versions(run: Run, bucket: str) -> None:
         async for version in list_versions(run.engine, bucket, ""):
             if run.stopping:
                 return
+            if dryrun:
+                run.report.would_delete(f"cos://{bucket}/{version.key}", version.version_id)
+                continue
             run.display.expect(0)
             yield ObjectId(version.key, version.version_id)
 
@@ -128,7 +150,7 @@ async def _delete_versions(run: Run, bucket: str) -> None:
     await delete_many(run.engine, bucket, everything(), on_result=on_result)
 
 
-async def _abort_uploads(run: Run, bucket: str) -> None:
+async def _abort_uploads(run: Run, bucket: str, *, dryrun: bool) -> None:
     client = run.state.client
     key_marker = upload_id_marker = ""
     while not run.stopping:
@@ -137,6 +159,9 @@ async def _abort_uploads(run: Run, bucket: str) -> None:
         )
         page = await run.engine.run(listing)
         for upload in page.uploads:
+            if dryrun:
+                run.report.would_change("abort", f"cos://{bucket}/{upload.key} ({upload.upload_id})")
+                continue
             await run.engine.run(client.abort_upload, upload)
         if not page.next_key_marker:
             return

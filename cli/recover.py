@@ -50,6 +50,7 @@ def recover(state: State, place: str | None, give_up: bool) -> int:
         if not base.is_dir():
             raise UsageError(f"{place} is not a directory", hint="Name a cache directory or a cos:// URL")
     found = find_journals(base)
+    records: list[dict[str, object]] = []
     if not found:
         state.out.talk(f"nothing is left in {base}")
     code = 0
@@ -63,7 +64,18 @@ def recover(state: State, place: str | None, give_up: bool) -> int:
                 state.out.warn(str(error))
                 continue
             code = max(code, _tell(state, directory, done))
+            records.append({"Directory": str(directory), **_fields(done)})
+            if state.format == "jsonl":
+                state.out.json_line(records[-1])
+    if state.format == "json":
+        state.out.json({"Directories": records})
     return code
+
+
+def _fields(done: Recovered) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {name.title(): value for name, value in asdict(done).items()}
 
 
 def _run(
@@ -81,7 +93,8 @@ def _run(
 
 
 def _tell(state: State, directory: Path, done: Recovered) -> int:
-    state.out.lines([f"{directory}: {done}"])
+    if state.format not in ("json", "jsonl"):
+        state.out.lines([f"{directory}: {done}"])
     if done.kept:
         state.out.warn(f"{done.kept} could not be brought to COS; they are in {directory / 'recovered'}")
     for error in dict.fromkeys(done.errors if done.left else ()):

@@ -48,6 +48,12 @@ class Report:
         self.bytes = 0
         self._hinted: set[str] = set()
         self.on_failure: Callable[[], None] | None = None  # hears of each failure
+        self.records: list[dict[str, Any]] = []  # of keep_apart
+        self._apart = False
+
+    def keep_apart(self) -> None:
+        """Keep the events for a command that prints one JSON document of its own."""
+        self._apart = True
 
     # --- events
 
@@ -98,8 +104,16 @@ class Report:
         self._event(line, type="change", op=op, status="dryrun", dst=target, **more)
 
     def bucket(self, op: str, name: str) -> None:
-        """A bucket was made or removed."""
+        """A bucket was made or removed, or a setting of it or of an object."""
+        self.ok += 1
         self._event(f"{op}: {name}", type="bucket", op=op, status="ok", dst=f"cos://{name}")
+
+    def would_set(self, op: str, name: str, note: str = "") -> None:
+        """A change of a bucket, or of a setting, was left out because of --dryrun."""
+        self.planned += 1
+        line = f"(dryrun) {op}: {printable(name)}{f' {printable(note)}' if note else ''}"
+        more = {"note": note} if note else {}
+        self._event(line, type="bucket", op=op, status="dryrun", dst=f"cos://{name}", **more)
 
     def would(self, op: str, source: str, target: str) -> None:
         """One transfer was left out because of --dryrun."""
@@ -118,6 +132,8 @@ class Report:
         self.failed += 1
         ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
         what = " to ".join(printable(text) for text in ends.values())
+        if isinstance(error, OSError) and error.filename in ends.values():
+            error = type(error)(error.errno, error.strerror)  # the name is said already
         told = printable(describe(error, with_hint=self._is_new(error)))
         self._out.failure(f"{self._out.paint(f'{op} failed:', 'red')} {what}: {told}")
         kind = "delete" if op == "delete" else "transfer"
@@ -159,7 +175,8 @@ class Report:
     def left_out(self, op: str, source: str, target: str, reason: str) -> None:
         """One item needs nothing, as asked for (--no-overwrite)."""
         self.unchanged += 1
-        self._event("", type="transfer", op=op, status="unchanged", reason=reason, src=source, dst=target)
+        ends = {name: text for name, text in (("src", source), ("dst", target)) if text}
+        self._event("", type="transfer", op=op, status="unchanged", reason=reason, **ends)
 
     def difference(self, status: str, source: str, target: str, reason: str = "") -> None:
         """Two places differ in one name: `missing` at the target, `extra` there, `differs` or `unknown`."""
@@ -270,7 +287,9 @@ class Report:
                 self._write(event)
             if not wanted:
                 return
-            if self._format == "jsonl":
+            if self._apart:
+                self.records.append(json.loads(_event_text(event)))
+            elif self._format == "jsonl":
                 self._out.line(_event_text(event), flush=True)
             elif self._format == "json":
                 before = ",\n  " if self._open_document else '{"Results": [\n  '

@@ -59,7 +59,7 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
 
     A filter on a URL that ends in / means everything below it, as if --recursive were given. An
     object that does not exist counts as removed. On a terminal, a question is asked before all
-    objects of a bucket are removed.
+    objects of a bucket are removed; all versions of all objects need --yes where there is none.
 
     \b
     Examples:
@@ -113,11 +113,16 @@ def _check(url: CosUrl, options: Options) -> None:
 
 
 def _ask(state: State, urls: tuple[CosUrl, ...], options: Options) -> None:
-    """Ask before buckets are emptied, if somebody is there: scripts mean what they say, as with aws."""
+    """Ask before buckets are emptied: people only, as scripts mean what they say with aws too.
+
+    What aws cannot do, and nothing brings back, a script has to confirm.
+    """
     from .prompt import confirm, somebody_is_there
 
     emptied = [url for url in urls if _is_recursive(url, options) and not url.key and not options.chosen]
-    if emptied and not (options.yes or options.dryrun) and state.may_ask and somebody_is_there():
+    if not emptied or options.yes or options.dryrun:
+        return
+    if options.all_versions or (state.may_ask and somebody_is_there()):
         versions = ", and all old versions of them" if options.all_versions else ""
         confirm(state, f"Remove all objects of {printable(', '.join(map(str, emptied)))}{versions}?")
 

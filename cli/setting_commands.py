@@ -91,6 +91,8 @@ def _make_get(noun: Noun) -> Command:
         value = subject.get()
         if value is None or (not value and setting.by_id):
             raise subject.nothing()
+        if not value:  # what COS answers where a setting was never touched
+            state.out.talk(f"cos://{subject.bucket} has no {setting.title}")
         show(state, setting, value, as_xml=xml)
         return 0
 
@@ -114,7 +116,7 @@ def _make_put(noun: Noun) -> Command:
         value, source = _document(noun, state, subject, config, options)
         if not value and setting.may_be_empty and not subject.get():
             state.out.talk(f"cos://{subject.bucket} has no {setting.title} and keeps none")
-            return 0  # what was never set goes back as it came
+            return unchanged(state, f"put_{setting.name}", subject)  # what was never set goes back as it came
         checked = setting.check(value, source)
         for remark in checked.remarks:
             state.out.warn(f"{source}: {remark}")
@@ -225,12 +227,24 @@ def store(state: State, subject: BucketSetting, value: dict[str, Any], op: str, 
     return report(state, op, subject.bucket)
 
 
-def report(state: State, op: str, bucket: str) -> int:
-    """Say that it is done."""
+def report(state: State, op: str, bucket: str, note: str = "", *, dryrun: bool = False) -> int:
+    """Say that it is done, or would be."""
     from .report import Report
 
     done = Report(state)
-    done.bucket(op.replace("-", "_"), bucket)
+    if dryrun:
+        done.would_set(op.replace("-", "_"), bucket, note)
+    else:
+        done.bucket(op.replace("-", "_"), bucket)
+    return done.finish()
+
+
+def unchanged(state: State, op: str, subject: BucketSetting) -> int:
+    """Say where a machine reads that nothing had to be done."""
+    from .report import Report
+
+    done = Report(state)
+    done.left_out(op.replace("-", "_"), "", subject.target, "same")
     return done.finish()
 
 

@@ -211,13 +211,15 @@ def _pages(state: State, setting: Setting, bucket: str, element: str) -> Any:
 def inventory() -> Sequence[click.Command]:
     """List inventories, and order one at once."""
 
-    def post(state: State, url: CosUrl, config: str, id_: str | None) -> int:
+    def post(state: State, url: CosUrl, config: str, id_: str | None, dryrun: bool) -> int:
         setting = keeping.INVENTORY_ONCE
         value, source = read_config(setting, config)
         checked = setting.check(value, source).value
         if id_ and id_ != checked["Id"]:
             raise UsageError(f"--id is {id_!r}, but the document has the Id {checked['Id']!r}")
         subject = BucketSetting(state, setting, full_bucket(state, url), checked["Id"])
+        if dryrun:
+            return report(state, "post_inventory", subject.bucket, checked["Id"], dryrun=True)
         subject.put(checked, once=True)
         return report(state, "post_inventory", subject.bucket)
 
@@ -231,7 +233,7 @@ def inventory() -> Sequence[click.Command]:
             post,
             "Order one list, once and now.",
             ["cos inventory post cos://bucket --config once.json"],
-            [config, click.option("--id", "id_", metavar="NAME", help="What the document says too.")],
+            [config, click.option("--id", "id_", metavar="NAME", help="What the document says too."), dryrun],
         ),
     ]
 
@@ -303,8 +305,9 @@ def bucket_acl_put() -> click.Command:
         if config is None:
             if dryrun:
                 words = [acl] if acl else []
-                state.out.result(f"(dryrun) put_bucket_acl: {subject.bucket} {' '.join([*words, *grants])}")
-                return 0
+                return report(
+                    state, "put_bucket_acl", subject.bucket, " ".join([*words, *grants]), dryrun=True
+                )
             state.client.put_document(subject.bucket, setting.resource, None, headers=headers)
             return report(state, "put_bucket_acl", subject.bucket)
         value, source = read_config(setting, config)

@@ -136,8 +136,9 @@ def _print(state: State, found: Stats, form: str) -> None:
             table(state.out, columns, rows)
     else:
         state.out.lines(f"{name}\t{printable(value)}" for name, value in _summary(found))
-        for row in (*_rows(found["operations"]), *_rows(found["requests"])):
-            state.out.lines(["\t".join(row)])
+        rows = [*_rows(found["operations"]), *_rows(found["requests"])]
+        if rows:
+            state.out.lines("\t".join(row) for row in [("Operation", *_TITLES[1:]), *rows])
 
 
 def _summary(found: Stats) -> list[tuple[str, str]]:

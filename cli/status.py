@@ -60,7 +60,7 @@ def status(state: State, mountpoint: Path | None) -> int:
     elif form == "table":
         _show_table(state, found)
     else:
-        state.out.lines("\t".join(map(printable, _row(mount))) for mount in found)
+        _show_lines(state, found)
     _warn(state, found)
     return 0
 
@@ -74,6 +74,16 @@ def _show_table(state: State, found: list[MountStatus]) -> None:
         return
     for row in rows:
         table(state.out, [Column("Name"), Column("Value")], zip(_COLUMNS, row, strict=True))
+
+
+def _show_lines(state: State, found: list[MountStatus]) -> None:
+    """Print name and value, one a line, and an empty line between mounts."""
+    for number, mount in enumerate(found):
+        if number:
+            state.out.line("")
+        state.out.lines(
+            f"{name}\t{printable(value)}" for name, value in zip(_COLUMNS, _row(mount), strict=True)
+        )
 
 
 def _record(mount: MountStatus) -> dict[str, Any]:

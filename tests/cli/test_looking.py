@@ -28,6 +28,21 @@ def text(client: CosClient, bucket: str) -> str:
     return f"cos://{bucket}/d/text"
 
 
+# --- diff
+
+
+def test_diff_with_what_does_not_exist_is_an_error(run: Run, text: str, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(LINES)
+    for args in (
+        [f"cos://{bucket}/d/none", text],
+        [text, f"cos://{bucket}/d/none"],
+        ["f", f"cos://{bucket}/none"],
+        [f"cos://{bucket}/none", f"cos://{bucket}/other"],
+    ):
+        assert "no such object" in run("diff", *args, code=254).err
+    assert run("diff", "f", text).out == ""
+
+
 # --- head, tail
 
 

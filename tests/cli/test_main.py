@@ -66,6 +66,16 @@ def test_docs_name_every_command_and_option() -> None:
     assert "\n### cos configure set\n" in text
 
 
+def test_help_of_a_group_cuts_no_sentence_off(run: Run) -> None:
+    for name in ("configure", "cache", "tag", "lifecycle", "multipart"):
+        assert "..." not in run(name, "--help").out
+
+
+def test_missing_choice_is_said_on_one_line(run: Run) -> None:
+    error = run("completion", code=252).err
+    assert error.count("\n") == 1 and "\\n" not in error and "bash, zsh, fish" in error
+
+
 def test_version(run: Run) -> None:
     assert re.fullmatch(r"cos \d+\.\d+\.\d+\S*\n", run("--version").out)
 
@@ -266,6 +276,8 @@ def test_report_that_cannot_be_written_is_named(cos: Any, tmp_path: Path, bucket
         ("cos ls cos://nosuch-1250000000 2>&-", 254, ""),
         ("cos ls 0<&- >/dev/null", 0, ""),
         ("cos ls >/dev/full", 255, "cos: standard output: No space left on device\n"),
+        ("set -o pipefail; cos --help | true", 141, ""),
+        ("set -o pipefail; cos ls --help | true", 141, ""),
         ("cos completion bash >/dev/full", 255, "cos: standard output: No space left on device\n"),
     ],
 )

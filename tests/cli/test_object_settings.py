@@ -43,6 +43,24 @@ def test_tags(url: str, run: Run) -> None:
     assert "by --tags or by --config" in run("tag", "put", url, code=252).err
 
 
+def test_version_of_each_kind(run: Run, client: CosClient, bucket: str) -> None:
+    run("versioning", "enable", f"cos://{bucket}")
+    for body in (b"1", b"22"):
+        client.put_object(bucket, "k", body)
+    client.put_object(bucket, "k2", b"")
+    client.delete_object(bucket, "k")
+    found = run("stat", f"cos://{bucket}/k", "--all-versions", "--output", "json").json
+    assert [(each["IsDeleteMarker"], each["IsLatest"], each.get("Size")) for each in found] == [
+        (True, True, None), (False, False, 2), (False, False, 1),
+    ]  # fmt: skip
+    assert len({each["VersionId"] for each in found}) == 3 and "CRC64" in found[1]
+    text = run("stat", f"cos://{bucket}/k", "--all-versions").out
+    assert text.count("\n\n") == 2 and "IsDeleteMarker\tTrue" in text
+    run("stat", f"cos://{bucket}/none", "--all-versions", code=254)
+    run("stat", f"cos://{bucket}", "--all-versions", code=252)
+    run("stat", f"cos://{bucket}/k", "--all-versions", "--version-id", "x", code=252)
+
+
 def test_access(url: str, run: Run) -> None:
     listed = run("acl", "get", url).out
     assert "AllUsers" in listed

@@ -122,7 +122,9 @@ def test_all_versions(run: Run, client: CosClient, versioned: str) -> None:
     result = run("rm", f"cos://{versioned}/k", "--all-versions")
     assert len(result.lines) == 3 and "(version " in result.out
     assert {version.key for version in client.list_versions(versioned).versions} == {"other"}
-    run("rm", "-r", f"cos://{versioned}", "--all-versions")
+    result = run("rm", "-r", f"cos://{versioned}", "--all-versions", code=252)  # nobody can answer
+    assert "--yes" in result.err and client.list_versions(versioned).versions
+    run("rm", "-r", f"cos://{versioned}", "--all-versions", "--yes")
     assert list(client.list_versions(versioned).versions) == []
 
 

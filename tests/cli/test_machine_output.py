@@ -1,0 +1,127 @@
+"""--output json and jsonl: nothing else on stdout, whatever happens; --dryrun: no request that changes anything."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import Run
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+KEY = "p/[b]new\nline ü"
+
+COMMANDS = [
+    "ls cos://{b}/missing",
+    "ls cos://nosuch-1250000000",
+    "stat cos://{b}/a --all-versions",
+    "stat cos://{b} cos://{b}/a",
+    "hash missing cos://{b}/a",
+    "diff f g",
+    "diff f f",
+    "diff f cos://{b}/a",
+    "diff d cos://{b}/p/",
+    "find cos://{b} --name nothing",
+    "tree cos://{b}",
+    "restore cos://{b}/a",
+    "undelete cos://{b}/a",
+    "meta set cos://{b}/a --content-type text/plain",
+    "tag put cos://{b}/a --tags a=b --dryrun",
+    "acl put cos://{b}/a --acl private --dryrun",
+    "acl put cos://{b}/a --acl private",
+    "symlink create cos://{b}/l a --dryrun",
+    "bucket-acl put cos://{b} --acl private --dryrun",
+    "referer put cos://{b} --config {{}}",
+    "inventory post cos://{b} --config once.json --dryrun",
+    "mb cos://new-1250000000 --dryrun",
+    "rb cos://{b} --force --dryrun",
+    "cache verify",
+    "cache clear --all",
+    "recover",
+]
+ONCE = {
+    "Id": "once",
+    "IncludedObjectVersions": "Current",
+    "Destination": {
+        "COSBucketDestination": {"Format": "CSV", "AccountId": "100000000001", "Bucket": "qcs::cos:r::b-1"}
+    },
+}
+
+
+@pytest.fixture
+def place(client: CosClient, bucket: str, tmp_path: Path) -> str:
+    for key in ("a", KEY):
+        client.put_object(bucket, key, b"hello\n")
+    (tmp_path / "f").write_bytes(b"hello\n")
+    (tmp_path / "g").write_bytes(b"not \xff UTF-8\n\x1b[31m\n")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "once.json").write_text(json.dumps(ONCE))
+    return bucket
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_standard_output_is_json_and_nothing_else(run: Run, place: str, line: str) -> None:
+    args = shlex.split(line.format(b=place))
+    document = run(*args, "--output", "json", code=None)
+    assert (json.loads(document.out) if document.out else None) is not None or document.code > 1, document
+    lines = run(*args, "--output", "jsonl", code=None)
+    assert lines.code == document.code
+    for each in lines.lines:
+        json.loads(each)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mb cos://new-1250000000",
+        "rb cos://{b} --force",
+        "rb cos://{b} --all-versions",
+        "symlink create cos://{b}/l a",
+        "acl put cos://{b}/a --acl private",
+        "inventory post cos://{b} --config once.json",
+    ],
+)
+def test_dryrun_sends_nothing_that_changes_anything(
+    run: Run, emulator: Emulator, place: str, line: str
+) -> None:
+    since = emulator.requests.next_number()
+    result = run(*shlex.split(line.format(b=place)), "--dryrun")
+    assert result.lines and all(each.startswith("(dryrun) ") for each in result.lines)
+    assert {each.method for each in emulator.requests.log(since=since)} <= {"GET", "HEAD"}
+
+
+def test_dryrun_of_rb_lists_all_that_would_go(run: Run, client: CosClient, place: str) -> None:
+    upload = client.create_upload(place, "u")
+    assert [
+        line.partition(" (upload")[0] for line in run("rb", f"cos://{place}", "--force", "--dryrun").lines
+    ] == [
+        f"(dryrun) delete: cos://{place}/a (version null)",
+        f"(dryrun) delete: cos://{place}/p/[b]new\\nline ü (version null)",
+        f"(dryrun) abort: cos://{place}/u ({upload.upload_id})",
+        f"(dryrun) remove_bucket: {place}",
+    ]
+    assert "--force" in run("rb", f"cos://{place}", "--dryrun", code=254).err
+
+
+def test_changes_of_settings_are_counted(run: Run, place: str) -> None:
+    events = run("acl", "put", f"cos://{place}/a", "--acl", "private", "--output", "jsonl").events
+    assert [event["type"] for event in events] == ["bucket", "summary"] and events[1]["ok"] == 1
+
+
+def test_failed_listing_leaves_no_half_document(run: Run) -> None:
+    assert run("ls", "cos://nosuch-1250000000", "--output", "json", code=254).out == ""
+
+
+def test_many_lines_are_written_while_they_come(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cli.output import Output
+
+    sizes: list[int] = []
+    monkeypatch.setattr(Output, "write", lambda self, data, *, flush=False: sizes.append(len(data)))
+    Output().lines("x" * 99 for _ in range(10_001))
+    assert sum(sizes) == 1_000_100 and max(sizes) <= 200_000
