@@ -34,6 +34,16 @@ says which.
 | 254 | COS refused |
 | 255 | anything else, such as no network |
 
+Questions are answered "no" unless somebody types yes, and are put only to people: both standard input
+and standard error must be terminals.
+
+| what | asked at a terminal | without one |
+|---|---|---|
+| `rm -r cos://bucket` (a whole bucket), `rb --force`, `put` and `delete` of a bucket setting that is there | yes | done: the command has said it, as with `aws` |
+| `rm -r --all-versions cos://bucket`, `rb --all-versions`, `object-lock enable`, `retention put` | yes | 252, unless `--yes` is given |
+
+`--yes` answers, `--dryrun` never asks. `cos run` cannot ask either: for its lines the right column holds.
+
 ## Where `cp` puts things
 
 | command | result |

@@ -262,37 +262,37 @@ class JsonPrinter(_Base):
     """One document, written while it is listed; many prefixes, which come last, wait in a file."""
 
     def __init__(self, out: Output, kind: Kind, look: Look) -> None:
-        import tempfile
-
         super().__init__(out, kind, look)
         self._count = 0
-        self._prefixes: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
-        self._begun = False
+        self._prefixes: IO[bytes] | None = None
 
-    def _begin(self) -> None:
-        """Open the document; a listing that fails at once leaves nothing behind."""
-        if not self._begun:
-            self._begun = True
+    def _begin(self) -> IO[bytes]:
+        """Open the document, now and not before: a listing that fails at once leaves nothing behind."""
+        if self._prefixes is None:
+            import tempfile
+
+            self._prefixes = tempfile.SpooledTemporaryFile(max_size=1 << 20)  # noqa: SIM115
             self.out.write(f'{{"{self.kind.plural}": ['.encode())
+        return self._prefixes
 
     def page(self, page: Page[Any]) -> None:
-        self._begin()
+        prefixes = self._begin()
         if page.items:
             text = ",\n  ".join([self.kind.json(item) for item in page.items])
             self.out.write(_bytes([",\n  " if self._count else "\n  ", text]))
             self._count += len(page.items)
         for prefix in page.prefixes:
-            comma = "," if self._prefixes.tell() else ""
-            self._prefixes.write(f"{comma}\n  {json_text({'Prefix': prefix})}".encode())
+            comma = "," if prefixes.tell() else ""
+            prefixes.write(f"{comma}\n  {json_text({'Prefix': prefix})}".encode())
         self.out.flush()
 
     def end(self, items: int, size: int) -> None:
-        self._begin()
+        prefixes = self._begin()
         self.out.write(b'\n], "CommonPrefixes": [' if self._count else b'], "CommonPrefixes": [')
-        self._prefixes.seek(0)
-        while block := self._prefixes.read(1 << 16):
+        prefixes.seek(0)
+        while block := prefixes.read(1 << 16):
             self.out.write(block)
-        self._prefixes.close()
+        prefixes.close()
         totals = {f"Total{self.kind.plural}": items, "TotalSize": size}
         tail = ", " + json_text({"Summary": totals})[1:-1] if self.look.summarize else ""
         self.out.write(f"]{tail}}}\n".encode(), flush=True)

@@ -255,11 +255,16 @@ def _leave(code: int) -> NoReturn:
 def run(args: Sequence[str], state: State | None = None) -> int:
     """Run one command line in this process; return its exit code and let no exception out."""
     state = state or State()
+    streams = sys.stdout, sys.stderr
     try:
         result = cos.main(list(args), prog_name="cos", standalone_mode=False, obj=state)
         state.out.flush()
         return result if isinstance(result, int) else 0
     except BaseException as error:
+        if sys.stdout is not streams[0]:
+            # click, which prints helps by itself, has put others there and gives up with 1: nobody reads.
+            sys.stdout, sys.stderr = streams
+            error = StdoutClosedError()
         return tell(state, error)
     finally:
         state.close()
@@ -279,9 +284,6 @@ def tell(state: State, raised: BaseException) -> int:
         state.out.error("interrupted")
         return INTERRUPTED
     if isinstance(error, SystemExit):
-        if isinstance(error.__context__, BrokenPipeError):  # click prints help and version by itself
-            _discard_stdout()
-            return STDOUT_CLOSED
         return error.code if isinstance(error.code, int) else OTHER
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         state.out.failure(error.format_message())

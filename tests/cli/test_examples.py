@@ -23,7 +23,7 @@ from tests.mounting import is_mounted
 
 BUCKETS = ["bucket", "bucket1", "bucket2", "other", "logs-bucket", "logs", "lists"]
 COMMANDS = dict(commands())
-MOUNTED = ("mount", "umount", "status", "stats", "refresh")
+MOUNTED = ("mount", "umount", "status", "stats", "refresh", "cache", "recover")
 JOB, UPLOAD = "3f2a9c1e", "1585130821cbb7df1d11846c"
 PLAIN = [
     name for name in COMMANDS if name.split()[1] not in (*MOUNTED, "emulator") and name != "cos configure"
@@ -236,7 +236,10 @@ def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -
                 subprocess.run(["umount", "-l", str(place)], check=False)
 
     request.addfinalizer(end)
-    environment = {**cos.environment, "COS_CACHE_DIR": str(tmp_path / "cache")}
+    # Registered where no other mount is: some of it is about all mounts of a user.
+    environment = {
+        **cos.environment, "COS_CACHE_DIR": str(tmp_path / "cache"), "XDG_RUNTIME_DIR": str(tmp_path)
+    }  # fmt: skip
 
     def told(line: str) -> None:
         for place, real in places.items():
@@ -253,6 +256,10 @@ def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -
     for name in ("status", "stats", "refresh"):
         for line in examples(COMMANDS[f"cos {name}"]):
             told(line.replace("/mnt/cos/bucket/", "/mnt/cos/bucket-1250000000/"))
+    for name in ("warm", "info", "verify", "clear"):
+        for line in examples(COMMANDS[f"cos cache {name}"]):
+            line = re.sub("~/mnt/[a-z-]+", "/mnt/cos/bucket-1250000000/path", line)
+            told(line.replace("/var/cache/cos", str(tmp_path / "cache")))
     umount, others = examples(COMMANDS["cos umount"]), list(places)
     for line, place in zip(umount, others, strict=False):
         # By its place only: --all would end mounts of this user that are no business of the tests.
@@ -261,3 +268,6 @@ def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -
     for place in others[len(umount) :]:
         told(f"cos umount {place}")
     assert not any(is_mounted(place) for place in places.values())
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    for line in examples(COMMANDS["cos recover"]):
+        told(line.replace("/var/cache/cosfs", str(tmp_path / "cache")))

@@ -1,4 +1,4 @@
-"""--output json and jsonl: nothing else on stdout, whatever happens; --dryrun: no request that changes anything."""
+"""--output json and jsonl: nothing else on stdout; --dryrun: no request that changes anything."""
 
 from __future__ import annotations
 
@@ -66,11 +66,13 @@ def place(client: CosClient, bucket: str, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_standard_output_is_json_and_nothing_else(run: Run, place: str, line: str) -> None:
+def test_standard_output_is_json_and_nothing_else(run: Run, place: str, line: str, tmp_path: Path) -> None:
     args = shlex.split(line.format(b=place))
-    document = run(*args, "--output", "json", code=None)
+    # Some of it is about all mounts of a user: here there is none.
+    env = {"XDG_RUNTIME_DIR": str(tmp_path), "COS_CACHE_DIR": str(tmp_path / "cache")}
+    document = run(*args, "--output", "json", code=None, env=env)
     assert (json.loads(document.out) if document.out else None) is not None or document.code > 1, document
-    lines = run(*args, "--output", "jsonl", code=None)
+    lines = run(*args, "--output", "jsonl", code=None, env=env)
     assert lines.code == document.code
     for each in lines.lines:
         json.loads(each)
@@ -98,11 +100,9 @@ def test_dryrun_sends_nothing_that_changes_anything(
 
 def test_dryrun_of_rb_lists_all_that_would_go(run: Run, client: CosClient, place: str) -> None:
     upload = client.create_upload(place, "u")
-    assert [
-        line.partition(" (upload")[0] for line in run("rb", f"cos://{place}", "--force", "--dryrun").lines
-    ] == [
-        f"(dryrun) delete: cos://{place}/a (version null)",
-        f"(dryrun) delete: cos://{place}/p/[b]new\\nline ü (version null)",
+    assert run("rb", f"cos://{place}", "--force", "--dryrun").lines == [
+        f"(dryrun) delete: cos://{place}/a",
+        f"(dryrun) delete: cos://{place}/p/[b]new\\nline ü",
         f"(dryrun) abort: cos://{place}/u ({upload.upload_id})",
         f"(dryrun) remove_bucket: {place}",
     ]

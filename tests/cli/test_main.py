@@ -68,7 +68,7 @@ def test_docs_name_every_command_and_option() -> None:
 
 def test_help_of_a_group_cuts_no_sentence_off(run: Run) -> None:
     for name in ("configure", "cache", "tag", "lifecycle", "multipart"):
-        assert "..." not in run(name, "--help").out
+        assert "..." not in run(name, "--help").out.replace("[ARGS]...", "")
 
 
 def test_missing_choice_is_said_on_one_line(run: Run) -> None:

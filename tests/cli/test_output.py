@@ -55,3 +55,18 @@ def test_long_cell_of_a_later_batch_is_not_cut(capsysbinary: pytest.CaptureFixtu
 def test_empty_table_has_a_head(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     table(Output(), [Column("Key")], [])
     assert capsysbinary.readouterr().out.decode().splitlines() == ["┌─────┐", "│ Key │", "├─────┤", "└─────┘"]
+
+
+def test_table_on_a_narrow_terminal_has_no_border_to_tear(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.output.screen_width", lambda: 12)
+    table(Output(), [Column("A"), Column("B")], [("x", "yyyyyy"), ("z", "")])
+    assert capsysbinary.readouterr().out.decode().splitlines() == [
+        "┌───┬───────",
+        "│ A │ B",
+        "├───┼───────",
+        "│ x │ yyyyyy",
+        "│ z │",
+        "└───┴───────",
+    ]

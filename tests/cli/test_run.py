@@ -151,8 +151,8 @@ def test_dryrun_changes_nothing(
     write(files, f"cp 'f 00' cos://{bucket}/x", f"rm cos://{bucket}/k", "mb cos://new-1250000000")
     result = run("run", "list", "--dryrun")
     assert sorted(result.lines) == [
-        "(dryrun) make_bucket: new-1250000000",
         f"(dryrun) delete: cos://{bucket}/k",
+        "(dryrun) make_bucket: new-1250000000",
         f"(dryrun) upload: f 00 to cos://{bucket}/x",
     ]
     assert keys(client, bucket) == ["k"]
