@@ -34,15 +34,15 @@ says which.
 | 254 | COS refused |
 | 255 | anything else, such as no network |
 
-Questions are answered "no" unless somebody types yes, and are put only to people: both standard input
-and standard error must be terminals.
+Questions are answered "no" unless somebody types yes, and only people are asked: standard input and
+standard error must both be terminals.
 
-| what | asked at a terminal | without one |
+| what | at a terminal | without one |
 |---|---|---|
-| `rm -r cos://bucket` (a whole bucket), `rb --force`, `put` and `delete` of a bucket setting that is there | yes | done: the command has said it, as with `aws` |
-| `rm -r --all-versions cos://bucket`, `rb --all-versions`, `object-lock enable`, `retention put` | yes | 252, unless `--yes` is given |
+| `rm -r` of a whole bucket, `rb --force`, `put` and `delete` of a setting | asks | does it, as `aws` |
+| the first two with `--all-versions`; `object-lock enable`, `retention put` | asks | 252 without `--yes` |
 
-`--yes` answers, `--dryrun` never asks. `cos run` cannot ask either: for its lines the right column holds.
+`--yes` answers, and `--dryrun` never asks. A line of `cos run` is treated as if there were no terminal.
 
 ## Where `cp` puts things
 

@@ -138,7 +138,7 @@ def _full_name(state: State, url: CosUrl) -> str:
     bucket = state.client.resolve_bucket(url.bucket)
     if not state.settings.client.endpoint_url and not bucket.rpartition("-")[2].isdigit():
         raise UsageError(
-            f"cos://{bucket}: the name lacks the APPID, and no bucket of yours could be found to take it from",
+            f"cos://{bucket}: the name lacks the APPID, and there is no bucket of yours to take it from",
             hint=f"Write cos://{bucket}-APPID or run: cos configure set appid APPID",
         )
     return bucket
