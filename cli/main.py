@@ -261,11 +261,11 @@ def run(args: Sequence[str], state: State | None = None) -> int:
         state.out.flush()
         return result if isinstance(result, int) else 0
     except BaseException as error:
-        if sys.stdout is not streams[0]:
-            # click, which prints helps by itself, has put others there and gives up with 1: nobody reads.
-            sys.stdout, sys.stderr = streams
-            error = StdoutClosedError()
-        return tell(state, error)
+        if sys.stdout is streams[0]:
+            return tell(state, error)
+        # click, which prints helps by itself, has put others there and gives up with 1: nobody reads.
+        sys.stdout, sys.stderr = streams
+        return tell(state, StdoutClosedError())
     finally:
         state.close()
 

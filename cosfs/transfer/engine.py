@@ -366,7 +366,10 @@ class Engine:
             self._lanes.wake()
             self._wake()
         with self._lock:
-            for job in side.take_all_back():
+            left = side.take_all_back()
+        side.clean_up(left)
+        with self._lock:
+            for job in left:
                 self._end_aside(job, None)
         self._lanes.wake()
 

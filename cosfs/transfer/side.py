@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cosfs.client.session import Known
+from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.temporary import other_names, remove_left
 
 if TYPE_CHECKING:
     from cosfs.transfer.engine import Engine
@@ -99,9 +101,10 @@ class Side:
     # Handed back: a few are chance, more are a reason to have all calls here, where trouble is dealt with.
     _MOST_FAILED = 16
 
-    def __init__(self, sock: socket.socket, pid: int) -> None:
+    def __init__(self, sock: socket.socket, pid: int, names: int) -> None:
         self._sock = sock
         self._pid = pid
+        self._names = names  # of its temporary files
         self._calls: dict[int, Job] = {}
         self._next = 0
         self._known: Known | None = None
@@ -115,6 +118,7 @@ class Side:
         if threading.active_count() > 1:
             return None
         ours, theirs = socket.socketpair()
+        names = other_names()
         try:
             pid = os.fork()
         except OSError as error:
@@ -123,9 +127,9 @@ class Side:
             theirs.close()
             return None
         if not pid:
-            _become_side(engine, ours, theirs)
+            _become_side(engine, ours, theirs, names)
         theirs.close()
-        return cls(ours, pid)
+        return cls(ours, pid, names)
 
     @property
     def running(self) -> int:
@@ -188,6 +192,16 @@ class Side:
         self._calls.clear()
         return left
 
+    def clean_up(self, jobs: Iterable[Job]) -> None:
+        """Remove what it was writing, in case it was killed; without the lock, before the calls run here."""
+        calls = [job.fn for job in jobs if not job.abandoned]
+        args = [arg for call in calls for arg in getattr(call, "args", ())]
+        targets = [arg for arg in args if isinstance(arg, LocalTarget)]
+        try:
+            remove_left(self._names, self._next, targets)
+        except OSError as error:
+            log.info("what the second process was writing stays: %s", error)
+
     def close(self) -> None:
         """End the process, which removes what it was writing; wait for that a moment."""
         self._shut_down()
@@ -207,7 +221,7 @@ class Side:
             return True
 
 
-def _become_side(engine: Engine, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+def _become_side(engine: Engine, ours: socket.socket, theirs: socket.socket, names: int) -> NoReturn:
     """Turn the new process, a copy of the one that was about to start, into the side process."""
     code = 1
     try:
@@ -226,7 +240,7 @@ def _become_side(engine: Engine, ours: socket.socket, theirs: socket.socket) -> 
             os.dup2(null, number)
         from cosfs.transfer.side_worker import serve
 
-        serve(theirs, engine.client.settings, engine.settings)
+        serve(theirs, engine.client.settings, engine.settings, names)
         code = 0
     finally:
         os._exit(code)

@@ -19,7 +19,7 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.lanes import Window
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.side import Side, receive_message, send_message
-from cosfs.transfer.temporary import use_other_names
+from cosfs.transfer.temporary import use_names
 from cosfs.transfer.work import current
 
 __all__ = ["serve"]
@@ -30,9 +30,12 @@ _PATIENCE = 10.0
 _TOGETHER = 0.005
 
 
-def serve(sock: socket.socket, client: ClientSettings, transfer: TransferSettings) -> None:
-    """Run calls until the first process ends or closes its end; then give up what is under way."""
-    use_other_names()
+def serve(sock: socket.socket, client: ClientSettings, transfer: TransferSettings, names: int) -> None:
+    """Run calls until the first process ends or closes its end; then give up what is under way.
+
+    Temporary files get names from `names` on.
+    """
+    use_names(names)
     hasty = replace(
         client,
         max_retries=0,

@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ from cosfs.transfer.paths import LocalTarget
 from cosfs.transfer.preserve import restore, restore_mtime
 from cosfs.transfer.work import Abandoned, SharedFile
 
-__all__ = ["TemporaryFile", "use_other_names"]
+__all__ = ["TemporaryFile", "other_names", "remove_left", "use_names"]
 
 _NAME = re.compile(r"\.cos-[0-9a-f]{8}\.tmp")
 # Each process counts from somewhere else; who meets a name that is taken goes on to the next.
@@ -28,10 +29,31 @@ _FIRST_NAME = secrets.randbits(32)
 _names = count()
 
 
-def use_other_names() -> None:
-    """Count on from another place; for a process that began as a copy of another one."""
-    global _FIRST_NAME
-    _FIRST_NAME = secrets.randbits(32)
+def other_names() -> int:
+    """Return where a process that begins as a copy of this one may begin to count."""
+    return secrets.randbits(32)
+
+
+def use_names(first: int) -> None:
+    """Count from there on."""
+    global _FIRST_NAME, _names
+    _FIRST_NAME, _names = first, count()
+
+
+def remove_left(first: int, number: int, targets: Iterable[LocalTarget]) -> None:
+    """Remove what a process that counted from first, and made about so many, left beside its targets."""
+    most = 2 * number + 16  # names that were taken are skipped
+    for target in {each.components[:-1] or Path(each.path).parent: each for each in targets}.values():
+        directory = target.hold_parent()  # good for names in it alone
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fileno())
+        try:
+            for name in os.listdir(listed):  # noqa: PTH208 - a descriptor
+                if _NAME.fullmatch(name) and (int(name[5:13], 16) - first) % (1 << 32) < most:
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=listed)
+        finally:
+            os.close(listed)
+            directory.__exit__()
 
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
