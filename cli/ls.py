@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ANY_URL, command, page_size_option
+from .options import ANY_URL, RenamedOption, command, page_size_option
 from .output import Column, json_text, local_time, printable, table, utc_time
 
 if TYPE_CHECKING:
@@ -53,7 +53,14 @@ class Options:
 @click.option("--all-versions", is_flag=True, help="List all versions and delete markers.")
 @click.option("--incomplete", is_flag=True, help="List unfinished multipart uploads below the prefix.")
 @page_size_option
-@click.option("--max-items", type=click.IntRange(1), metavar="N", help="Stop after so many.")
+@click.option(
+    "--max-items",
+    cls=RenamedOption,
+    coscli=("--limit",),
+    type=click.IntRange(1),
+    metavar="N",
+    help="Stop after so many.",
+)
 @click.option("--start-after", default="", metavar="KEY", help="Begin after this key.")
 @click.option(
     "--sort",

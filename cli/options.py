@@ -246,6 +246,22 @@ def group(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Comman
     return click.group(name, cls=CommandGroup, **attributes)
 
 
+class RenamedOption(click.Option):
+    """An option that also answers to the names it has in coscli, which no help shows."""
+
+    def __init__(self, names: Sequence[str], *, coscli: Sequence[str], **attributes: Any) -> None:
+        super().__init__([*names, *coscli], **attributes)
+        self._coscli = set(coscli)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        names = self.opts
+        self.opts = [name for name in names if name not in self._coscli]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = names
+
+
 def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Put several decorators into one, keeping their order in the help."""
 

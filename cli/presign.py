@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import ANY_URL, DURATION, SIZE, command
+from .options import ANY_URL, DURATION, SIZE, RenamedOption, command
 from .output import json_text, utc_time
 
 if TYPE_CHECKING:
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 @command("presign")
 @click.argument("urls", type=ANY_URL, nargs=-1, required=True, metavar="cos://BUCKET/KEY...")
-@click.option("--expires-in", type=DURATION, default=3600.0, metavar="TIME", help="Default 3600 seconds.")
+@click.option(
+    "--expires-in",
+    cls=RenamedOption,
+    coscli=("--time", "-t"),
+    type=DURATION,
+    default=3600.0,
+    metavar="TIME",
+    help="Default 3600 seconds.",
+)
 @click.option(
     "--method",
     type=click.Choice(["GET", "PUT", "HEAD", "DELETE"], case_sensitive=False),

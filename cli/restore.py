@@ -13,6 +13,7 @@ import click
 from .options import (
     BUCKET_URL,
     DURATION,
+    RenamedOption,
     command,
     dryrun_option,
     pop_selection,
@@ -48,10 +49,18 @@ class Options:
 @click.argument("urls", type=BUCKET_URL, metavar="cos://BUCKET/KEY...", nargs=-1, required=True)
 @recursive_option
 @click.option(
-    "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long they stay readable."
+    "--days",
+    cls=RenamedOption,
+    coscli=("-d",),
+    type=click.IntRange(1, 365),
+    default=7,
+    show_default=True,
+    help="How long they stay readable.",
 )
 @click.option(
     "--tier",
+    cls=RenamedOption,
+    coscli=("--mode", "-m"),
     type=click.Choice(["Expedited", "Standard", "Bulk"], case_sensitive=False),
     default="Standard",
     show_default=True,

@@ -244,12 +244,14 @@ def load_settings(
 ) -> Settings:
     """Collect the settings of one run; raise ConfigError naming the place of a bad one.
 
-    options are those of the command line; None means "not given". A profile that was asked
-    for by name must exist.
+    options are those of the command line; None means "not given". A profile or a file that was
+    asked for by name must exist.
     """
     options = {name: value for name, value in (options or {}).items() if value is not None}
     environ = os.environ if environ is None else environ
     files = ConfigFile.locate(environ, str(options.get("config_file", "")))
+    if options.get("config_file") and not files.config_path.exists():
+        raise ConfigError(f"there is no settings file {files.config_path}", hint="--config-file names it")
     profile, profile_source = _profile(options, environ)
     values = files.items(profile)
     if profile_source != "default" and profile not in files.profiles():

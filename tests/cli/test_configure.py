@@ -127,6 +127,8 @@ def test_credentials_that_others_can_read_are_warned_about(cos: Any, home: Path,
 
 
 def test_settings_file_elsewhere(run: Run, tmp_path: Path) -> None:
+    missing = run("ls", "--config-file", tmp_path / "mine", code=253)  # a slip must not mean the defaults
+    assert "no settings file" in missing.err
     run("configure", "set", "output", "json", "--config-file", tmp_path / "mine")
     assert "output = json" in (tmp_path / "mine").read_text()
     assert run("ls", "--config-file", tmp_path / "mine").out.startswith("{")

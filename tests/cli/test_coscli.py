@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,3 +152,16 @@ def test_inventories_by_method(run: Run, client: CosClient, bucket: str, emulato
         run("inventory", "--method", "delete", f"cos://{bucket}", "--task-id", "list4")
     finally:
         client.delete_bucket("lists-1250000000")
+
+
+def test_names_of_options_that_it_has_alone(run: Run, client: CosClient, bucket: str) -> None:
+    for key in ("a", "b"):
+        client.put_object(bucket, key, b"x")
+    signed = run("signurl", f"cos://{bucket}/a", "-t", "100").out
+    start, end = map(int, re.findall(r"q-key-time=(\d+)%3B(\d+)", signed)[0])
+    assert 100 <= end - start < 300
+    assert len(run("ls", f"cos://{bucket}", "--limit", "1").lines) == 1
+    run("restore", f"cos://{bucket}/a", "-d", "3", "-m", "Expedited")
+    for name in ("presign", "ls", "restore"):
+        shown = run(name, "--help").out
+        assert not any(f" {option}" in shown for option in ("--time ", "--limit", "--mode", "-d,", "-t,"))
