@@ -147,8 +147,8 @@ def _check_name(key: str, name: str) -> None:
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     nested = f"cos.{name}"
-    hint = f"did you mean {nested if nested in known else close[0]}?" if close or nested in known else ""
-    raise UsageError(f"there is no setting {key!r}", hint=hint or f"there are: {', '.join(sorted(known))}")
+    hint = f"Did you mean {nested if nested in known else close[0]}?" if close or nested in known else ""
+    raise UsageError(f"there is no setting {key!r}", hint=hint or f"There are: {', '.join(sorted(known))}")
 
 
 def _store(files: ConfigFile, profile: str, values: dict[str, str], *, keyring: bool = False) -> None:

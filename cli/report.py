@@ -124,8 +124,9 @@ class Report:
     def would_delete(self, target: str, version_id: str = "") -> None:
         """One removal was left out because of --dryrun."""
         self.planned += 1
+        more = {"version_id": version_id} if version_id else {}
         line = f"(dryrun) delete: {printable(target)}{_version(version_id)}"
-        self._event(line, type="delete", status="dryrun", dst=target)
+        self._event(line, type="delete", status="dryrun", dst=target, **more)
 
     def failure(self, op: str, source: str, target: str, error: BaseException, version_id: str = "") -> None:
         """One transfer failed, or one removal, which has no source; an empty target is not known."""

@@ -124,6 +124,10 @@ def test_all_versions(run: Run, client: CosClient, versioned: str) -> None:
     assert {version.key for version in client.list_versions(versioned).versions} == {"other"}
     result = run("rm", "-r", f"cos://{versioned}", "--all-versions", code=252)  # nobody can answer
     assert "--yes" in result.err and client.list_versions(versioned).versions
+    events = run("rm", "-r", f"cos://{versioned}", "--all-versions", "--dryrun", "--output", "jsonl").events
+    assert {event["version_id"] for event in events[:-1]} == {
+        version.version_id for version in client.list_versions(versioned).versions
+    }
     run("rm", "-r", f"cos://{versioned}", "--all-versions", "--yes")
     assert list(client.list_versions(versioned).versions) == []
 
