@@ -13,6 +13,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
+from cosfs.fs.smallfiles import SmallFiles
 from cosfs.fs.tree import Tree
 from cosfs.transfer.engine import Engine
 
@@ -32,9 +33,12 @@ def assemble(
     fetcher = Fetcher(
         remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
     )
+    small_files = SmallFiles(remote, settings, background, fetcher, tree.heads)
     deleter = Deleter(remote, journal, tree.removal_failed)
     committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
     renamer = Renamer(tree, remote, engine, committer, deleter, journal)
     for service in (cache.run, deleter.run, committer.outbox.run, committer.note_open_files):
         background.keep_running(service)
-    return Filesystem(settings, remote, engine, tree, fetcher, committer, deleter, renamer, journal)
+    return Filesystem(
+        settings, remote, engine, tree, fetcher, small_files, committer, deleter, renamer, journal
+    )

@@ -22,6 +22,7 @@ from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
+from cosfs.fs.smallfiles import SmallFiles
 from cosfs.fs.tree import Tree
 from cosfs.transfer.attributes import Attributes
 from cosfs.transfer.engine import Engine
@@ -75,6 +76,7 @@ class Calls:
         engine: Engine,
         tree: Tree,
         fetcher: Fetcher,
+        small_files: SmallFiles,
         committer: Committer,
         deleter: Deleter,
         renamer: Renamer,
@@ -83,6 +85,7 @@ class Calls:
         self.settings = settings
         self.tree = tree
         self.fetcher = fetcher
+        self.small_files = small_files
         self.committer = committer
         self.deleter = deleter
         self.journal = journal

@@ -102,6 +102,19 @@ class Fetcher:
             run = []
         self._start(source, run)
 
+    def expect(self, source: Source) -> None:
+        """Somebody else brings the one block of a small object; it is wanted, and arrives or is given up."""
+        self._flights[source.block(0)] = _Flight()
+        self.in_flight += self.block_size
+
+    def arrived(self, source: Source, data: Block) -> None:
+        """The block that was expected is here."""
+        self._arrived(source, 0, data)
+
+    def give_up(self, source: Source) -> None:
+        """The block that was expected does not come; who waits for it fetches it himself."""
+        self._drop(source, 0, _Abandoned())
+
     def _start(self, source: Source, run: list[int]) -> None:
         if not run:
             return
@@ -158,7 +171,7 @@ class Fetcher:
                     while start < end:
                         want = min(size, end - start)
                         data = self.cache.buffers.take(want)
-                        _fill(stream, data)
+                        fill(stream, data)
                         self._token.run_sync_soon(self._arrived, source, next_no, data)
                         start += want
                         next_no += 1
@@ -220,7 +233,8 @@ class _Abandoned(Exception):
     """The fetch was cancelled before this block arrived."""
 
 
-def _fill(stream: ObjectStream, data: memoryview) -> None:
+def fill(stream: ObjectStream, data: memoryview) -> None:
+    """Read as many bytes of a stream as data holds; IntegrityError if it has fewer."""
     done = 0
     while done < len(data):
         count = stream.read_into(data[done:])

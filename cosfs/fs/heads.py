@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 import trio
@@ -27,6 +28,7 @@ from cosfs.transfer import attributes
 log = logging.getLogger(__name__)
 
 _NO_HEADERS = Headers()
+EXPECTED = 16  # attributes fetched at once for somebody who has read the names of a directory
 
 
 class Heads:
@@ -53,46 +55,96 @@ class Heads:
         if self._settings.attributes == "listing" or facts.local(node):
             return
         parent = node.parent
+        if node.known and isinstance(node, DirNode):
+            self._check_again(node)
+            return
+        if parent is not None and parent.listing is not None:
+            self._go_ahead(parent, parent.listing, node)
         if node.known:
-            if isinstance(node, DirNode):
-                self._check_again(node)
-            elif parent is not None and parent.listing is not None and parent.listing.walk:
-                self._walk_on(parent, parent.listing, node.name)
             return
         if parent is None:
             await self._know_marker(node)
             return
-        entry = parent.listing.get(node.name) if parent.listing is not None else None
-        if entry is not None and parent.listing is not None:
-            most = self._settings.head_ahead
-            being_read = parent.read_until > trio.current_time()
-            self._head_ahead(
-                parent, parent.listing, entry, parent.listing.walked(entry.index, being_read, most)
-            )
         await self._know(parent, node.name)
 
-    def _walk_on(self, parent: DirNode, listing: Listing, name: bytes) -> None:
+    def _go_ahead(self, parent: DirNode, listing: Listing, node: Node) -> None:
         """Have the next attributes ready before who asks for one after the other gets there."""
-        entry = listing.get(name)
-        if entry is not None:
-            self._head_ahead(parent, listing, entry, listing.walk)
-
-    def _head_ahead(self, parent: DirNode, listing: Listing, entry: Entry, ahead: int) -> None:
-        """Start the HEADs of the entries that a walker of the directory will ask for next."""
-        if not ahead or entry.index + ahead // 2 < listing.head_index:
+        if node.known and not listing.attributes.window:
             return
-        start = max(entry.index + 1, listing.head_index)
-        stop = min(entry.index + 1 + ahead, listing.count)
-        for other in listing.between(start, stop):
-            child = parent.children.get(other.name)
+        entry = listing.get(node.name)
+        if entry is None or entry.index < listing.contents.reached:
+            return  # where files are read, their bytes bring the attributes
+        expected = EXPECTED if parent.read_until > trio.current_time() else 0
+        ahead = listing.attributes.passed(entry.index, self._settings.head_ahead, expected)
+        if ahead:
+            listing.attributes.cut(listing.count)
+            self.fetch(parent, listing.between(ahead.start, ahead.stop))
+
+    def fetch(self, parent: DirNode, entries: Iterable[Entry]) -> None:
+        """Start the HEADs of those entries whose attributes are not known or on their way."""
+        wanted = []
+        for entry in entries:
+            child = parent.children.get(entry.name)
             known = (
                 child.known
                 if child is not None
-                else other.info is not None and other.info.headers is not None
+                else entry.info is not None and entry.info.headers is not None
             )
-            if not known and not other.removed:
-                self._background.start_soon(self._know_quietly, parent, other.name)
-        listing.head_index = max(listing.head_index, stop)
+            if known or entry.removed or (parent.ino, entry.name) in self._flights:
+                continue
+            key = self._key_of(parent, entry.name)
+            if key is not None:
+                wanted.append((entry.name, key))
+        if wanted:
+            self.expect(parent, [name for name, _ in wanted])
+            self._background.start_soon(self._know_many, parent, wanted)
+
+    def expect(self, parent: DirNode, names: Iterable[bytes]) -> None:
+        """Attributes of these are on their way: whoever wants them waits for told() or land()."""
+        for name in names:
+            if (parent.ino, name) not in self._flights:
+                self._flights[parent.ino, name] = trio.Event()
+
+    def told(self, parent: DirNode, name: bytes, info: ObjectInfo, since: float) -> None:
+        """An answer to a GET of the file of that etag, sent at since, brought its attributes."""
+        entry = parent.listing.get(name) if parent.listing is not None else None
+        node = parent.children.get(name)
+        known = node.info if isinstance(node, FileNode) else entry.info if entry is not None else None
+        if known is not None and known.key == info.key and known.etag == info.etag:
+            self._answered(parent, name, info.key, info, since)
+        self.land(parent, name)
+
+    def land(self, parent: DirNode, name: bytes) -> None:
+        """Nobody needs to wait any longer for the attributes of a name."""
+        flight = self._flights.pop((parent.ino, name), None)
+        if flight is not None:
+            flight.set()
+
+    async def _know_many(self, parent: DirNode, wanted: list[tuple[bytes, str]]) -> None:
+        since = trio.current_time()
+        bucket, left = parent.bucket, dict(wanted)
+
+        def head(item: tuple[bytes, str]) -> ObjectInfo | None:
+            return self._remote.client.head_object(bucket, item[1])
+
+        def answered(item: tuple[bytes, str], info: ObjectInfo | None, error: Exception | None) -> None:
+            name, key = item
+            del left[name]
+            if error is None or isinstance(error, NotFoundError):
+                self._answered(parent, name, key, info, since)
+            elif isinstance(error, PermissionDeniedError):
+                self._denied_to(parent, name, error)
+            else:
+                log.debug("attributes of %r ahead of time: %s", name, error)
+            self.land(parent, name)
+
+        try:
+            await self._remote.many(head, wanted, answered)
+        except (COSError, FilesystemError) as exc:
+            log.debug("attributes ahead of time: %s", exc)  # whoever wants them asks himself, and is told
+        finally:
+            for name in left:
+                self.land(parent, name)
 
     def _check_again(self, node: DirNode) -> None:
         """See, without letting anybody wait, whether a directory's attributes are still those of its marker.
@@ -120,12 +172,6 @@ class Heads:
         self._apply_marker(node, info)
         self.kernel.forget_inode(node.ino)
 
-    async def _know_quietly(self, parent: DirNode, name: bytes) -> None:
-        try:
-            await self._know(parent, name)
-        except (COSError, FilesystemError) as exc:
-            log.debug("attributes of %r ahead of time: %s", name, exc)
-
     async def _know(self, parent: DirNode, name: bytes) -> None:
         """HEAD one entry and note the answer; many askers share one request."""
         flight = self._flights.get((parent.ino, name))
@@ -143,6 +189,19 @@ class Heads:
             event.set()
 
     async def _know_now(self, parent: DirNode, name: bytes) -> None:
+        key = self._key_of(parent, name)
+        if key is None:
+            return
+        since = trio.current_time()
+        try:
+            info = await self.ask(parent.bucket, key)
+        except PermissionDeniedError as exc:
+            self._denied_to(parent, name, exc)
+            return
+        self._answered(parent, name, key, info, since)
+
+    def _key_of(self, parent: DirNode, name: bytes) -> str | None:
+        """The key to ask for; None if nothing needs to be asked."""
         node = parent.children.get(name)
         entry = parent.listing.get(name) if parent.listing is not None else None
         if node is not None:
@@ -150,25 +209,22 @@ class Heads:
         elif entry is not None:
             is_dir, component = entry.is_dir, entry.component
         else:
-            return
+            return None
         key = parent.child_key(component) + ("/" if is_dir else "")
         if is_dir and isinstance(node, DirNode) and self.walks is not None:
             told, marker = self.walks.marker(parent.bucket, key, self._settings.metadata_ttl)
             if told and (marker is None or marker.headers is not None):
                 self._apply_marker(node, marker)
-                return
-        since = trio.current_time()
-        try:
-            info = await self.ask(parent.bucket, key)
-        except PermissionDeniedError as exc:
-            if not self._denied:
-                log.warning("attributes cannot be read, defaults are shown: %s", exc)
-            self._denied = True
-            self._give_up_knowing(parent, name)
-            return
+                return None
+        return key
+
+    def _answered(
+        self, parent: DirNode, name: bytes, key: str, info: ObjectInfo | None, since: float
+    ) -> None:
+        """Note what COS said of a key when it was asked at since; None: it has no such object."""
         node = parent.children.get(name)
         entry = parent.listing.get(name) if parent.listing is not None else None
-        if is_dir:
+        if key.endswith("/"):
             if isinstance(node, DirNode) and node.sent > since:
                 return  # written meanwhile, and known from that
             marker = info or ObjectInfo(key, 0, "", time.time())
@@ -185,7 +241,11 @@ class Heads:
         if isinstance(node, FileNode) and not facts.local(node):
             facts.set_info(node, info, self._settings.defaults)
 
-    def _give_up_knowing(self, parent: DirNode, name: bytes) -> None:
+    def _denied_to(self, parent: DirNode, name: bytes, error: PermissionDeniedError) -> None:
+        """Attributes cannot be read: defaults are shown from now on."""
+        if not self._denied:
+            log.warning("attributes cannot be read, defaults are shown: %s", error)
+        self._denied = True
         node = parent.children.get(name)
         if node is not None:
             node.known = True

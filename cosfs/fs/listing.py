@@ -27,13 +27,13 @@ import trio
 
 from cosfs.client.model import ListPage, ObjectInfo
 from cosfs.fs import names
+from cosfs.fs.order import Order
 
 if TYPE_CHECKING:
     from cosfs.fs.remote import Remote
 
 FOLDER = "_$folder$"  # Hadoop's way to have an empty directory `d`: an object `d_$folder$`
 KEPT = 20_000  # entries of one listing in memory; some 550 bytes each
-NEAR = 8  # names between two that are asked for, at most, for the two to count as neighbours
 PageHook = Callable[[ListPage], ListPage]
 
 
@@ -80,9 +80,8 @@ class Listing:
         self.complete = False
         self.made_here = False  # a directory made just now: nothing was read from COS
         self.started = trio.current_time()
-        self.head_index = 0  # attributes were asked for up to here
-        self.walk = 0  # so many entries ahead attributes are asked for; 0 unless somebody goes through them
-        self._asked = -2 * NEAR
+        self.attributes = Order()  # in which attributes are asked for
+        self.contents = Order()  # in which files are read
         self._remote = remote
         self._bucket = bucket
         self._prefix = prefix
@@ -100,20 +99,6 @@ class Listing:
         listing = cls(remote, bucket, prefix, hide=lambda _: False, page_hook=lambda page: page)
         listing.complete = True
         return listing
-
-    def walked(self, index: int, being_read: bool, most: int) -> int:
-        """Note that the attributes of an entry are asked for; return how many after it to ask for as well.
-
-        That is none at first, and more and more while names are asked for in their order.
-        """
-        step, self._asked = index - self._asked, index
-        if being_read:
-            self.walk = most
-        elif 0 < step <= self.walk + NEAR:
-            self.walk = min(most, max(4, 2 * self.walk))
-        else:
-            self.walk = 0
-        return self.walk
 
     @property
     def started_reading(self) -> bool:

@@ -164,6 +164,7 @@ class Listings:
         before = parent.listing
         if before is not None:
             listing.expected = len(before) if before.complete else before.expected
+            listing.attributes, listing.contents = before.attributes, before.contents
         for name, node in parent.children.items():
             if name in parent.recent or facts.local(node):
                 info = node.info if isinstance(node, FileNode) else None

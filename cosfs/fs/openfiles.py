@@ -122,6 +122,8 @@ class OpenFiles(Calls):
             if handle.epoch != node.epoch:
                 raise FilesystemError(errno.ESTALE)
             source = self._source(node)
+            if not offset:
+                self.small_files.reading(node)
             handle.readahead.advance(self.fetcher, source, offset, length, self.readahead)
             return await self.fetcher.read(source, offset, length)
         except (PreconditionFailedError, NotFoundError) as exc:

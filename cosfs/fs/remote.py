@@ -6,13 +6,14 @@ that is out of reach: see reachability.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.errors import COSError
 from cosfs.fs.reachability import Reachability
 from cosfs.transfer.engine import TINY, Engine
 from cosfs.transfer.job import Job
@@ -21,6 +22,7 @@ from cosfs.transfer.scheduler import Queue
 
 P = ParamSpec("P")
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - what one of many requests is about
 
 # Fewer than may always be in flight in the lanes: questions are answered even when no change is.
 SMALL_CHANGES = Window.FIRST * 3 // 4
@@ -72,6 +74,35 @@ class Remote:
         with self.reachability.change(), trio.CancelScope(shield=True):
             return await self._in_lane(self._engine, "change", partial(fn, *args, **kwargs))
         raise AssertionError("unreachable")  # nothing cancels this scope
+
+    async def many(
+        self,
+        fn: Callable[[I], T],
+        items: Sequence[I],
+        on_result: Callable[[I, T | None, Exception | None], None],
+    ) -> None:
+        """Call fn(item), a small question, for each item and on_result(item, value, error) with each answer.
+
+        Questions that somebody waits for go first.
+        """
+        with self.reachability.question():
+            if self._engine is not None:
+                await self._engine.run_many(fn, items, on_result, kind=TINY)
+                return
+            async with trio.open_nursery() as nursery:
+                for item in items:
+                    nursery.start_soon(self._one_of_many, fn, item, on_result)
+
+    async def _one_of_many(
+        self, fn: Callable[[I], T], item: I, on_result: Callable[[I, T | None, Exception | None], None]
+    ) -> None:
+        call = partial(fn, item)
+        try:
+            value = await trio.to_thread.run_sync(call, limiter=self._metadata, abandon_on_cancel=True)
+        except COSError as error:
+            on_result(item, None, error)
+        else:
+            on_result(item, value, None)
 
     async def _in_lane(self, engine: Engine, kind: str, call: Callable[[], T]) -> T:
         async with self._small[kind]:

@@ -41,5 +41,5 @@ class FsSettings:
     max_pending: int = 0  # bytes closed and not sent (async) at which writers wait; 0: as the disk has room
     retry_max: float = 300.0  # the longest pause between two tries to send something
     grace: float = 10.0  # COS lists late: our own change outweighs a listing for so long
-    head_ahead: int = 64  # attributes fetched ahead of a reader of a directory
+    head_ahead: int = 256  # attributes fetched ahead of a reader of a directory, at most; 0: nothing is
     extra: dict[str, str] = field(default_factory=dict)  # headers of every PUT (x-cos-storage-class ...)

@@ -270,7 +270,7 @@ async def test_walking_a_directory_fetches_attributes_ahead_at_most_one_head_eac
 
     def held(client: CosClient, *args: Any) -> Any:
         arrived.append(args[1])
-        while len(arrived) < 20:  # so many are under way at once
+        while len(arrived) < 16:  # so many are under way at once
             sleep(0.005)
         return head_object(client, *args)
 
