@@ -155,6 +155,13 @@ class Deleter:
         if record_id:
             self._held.setdefault((bucket, key), []).append(record_id)
 
+    def not_replaced(self, bucket: str, key: str) -> None:
+        """Writing a key anew failed for good: what was to be removed before is to be removed all the same."""
+        held = self._held.pop((bucket, key), [])
+        for record in self._journal.records() if held else ():
+            if record.id in held:
+                self.adopt(record)
+
     def replaced(self, bucket: str, key: str) -> None:
         """A key was written anew: nothing is left of what was to be removed."""
         held = self._held.pop((bucket, key), None)

@@ -65,12 +65,17 @@ class Renamer:
                 await self._file(node, None, parent, name, component)
             return
         self._committer.give_up_sending(target)
-        async with target.lock, node.lock:  # a small file on its way to COS is replaced when it has arrived
+        # A small file on its way to COS is replaced when it has arrived. Two renames into each other (the
+        # kernel has given up the first after a timeout) take the locks in the same order.
+        first, second = sorted((target, node), key=lambda each: each.ino)
+        async with first.lock, second.lock:
             await self._file(node, target, parent, name, component)
 
     async def _file(
         self, node: FileNode, target: FileNode | None, parent: DirNode, name: bytes, component: str
     ) -> None:
+        if node.unlinked:
+            raise FilesystemError(errno.ENOENT)  # while this waited
         bucket, key = parent.bucket, parent.child_key(component)
         old = (node.bucket, node.key)
         own = self._committer.leavings.came_back(node, bucket, key)
@@ -136,6 +141,7 @@ class Renamer:
                     # The answer may be lost, and not the work.
                     self._deleter.schedule(bucket, key, etag, careful=True)
                 self._journal.remove(intent)
+            self._deleter.not_replaced(bucket, key)
             raise
         return intent
 

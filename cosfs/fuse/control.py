@@ -25,6 +25,7 @@ from cosfs.fuse import registry
 MNT_DETACH = 2
 REFRESHED_WITHIN = 120.0  # COS may have to be asked several times
 WARMED_WITHIN = 3600.0  # a large file on a slow line
+DETACHED_WAIT = 5.0  # seconds `umount --force` waits for a process with open files to end
 NAMES_SHOWN = 3  # of what could not be sent
 
 
@@ -161,10 +162,11 @@ def unmount(
 ) -> None:
     """Send everything, unmount, and wait until the mount's process is gone.
 
-    timeout 0 waits as long as there is progress to be hoped for. force unmounts even if
-    something could not be sent (it stays in the journal for the next mount) and detaches a
-    mountpoint that is in use. lazy detaches it at once and waits for nothing: the process goes on
-    sending until all is sent and the last file is closed. Raises COSError with what is still pending.
+    timeout 0 waits as long as there is progress to be hoped for. force unmounts even if something
+    could not be sent (it stays in the journal for the next mount) and detaches a mountpoint that is
+    in use; it waits some seconds at most. lazy detaches it at once and waits for nothing: the process
+    goes on sending until all is sent and the last file is closed. Raises COSError with what is still
+    pending.
     """
     mountpoint = registry.absolute(mountpoint)
     if registry.is_dead(mountpoint):
@@ -199,7 +201,12 @@ def unmount(
         )
     detach(mountpoint, lazy=force)
     if known is not None and known.pid:
-        _wait_for_exit(known.pid, timeout)
+        try:
+            _wait_for_exit(known.pid, timeout or (DETACHED_WAIT if force else 0.0))
+        except FilesystemError:
+            if not force:
+                raise
+            # Somebody has a file open: the process ends when that is closed, which nobody shall wait for.
 
 
 def _unsent(left: dict[str, Any]) -> str:
