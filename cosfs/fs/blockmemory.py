@@ -42,20 +42,15 @@ class BlockMemory:
     def peek(self, key: BlockKey) -> Block | None:
         return self._blocks.get(key)
 
-    def retire(self, key: BlockKey) -> None:
-        """Make a block the first to go."""
-        if key in self._blocks:
-            self._blocks.move_to_end(key, last=False)
-
     def put(self, key: BlockKey, data: Block) -> None:
-        self._remove(key)
+        self.remove(key)
         if len(data) + ENTRY_COST > self._limit:
             return
         self._blocks[key] = data
         self._objects.setdefault(key[:2], set()).add(key)
         self.total += len(data) + ENTRY_COST
         while self.total > self._limit:
-            self._remove(next(iter(self._blocks)))
+            self.remove(next(iter(self._blocks)))
 
     def remove_object(self, bucket: str, key: str) -> None:
         for block in self._objects.pop((bucket, key), ()):
@@ -67,7 +62,7 @@ class BlockMemory:
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def _remove(self, key: BlockKey) -> None:
+    def remove(self, key: BlockKey) -> None:
         data = self._blocks.pop(key, None)
         if data is None:
             return

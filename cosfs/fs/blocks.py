@@ -138,8 +138,8 @@ class BlockCache:
         return self._hot.peek(key) is not None
 
     def done_with(self, key: BlockKey) -> None:
-        """A sequential reader has passed this block: memory is for what it has not read yet."""
-        self._hot.retire(key)
+        """A sequential reader has passed this block: the kernel has its pages, and the disk may have it."""
+        self._hot.remove(key)
 
     async def get(self, key: BlockKey, length: int | None = None) -> Block | None:
         """Return a block from memory or disk, None if it is in neither, or on disk with another length."""
