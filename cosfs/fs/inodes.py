@@ -402,7 +402,9 @@ class InodeTable:
     def drop_if_idle(self, node: Node | None) -> None:
         """Let go of a node, and of parents that were only kept for it."""
         while node is not None and node.ino != ROOT_INO and node.nlookup == 0 and node.idle:
-            self.nodes.pop(node.ino, None)
+            # A removed file keeps its directory: it may be gone by now, and its number another one's.
+            if self.nodes.get(node.ino) is node:
+                del self.nodes[node.ino]
             parent = node.parent
             if parent is not None and parent.children.get(node.name) is node:
                 del parent.children[node.name]

@@ -40,3 +40,19 @@ async def test_a_renamed_file_keeps_its_number_when_the_kernel_has_forgotten_it(
     files.fs.forget(node.ino, node.nlookup)
     assert (await files.file("b")) is not node
     assert (await files.file("b")).ino == node.ino
+
+
+async def test_a_removed_file_does_not_take_the_number_of_its_directory_from_the_next_one(
+    files: Files,
+) -> None:
+    before = await files.mkdir("d")
+    fh = await files.create("d/a")
+    file = await files.node("d/a")
+    await files.unlink("d/a")
+    await files.rmdir("d")
+    files.tree.table.forget(before.ino, before.nlookup)
+    now = await files.mkdir("d")
+    assert now is not before and now.ino == before.ino
+    await files.close(fh)
+    files.tree.table.forget(file.ino, file.nlookup)
+    assert files.tree.table.get(now.ino) is now
