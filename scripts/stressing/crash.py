@@ -7,8 +7,8 @@ import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from scripts.stressing.faults import spoil
 from scripts.stressing.world import World, within
 from scripts.stressing.writer import Directory, File, Tree, Writer, look
 
@@ -139,22 +139,3 @@ class Series:
                     self.result.conflicts += 1
                 return f"the bucket has another {path} than the mount"
         return ""
-
-
-def spoil(world: World, chance: random.Random) -> None:
-    """Make the server fail in several ways, each now and then."""
-    faults = world.emulator.faults
-    for operation in ("PutObject", "CopyObject", "UploadPart", "CompleteMultipartUpload", "DeleteObjects"):
-        kind = chance.choice(("none", "before", "after", "reset", "reset-after"))
-        share = chance.uniform(0.05, 0.4)
-        if kind in ("before", "after"):
-            faults.error(operation, "ServiceUnavailable", 503, count=0, after=kind == "after", share=share)
-        elif kind.startswith("reset"):
-            faults.reset(operation, count=0, after=kind == "reset-after", share=share)
-    if chance.random() < 0.5:
-        faults.truncate("GetObject", offset=1000, count=0, share=0.2)
-
-
-def scratch_size(path: Path) -> int:
-    """How much a directory holds."""
-    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())

@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from cosfs.errors import COSError
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.units import MIB
 from tests.fs.support import Files, content, fs_settings, running
+from tests.reference import Directory, File, Reference, Tree
 
 _numbers = itertools.count(1)
 
@@ -33,129 +33,7 @@ def slow_changes(emulator: Emulator) -> None:
     emulator.faults.latency(0.003, "[PCUD]*")
 
 
-# --- the reference
-
-
-@dataclass(eq=False)
-class File:
-    data: bytearray = field(default_factory=bytearray)
-    mode: int = 0o644
-
-    def write(self, offset: int, data: bytes) -> None:
-        if len(self.data) < offset:
-            self.data.extend(bytes(offset - len(self.data)))
-        self.data[offset : offset + len(data)] = data
-
-    def truncate(self, size: int) -> None:
-        del self.data[size:]
-        self.data.extend(bytes(size - len(self.data)))
-
-
-class Directory(dict[str, Any]):
-    """Names to File or Directory."""
-
-    mode = 0o755
-
-
-Tree = dict[str, tuple[int, bytes | None]]  # paths to (mode, bytes; None for a directory)
-
-
-def fail(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
-@dataclass
-class Reference:
-    """A filesystem in memory; wrong calls raise what Linux would answer."""
-
-    root: Directory = field(default_factory=Directory)
-    handles: dict[int, File] = field(default_factory=dict)
-
-    def walk(self, path: str) -> File | Directory:
-        node: File | Directory = self.root
-        for name in path.split("/") if path else []:
-            if isinstance(node, File):
-                raise fail(errno.ENOTDIR)
-            if name not in node:
-                raise fail(errno.ENOENT)
-            node = node[name]
-        return node
-
-    def parent(self, path: str) -> tuple[Directory, str]:
-        head, _, name = path.rpartition("/")
-        node = self.walk(head)
-        if isinstance(node, File):
-            raise fail(errno.ENOTDIR)
-        return node, name
-
-    def file(self, path: str) -> File:
-        node = self.walk(path)
-        if not isinstance(node, File):
-            raise fail(errno.EISDIR)
-        return node
-
-    def open(self, slot: int, path: str, flags: int) -> None:
-        directory, name = self.parent(path)
-        if name not in directory:
-            if not flags & os.O_CREAT:
-                raise fail(errno.ENOENT)
-            directory[name] = File()
-        file = self.file(path)
-        if flags & os.O_TRUNC:
-            file.truncate(0)
-        self.handles[slot] = file
-
-    def mkdir(self, path: str) -> None:
-        directory, name = self.parent(path)
-        if name in directory:
-            raise fail(errno.EEXIST)
-        directory[name] = Directory()
-
-    def rmdir(self, path: str) -> None:
-        directory, name = self.parent(path)
-        if isinstance(self.walk(path), File):
-            raise fail(errno.ENOTDIR)
-        if directory[name]:
-            raise fail(errno.ENOTEMPTY)
-        del directory[name]
-
-    def unlink(self, path: str) -> None:
-        directory, name = self.parent(path)
-        self.file(path)
-        del directory[name]
-
-    def rename(self, old: str, new: str) -> None:
-        source, name = self.parent(old)
-        destination, new_name = self.parent(new)
-        node = self.walk(old)
-        target = destination.get(new_name)
-        if target is node:
-            return
-        if isinstance(node, File) and isinstance(target, Directory):
-            raise fail(errno.EISDIR)
-        if isinstance(node, Directory):
-            if isinstance(target, File):
-                raise fail(errno.ENOTDIR)
-            if f"{new}/".startswith(f"{old}/"):
-                raise fail(errno.EINVAL)
-            if target:
-                raise fail(errno.ENOTEMPTY)
-        del source[name]
-        destination[new_name] = node
-
-    def tree(self) -> Tree:
-        found: Tree = {}
-
-        def visit(directory: Directory, path: str) -> None:
-            for name, node in directory.items():
-                if isinstance(node, File):
-                    found[path + name] = (node.mode, bytes(node.data))
-                else:
-                    found[path + name] = (node.mode, None)
-                    visit(node, f"{path}{name}/")
-
-        visit(self.root, "")
-        return found
+# --- what is there
 
 
 async def tree(files: Files) -> Tree:
