@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import trio
@@ -48,6 +48,10 @@ class Heads:
         self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
         self._denied = False
         self.kernel: KernelCache = NoKernel()
+        # Whether a GET of the entry's bytes is on its way, or was: it brings the attributes.
+        self.comes_with_bytes: Callable[[DirNode, Listing, Entry], bool] = lambda parent, listing, entry: (
+            False
+        )
         self.walks: Walks | None = None  # may know of a directory's object already
 
     async def ensure_known(self, node: Node) -> None:
@@ -72,8 +76,8 @@ class Heads:
         if node.known and not listing.attributes.window:
             return
         entry = listing.get(node.name)
-        if entry is None or entry.index < listing.contents.reached:
-            return  # where files are read, their bytes bring the attributes
+        if entry is None or self.comes_with_bytes(parent, listing, entry):
+            return
         expected = EXPECTED if parent.read_until > trio.current_time() else 0
         ahead = listing.attributes.passed(entry.index, self._settings.head_ahead, expected)
         if ahead:

@@ -41,7 +41,7 @@ class Order:
         self.window = min(most, max(self.window, expected))
         if not self.window or self.position + self.window // 2 < self.reached:
             return range(0)
-        if self.reached > self.position:
+        if self.reached > self.position + 1:
             self.window = min(most, 2 * self.window)
         start = max(self.position + 1, self.reached)
         self.reached = max(start, self.position + 1 + self.window)

@@ -2,7 +2,8 @@
 
 A small file costs two round trips, one for its attributes and one for its bytes, and `cat *`, `grep -r`,
 `tar` and `cp -r` wait for each. A GET of the whole object answers both. So once files of a directory are
-read in its order, those that follow are fetched by GETs, more and more of them, as long as they are read.
+read in its order, those that follow are fetched by GETs, more and more of them, as long as they are read. In
+the next directory of a tree that begins with the first file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 SMALL = 128 * KIB
 FILES_MAX = 128  # of one directory, fetched and not read yet
+FIRST = 16  # of the next directory, when the files of one were just read
+NEXT_WITHIN = 2.0  # seconds
 BYTES_MAX = 32 * MIB  # on their way, of all directories
 
 Item = tuple[bytes, Source]
@@ -48,6 +51,9 @@ class SmallFiles:
         self._heads = heads
         self._largest = min(SMALL, settings.block_size)
         self._on_their_way = 0
+        self._next_until = 0.0  # whose names are asked for until then will be read, too
+        self._was_right = True  # and so it was the last time
+        heads.comes_with_bytes = self._comes_with_bytes
 
     def reading(self, node: FileNode) -> None:
         """Somebody begins to read a file."""
@@ -58,9 +64,28 @@ class SmallFiles:
         entry = listing.get(node.name)
         if entry is not None:
             ahead = listing.contents.passed(entry.index, FILES_MAX)
+            if listing.contents.window:
+                self._next_until, self._was_right = trio.current_time() + NEXT_WITHIN, True
             if ahead:
                 listing.contents.cut(listing.count)
                 self._fetch(parent, listing, ahead)
+
+    def _comes_with_bytes(self, parent: DirNode, listing: Listing, entry: Entry) -> bool:
+        """Whether an entry whose attributes are asked for has its bytes fetched; begins with that perhaps."""
+        order = listing.contents
+        if entry.index < order.reached:
+            return True
+        now = trio.current_time()
+        if order.reached or entry.is_dir or now >= self._next_until or parent.read_until <= now:
+            return False
+        if not self._was_right:
+            self._next_until = 0.0
+            return False
+        self._was_right = False
+        ahead = order.passed(entry.index - 1, FILES_MAX, FIRST)
+        order.cut(listing.count)
+        self._fetch(parent, listing, ahead)
+        return True
 
     def _fetch(self, parent: DirNode, listing: Listing, ahead: range) -> None:
         """Start with what is needed of some entries: whole objects, or only their attributes."""

@@ -98,3 +98,30 @@ async def test_what_was_read_is_not_asked_for_again_by_the_next_mount(
             assert await second.get(key) == content(key)
     assert requests["GetObject"] == 0
     assert requests["HeadObject"] <= 3
+
+
+async def test_a_tree_of_small_directories_costs_one_get_a_file(files: Files, emulator: Emulator) -> None:
+    keys = [f"t/d{number // 10:02}/k{number % 10}" for number in range(300)]
+    emulator.put_objects(files.bucket, ((key, content(key)) for key in keys))
+    with counted(emulator) as requests:
+        for name in await files.list("t"):
+            for inner in await files.list(f"t/{name}"):
+                path = f"t/{name}/{inner}"
+                assert await files.get(path) == content(path)
+    assert requests["GetObject"] == 300
+    assert requests["HeadObject"] <= 30 + 1 + 20, "of the directories, and of the first files"
+
+
+async def test_names_only_asked_for_after_files_were_read_are_not_read(
+    files: Files, emulator: Emulator
+) -> None:
+    keys = [f"t/d{number // 40:02}/k{number % 40:02}" for number in range(400)]
+    emulator.put_objects(files.bucket, ((key, content(key)) for key in keys))
+    for name in await files.list("t/d00"):
+        await files.get(f"t/d00/{name}")
+    with counted(emulator) as requests:
+        for number in range(1, 10):
+            for name in await files.list(f"t/d{number:02}"):
+                await files.stat(f"t/d{number:02}/{name}")
+    assert requests["GetObject"] <= 16
+    assert requests["HeadObject"] + requests["GetObject"] <= 360 + 2 * 10
