@@ -284,7 +284,7 @@ async def test_walking_a_directory_fetches_attributes_ahead_at_most_one_head_eac
     assert requests == {"ListObjects": 1, "HeadObject": 40}
 
 
-@pytest.mark.parametrize(("in_order", "least", "most"), [(True, 16, 64), (False, 1, 2)])
+@pytest.mark.parametrize(("in_order", "least", "most"), [(True, 16, 200), (False, 1, 2)])
 async def test_names_asked_for_in_their_order_have_attributes_fetched_ahead(
     files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, in_order: bool, least: int, most: int
 ) -> None:
