@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from cosfs.client.auth import Credentials
 from cosfs.client.endpoint import is_loopback
-from cosfs.errors import ConfigError, CredentialsError
+from cosfs.errors import ConfigError, CredentialsError, NetworkError
 
 __all__ = ["Identity", "Role", "Sts"]
 
@@ -181,10 +181,13 @@ def _credentials(answer: Any) -> Credentials:
     )
 
 
-def _refused(error: Any, what: str, host: str) -> CredentialsError:
+def _refused(error: Any, what: str, host: str) -> CredentialsError | NetworkError:
     code, message = str(error.get_code() or ""), str(error.get_message() or "")
     if code in _NETWORK_CODES:
-        return CredentialsError(f"STS at {host} cannot be reached: {message}", hint="Check the network")
+        # The SDK says it in the words of three libraries, one inside the other.
+        reason = re.findall(r"(?:\] |: )([A-Z][^:'\"()]+?)[)'\"]*$", message)
+        why = f" ({reason[0].lower()})" if reason else ""
+        return NetworkError(f"STS at {host} cannot be reached{why}", hint="Check the network and the proxy")
     hint = _HINTS.get(code, "Check secret_id and secret_key" if code.startswith("AuthFailure") else "")
     notes = f"{code}, RequestId {error.get_request_id()}" if error.get_request_id() else code
     return CredentialsError(f"{what}: {message} ({notes})", hint=hint)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from cosfs.client.auth import Credentials
 from cosfs.client.waiting import offload
-from cosfs.errors import CredentialsError
+from cosfs.errors import CredentialsError, NetworkError
 
 __all__ = ["TemporaryCredentials", "renewal_time"]
 
@@ -87,7 +87,7 @@ class TemporaryCredentials:
         now = self._clock()
         try:
             new = self.fetch()
-        except CredentialsError as error:
+        except (CredentialsError, NetworkError) as error:
             if self._current is None or now >= self._current.expires - 10:
                 raise
             log.warning("%s; the old credentials are used for %d s more", error, self._current.expires - now)

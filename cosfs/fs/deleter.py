@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -161,6 +162,16 @@ class Deleter:
         for record in self._journal.records() if held else ():
             if record.id in held:
                 self.adopt(record)
+
+    @contextmanager
+    def replacing(self, bucket: str, key: str) -> Iterator[None]:
+        """Write a claimed key anew inside: what was to be removed before is settled by how that ends."""
+        try:
+            yield
+        except BaseException:
+            self.not_replaced(bucket, key)
+            raise
+        self.replaced(bucket, key)
 
     def replaced(self, bucket: str, key: str) -> None:
         """A key was written anew: nothing is left of what was to be removed."""

@@ -83,12 +83,13 @@ class Directories(Calls):
         bucket, key = directory.bucket, directory.child_key(component) + "/"
         await self.deleter.claim(bucket, key)
         headers = attributes.encode(attrs, Headers(content_type=attributes.DIRECTORY_TYPE))
-        result = await self.remote.change(self.remote.client.put_object, bucket, key, b"", headers=headers)
+        put = self.remote.client.put_object
+        with self.deleter.replacing(bucket, key):
+            result = await self.remote.change(put, bucket, key, b"", headers=headers)
         node = self.tree.add_dir(directory, name, component, attrs)
         node.marker = ObjectInfo(
             key, 0, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
         )
-        self.deleter.replaced(bucket, key)
         return node
 
     async def _make_bucket(self, directory: DirNode, name: bytes, component: str) -> DirNode:

@@ -85,9 +85,11 @@ class Entries(Directories, OpenFiles):
         kind = attributes.content_type(component, attrs.mode)
         headers = attributes.encode(attrs, Headers(content_type=kind, extra=self.settings.extra))
         there = await self.committer.leavings.take(bucket, key)
-        result = await self.remote.change(
-            self.remote.client.put_object, bucket, key, body, headers=headers, forbid_overwrite=not there
-        )
+        put = self.remote.client.put_object
+        with self.deleter.replacing(bucket, key):
+            result = await self.remote.change(
+                put, bucket, key, body, headers=headers, forbid_overwrite=not there
+            )
         node = self.tree.add_file(directory, name, component, attrs)
         info = ObjectInfo(
             key,
@@ -98,7 +100,6 @@ class Entries(Directories, OpenFiles):
             headers=headers,
         )
         self.tree.committed(node, info)
-        self.deleter.replaced(bucket, key)
         return node
 
     async def readlink(self, ino: int) -> bytes:

@@ -16,7 +16,7 @@ from cosfs.client.credentials import find_credentials
 from cosfs.client.roles import CvmRole
 from cosfs.client.temporary import TemporaryCredentials
 from cosfs.config import load_settings
-from cosfs.errors import ConfigError, CredentialsError
+from cosfs.errors import ConfigError, CredentialsError, NetworkError
 from tests.client.scripted import Answer, Request, Script, ScriptedServer
 
 ARN = "qcs::cam::uin/100000000001:roleName/reader"
@@ -238,7 +238,7 @@ def test_sts_refuses(find: Find, serve: Callable[..., ScriptedServer], code: str
 
 def test_sts_that_does_not_answer(find: Find, serve: Callable[..., ScriptedServer]) -> None:
     server = serve(Answer(raw=b"", end="close"))
-    with pytest.raises(CredentialsError, match="cannot be"):
+    with pytest.raises(NetworkError, match="cannot be reached"):
         find(role_profile(server), options={"profile": "role"}).get()
 
 

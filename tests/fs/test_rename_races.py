@@ -51,3 +51,22 @@ async def test_what_was_removed_does_not_come_back_when_a_rename_to_its_name_fai
     await until(lambda: keys(files.client, files.bucket) == ["b"])
     assert await files.list() == ["b"]
     await until(lambda: not files.journal.records())
+
+
+@pytest.mark.parametrize("kind", ["symlink", "mkdir"])
+async def test_what_was_removed_does_not_come_back_when_something_else_cannot_be_made_there(
+    files: Files, emulator: Emulator, kind: str
+) -> None:
+    if kind == "mkdir":
+        await files.mkdir("a")
+    else:
+        await files.put("a", b"removed")
+    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    await (files.rmdir("a") if kind == "mkdir" else files.unlink("a"))
+    with pytest.raises(COSError) as failure:
+        await (files.mkdir("a") if kind == "mkdir" else files.symlink("a", b"target"))
+    assert failure.value.errno == errno.EACCES
+    emulator.faults.clear()
+    await until(lambda: keys(files.client, files.bucket) == [])
+    assert await files.list() == []
+    await until(lambda: not files.journal.records())
