@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Args = TypeVarTuple("Args")
 
 ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
+SETTLED_WITHIN = 5.0  # seconds; an emptied file waits no longer for what is on its way of it
 FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
 
 
@@ -275,6 +276,11 @@ class OpenFiles(Calls):
     async def _empty(self, node: FileNode) -> None:
         """O_TRUNC: what the journal keeps of the file stays until something has taken its place."""
         await self._wait_for_commit(node)
+        if node.being_sent:
+            # Its old bytes are safe when COS has them, or when nobody reads them any longer.
+            with trio.move_on_after(SETTLED_WITHIN):
+                async with node.lock:
+                    pass
         content = node.content
         if content is None or not content.size or not node.pending_id or node.being_sent:
             await self._truncate(node, 0)

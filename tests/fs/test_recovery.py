@@ -647,3 +647,19 @@ async def test_attributes_remembered_on_disk_are_not_older_than_those_set_in_the
     await filesystem.kill(files)
     second = await filesystem("cache")
     assert await second.mode("a") == 0o600
+
+
+async def test_a_kill_after_a_file_on_its_way_was_emptied_leaves_the_old_bytes(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    data = content(MEMORY_MAX * 2)
+    emulator.faults.latency(0.3, "PutObject", key="a", count=1)
+    first = await filesystem("cache", write_back="async")
+    await first.put("a", data)
+    node = await first.file("a")
+    await until(lambda: node.being_sent)
+    await first.fs.open(node.ino, os.O_WRONLY | os.O_TRUNC)
+    second = await restarted(filesystem, emulator, first)
+    assert await second.get("a") == data
+    await second.fs.drain()
+    assert await second.stored("a") == data
