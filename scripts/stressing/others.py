@@ -11,7 +11,7 @@ from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
 from cosfs.errors import NotFoundError
 from scripts.stressing.player import NAMES, Player, Wrong
-from scripts.stressing.seen import Seen
+from scripts.stressing.seen import Seen, expected, stored_one
 from tests.reference import File
 
 
@@ -32,7 +32,7 @@ class Others:
         path = self.player.chance.choice(paths)
         node = self.player.model.file(path)
         kinds: list[Callable[[str, File], None]] = [self.new]
-        if self.stored(path) == bytes(node.data):
+        if self.settled(path, node):
             # COS has what is here; else what we do is a race that nobody can judge.
             kinds += [self.put, self.put, self.delete, self.metadata]
             kinds += [self.put_while_written, self.put_while_written, self.delete_while_written]
@@ -40,12 +40,12 @@ class Others:
         self.calls += 1
         self.player.chance.choice(kinds)(path, node)
 
-    def stored(self, path: str) -> bytes | None:
+    def settled(self, path: str, node: File) -> bool:
+        """Whether COS has a file of ours as it is here, with its attributes."""
         try:
-            with self.client.get_object(self.bucket, path) as stream:
-                return b"".join(stream.chunks())
+            return expected(node).fits(stored_one(self.client, self.bucket, path))
         except NotFoundError:
-            return None
+            return False
 
     # Alone
 
@@ -97,6 +97,8 @@ class Others:
         taken = {each for each, _ in self.player.model.nodes()}
         if first in taken or target in taken or self.player.open.concerns(first):
             return
+        if self.client.list_objects(self.bucket, prefix=first, max_keys=1).objects:
+            return  # what we removed is still there: our removal, on its way, would take theirs
         theirs = self._put(target)
         if first != target:
             self.player.open.allow(first, Seen("directory"))

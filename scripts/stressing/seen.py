@@ -96,30 +96,32 @@ def _look_at_file(path: Path, status: os.stat_result) -> Seen:
 def stored(client: CosClient, bucket: str) -> Sight:
     """The same of the bucket itself, past every mount. Directories without an object have no mode."""
     found: Sight = {}
-    defaults = Defaults(uid=os.getuid(), gid=os.getgid())
     marker = ""
     while True:
         page = client.list_objects(bucket, marker=marker)
         for entry in page.objects:
-            info = client.head_object(bucket, entry.key)
-            assert info is not None
             name = entry.key.rstrip("/")
             for place in [*Path(name).parents][:-1]:
                 found.setdefault(str(place), Seen("directory"))
-            attrs = decode(info, defaults, is_dir=entry.key.endswith("/"))
-            if stat.S_ISDIR(attrs.mode):
-                found[name] = Seen("directory", mode=stat.S_IMODE(attrs.mode))
-                continue
-            with client.get_object(bucket, entry.key) as stream:
-                data = b"".join(stream.chunks())
-            if stat.S_ISLNK(attrs.mode):
-                found[name] = Seen("link", data)
-            else:
-                mode = stat.S_IMODE(attrs.mode)
-                found[name] = Seen("file", data, mode, attrs.mtime_ns, frozenset(attrs.xattrs.items()))
+            found[name] = stored_one(client, bucket, entry.key)
         marker = page.next_marker
         if not marker:
             return found
+
+
+def stored_one(client: CosClient, bucket: str, key: str) -> Seen:
+    """One object."""
+    info = client.head_object(bucket, key)
+    assert info is not None
+    attrs = decode(info, Defaults(uid=os.getuid(), gid=os.getgid()), is_dir=key.endswith("/"))
+    mode = stat.S_IMODE(attrs.mode)
+    if stat.S_ISDIR(attrs.mode):
+        return Seen("directory", mode=mode)
+    with client.get_object(bucket, key) as stream:
+        data = b"".join(stream.chunks())
+    if stat.S_ISLNK(attrs.mode):
+        return Seen("link", data)
+    return Seen("file", data, mode, attrs.mtime_ns, frozenset(attrs.xattrs.items()))
 
 
 @dataclass
