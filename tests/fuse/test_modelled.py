@@ -1,4 +1,4 @@
-"""Random calls, others, kills, remounts and faults against a model in memory; scripts/stress model goes on for hours."""
+"""Random calls, kills, remounts, faults and another client, against a model; scripts/stress model runs longer."""
 
 from __future__ import annotations
 
