@@ -1,4 +1,4 @@
-"""Random calls, kills, remounts, faults and another client, against a model; scripts/stress model runs longer."""
+"""Random calls, kills, remounts, faults and another client; scripts/stress model runs longer."""
 
 from __future__ import annotations
 
