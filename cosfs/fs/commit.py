@@ -47,6 +47,7 @@ from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
 NOTE_INTERVAL = 1.0  # seconds; what was written since is not found after a crash, unless it was acknowledged
+SENDING_KEPT = 8
 log = logging.getLogger(__name__)
 
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
@@ -142,11 +143,15 @@ class Committer:
 
     async def flush(self, node: FileNode) -> None:
         """Return when COS holds the file as it was when we were called; raise if it cannot."""
+        await self._flush(node, unasked=False)
+
+    async def _flush(self, node: FileNode, *, unasked: bool) -> None:
+        """Unasked a file is not sent that is just being written in the place of what was closed before."""
         if not node.changed:
             return
         while node.changed and not node.unlinked:
             try:
-                await self._flush_now(node)
+                await self._flush_now(node, unasked=unasked)
                 break
             except GivenUp:
                 continue  # it has another name by now, or none
@@ -158,11 +163,18 @@ class Committer:
         if node.being_sent:
             self.sender.give_up(node.bucket, node.key)
 
-    async def _flush_now(self, node: FileNode) -> None:
+    async def _flush_now(self, node: FileNode, *, unasked: bool) -> None:
         assert node.parent is not None
         async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
+            content = node.content
+            if content is not None and content.is_replacing:
+                if unasked and node.writers:
+                    return
+                # Were COS to have these bytes and the journal still those before them, both would be kept.
+                await content.make_durable()
+                self._records.promise(node)
             place = (node.bucket, node.key)
             try:
                 if node.dirty:
@@ -206,7 +218,7 @@ class Committer:
         if isinstance(node, DirNode):
             await self.flush_dir(node)
         else:
-            await self.flush(node)
+            await self._flush(node, unasked=True)
 
     async def _send(self, node: FileNode) -> None:
         content = node.content
@@ -349,7 +361,8 @@ class Committer:
         """Note what is about to be sent: if no answer comes, and more is written, we know it again."""
         mark = (content.size, _digest(headers))
         if mark not in content.sending:
-            content.sending = [*content.sending[-7:], mark]
+            content.sending.append(mark)
+            del content.sending[:-SENDING_KEPT]
             self.record(node)
 
     @staticmethod

@@ -125,6 +125,8 @@ class Entries(Directories, OpenFiles):
             await self.committer.stop(node)
             with self.journal.together():
                 self._vanish(node)
+            if not node.opens:
+                self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
 
     def _vanish(self, node: FileNode) -> None:
         """Take a name away; the object goes too, unless somebody still reads it."""
@@ -137,10 +139,6 @@ class Entries(Directories, OpenFiles):
             if node.expected != "":
                 self.deleter.schedule(bucket, key, node.expected or "")
         self.tree.remove(node)
-        if not node.opens and node.content is not None:
-            node.content.close()
-            node.content = None
-            self.tree.table.drop_if_idle(node)
 
     async def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0

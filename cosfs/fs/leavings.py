@@ -125,6 +125,11 @@ class Leavings:
 
     def bury(self, node: FileNode) -> None:
         """The last handle of a removed file is gone."""
+        self.schedule_removal(node)
+        self.let_go_bytes(node)
+
+    def schedule_removal(self, node: FileNode) -> None:
+        """The objects of a removed file are of no use to anybody."""
         self.abandon_former(node)
         for place, orphan in list(self._orphans.items()):
             if orphan is node:
@@ -133,6 +138,9 @@ class Leavings:
                 with self._journal.together():
                     self._deleter.schedule(*place, node.expected or "", careful=True)
                     self._journal.remove(*filter(None, [self._intents.pop(place, 0)]))
+
+    def let_go_bytes(self, node: FileNode) -> None:
+        """The local bytes of a removed file that nobody has open go."""
         if node.content is not None:
             node.content.close()
             node.content = None

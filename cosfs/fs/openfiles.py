@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVarTuple
 
 import trio
@@ -282,7 +283,7 @@ class OpenFiles(Calls):
                 async with node.lock:
                     pass
         content = node.content
-        if content is None or not content.size or not node.pending_id or node.being_sent:
+        if content is None or not content.size or not node.pending_id:
             await self._truncate(node, 0)
             return
         node.content = content.emptied()
@@ -301,14 +302,17 @@ class OpenFiles(Calls):
             if not node.unlinked:
                 self.committer.attributes_changed(node)
             return
-        content.truncate(size)
         self._wrote(node)
-        if content.promised:
-            self.committer.promise(node)  # what the journal says of the old size must not come back
-        self.committer.record(node)
+        content.truncate(size, partial(self._note_size, node))
         await self.committer.truncated(node)
         if not node.writers and not node.unlinked:
             await self._flush_or_try_later(node)
+
+    def _note_size(self, node: FileNode) -> None:
+        assert node.content is not None
+        if node.content.promised:
+            self.committer.promise(node)  # what the journal says of the old size must not come back
+        self.committer.record(node)
 
     async def _flush_or_try_later(self, node: FileNode) -> None:
         """Send a file that nobody has open; what fails is told, and tried again."""

@@ -23,6 +23,7 @@ from cosfs.errors import (
     PreconditionFailedError,
 )
 from cosfs.fs.adoption import adopt_file
+from cosfs.fs.background import together
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 
 RETRY_DELAYS = (2.0, 5.0, 15.0, 60.0)
 FILLED_MAX = 64 * MIB  # up to here the unchanged bytes of a file never closed are fetched, to keep it whole
+PARALLEL = 32  # attributes set at once
 LATER = frozenset({"move", "rename"})  # other records wait for these
 
 
@@ -87,9 +89,18 @@ class Recovery:
         self._conflicts = fs.committer.conflicts.count
         self.salvage = Salvage(fs.settings.cache_dir)
         self.done = Recovered()
+        self.tried = trio.Event()  # everything that was left, once
+        if self._is_idle:
+            self.tried.set()
+
+    @property
+    def left(self) -> int:
+        """How many records nobody has taken over yet."""
+        return len(self._records)
 
     async def begin(self, seconds: float) -> None:
-        """To be called before anything is served: files and removals are taken over, renames finished.
+        """To be called before anything is served: what was closed, removed, renamed or changed in its mode
+        is seen so from the first moment on.
 
         Takes some seconds at most; what is not done by then goes on in run().
         """
@@ -104,6 +115,20 @@ class Recovery:
             with trio.move_on_after(seconds):
                 await self._try(self._finish_renames)
         self._adopt()
+        with trio.move_on_after(seconds):
+            await self._set_attributes()
+
+    async def _set_attributes(self) -> None:
+        """Nobody may rename these files, or set their modes again, before they have those they had."""
+        slots = trio.CapacityLimiter(PARALLEL)
+
+        async def one(record: Record) -> None:
+            async with slots:
+                await self._try(self._reset, record)
+
+        async with together() as nursery:
+            for record in [r for r in self._records if r.kind == "attributes" and not self._waits(r)]:
+                nursery.start_soon(one, record)
 
     async def run(self, *, once: bool = False) -> Recovered:
         """Work off the rest; what COS cannot take now is tried again until it can, unless once."""
@@ -112,6 +137,7 @@ class Recovery:
         for delay in itertools.chain(RETRY_DELAYS, itertools.repeat(RETRY_DELAYS[-1])):
             await self._pass(once=once)
             self._count_left()
+            self.tried.set()
             if once or not self._worth_another_try():
                 break
             await trio.sleep(delay)
@@ -151,8 +177,7 @@ class Recovery:
     async def _finish_renames(self) -> None:
         for record in [r for r in self._records if r.kind in LATER]:
             if record.kind == "move":
-                await finish_file_rename(self._fs, record, self.salvage)
-                self._gone(record)
+                self._records = await finish_file_rename(self._fs, record, self._records, self.salvage)
             else:
                 # What is recorded below the old name gets its new one with it.
                 self._records = await finish_tree_rename(self._fs, record, self._records, self.salvage)
@@ -234,7 +259,9 @@ class Recovery:
         if record.body.get("set"):
             body = {"attributes": record.body["attributes"], "etag": record.body["etag"]}
             self._journal.replace(record.id, "attributes", record.bucket, record.key, body)
-            await self._reset(Record(record.id, "attributes", record.bucket, record.key, body, 0.0))
+            rest = Record(record.id, "attributes", record.bucket, record.key, body, record.written)
+            self._records = [rest if r.id == record.id else r for r in self._records]
+            await self._reset(rest)
         else:
             self._gone(record)
 

@@ -97,11 +97,13 @@ class Renamer:
                 self._committer.drop(target)
                 self._tree.remove(target)
                 if not target.opens:
-                    self._committer.leavings.bury(target)
+                    self._committer.leavings.schedule_removal(target)
             self._tree.move(node, parent, name, component)
             self._committer.record(node)
             if intent and node.info is not None:
                 self._tree.committed(node, node.info)
+        if target is not None and not target.opens:
+            self._committer.leavings.let_go_bytes(target)  # not before the journal leads to them no more
 
     def _arrived(self, node: FileNode, old: tuple[str, str], before: str, bucket: str) -> None:
         """The copy is there: the old object goes, and the file goes on with the new one."""
@@ -254,7 +256,9 @@ def _below(node: DirNode) -> list[Node]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class Copied:
+    """What was made of an object under another key."""
+
     source_etag: str
     etag: str
 
@@ -271,7 +275,7 @@ class TreeMover:
         self._committer = committer
         self._resume = resume
         self.copied: list[tuple[str, str]] = []  # source key, etag
-        self.made: dict[str, _Copy] = {}  # by the new key
+        self.made: dict[str, Copied] = {}  # by the new key
         self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
         self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free
 
@@ -316,7 +320,7 @@ class TreeMover:
                     self.stayed.append(info.key)
                     return
                 made = there
-            self.made[new_key] = _Copy(info.etag, made or info.etag)
+            self.made[new_key] = Copied(info.etag, made or info.etag)
             self.copied.append((info.key, info.etag))
 
     async def _copy(
@@ -358,7 +362,7 @@ class TreeMover:
                 except NotFoundError:
                     continue
                 if twin is not None and new_key not in self.made:
-                    self.made[new_key] = _Copy(info.etag, twin)
+                    self.made[new_key] = Copied(info.etag, twin)
             marker = page.next_marker
             if not marker:
                 return

@@ -18,8 +18,22 @@ from cosfs.transfer import attributes
 
 async def reset_attributes(fs: Filesystem, record: Record, salvage: Salvage) -> FileNode | DirNode | None:
     """Set what a record says, to be sent like any change; None if there is nothing left to do."""
+    place = find_place(fs, record.bucket, record.key.removesuffix("/"))
+    if place is None:
+        return None
+    parent, component = place
+    parent.nlookup += 1  # or it goes while we wait, and the file would be in a directory that is no more
+    try:
+        return await _reset(fs, record, parent, component, salvage)
+    finally:
+        fs.tree.table.forget(parent.ino, 1)
+
+
+async def _reset(
+    fs: Filesystem, record: Record, parent: DirNode, component: str, salvage: Salvage
+) -> FileNode | DirNode | None:
     attrs = attributes_from_json(record.body["attributes"])
-    node = await _find(fs, record)
+    node = await _find(fs, record, parent, component)
     if node is None:
         return None  # removed since: its attributes went with it
     if isinstance(node, FileNode):
@@ -27,7 +41,7 @@ async def reset_attributes(fs: Filesystem, record: Record, salvage: Salvage) -> 
             return None  # changed here since
         found = await fs.remote.metadata(fs.remote.client.head_object, node.bucket, node.key)
         assert found is not None
-        if _says(fs, found, attrs):
+        if _says(fs, found, attrs) or _is_newer(fs, found, attrs):
             return None
         if found.etag != record.body["etag"]:
             why = f"was replaced since its mode ({attrs.mode & 0o7777:o}), owner or time was set here"
@@ -51,13 +65,16 @@ def _says(fs: Filesystem, info: ObjectInfo, attrs: attributes.Attributes) -> boo
     return same and dict(there.xattrs) == dict(attrs.xattrs)
 
 
-async def _find(fs: Filesystem, record: Record) -> FileNode | DirNode | None:
+def _is_newer(fs: Filesystem, info: ObjectInfo, attrs: attributes.Attributes) -> bool:
+    """Whether they were set again since: copying an object onto itself leaves its etag as it is."""
+    if info.headers is None or "ctime" not in info.headers.metadata:
+        return False
+    return attributes.decode(info, fs.settings.defaults, is_dir=False).ctime_ns > attrs.ctime_ns
+
+
+async def _find(fs: Filesystem, record: Record, parent: DirNode, component: str) -> FileNode | DirNode | None:
     """The file or directory of a record, None if COS no longer has it."""
     is_dir = record.key.endswith("/")
-    place = find_place(fs, record.bucket, record.key.removesuffix("/"))
-    if place is None:
-        return None
-    parent, component = place
     try:
         node = await fs.tree.lookup(parent, names.to_name(component))
     except (FilesystemError, NotFoundError) as exc:

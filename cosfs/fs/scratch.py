@@ -96,6 +96,13 @@ class Scratch:
         else:
             os.ftruncate(self.fileno(), size)
 
+    def cut(self, size: int) -> None:
+        """Cut what an earlier process has left beyond size, if anything is there at all."""
+        if self._memory is not None:
+            del self._memory[size:]
+        elif self._path is not None and self._path.exists() and self._path.stat().st_size > size:
+            os.truncate(self._path, size)
+
     def share(self) -> Scratch:
         """Return the same bytes under another owner: the same file, or a copy of the memory."""
         other = Scratch(self._directory, self._path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +98,25 @@ class Staging:
         while self._writes:
             await self._quiet.wait()
 
-    def truncate(self, size: int) -> None:
-        """Cut or grow to size; new bytes are zeros."""
-        if size < self.size:
+    def truncate(self, size: int, note: Callable[[], None] = lambda: None) -> None:
+        """Cut or grow to size; new bytes are zeros.
+
+        note brings the journal up to date before bytes are cut off: were we killed in between, it would
+        lead to bytes that are gone.
+        """
+        is_cut = size < self.size
+        if is_cut:
             for ranges in (self.valid, self.changed, self._since):
                 ranges.truncate(size)
             self.base_limit = min(self.base_limit, size)
             self._since_limit = min(self._since_limit, size)
-            self._scratch.truncate(size)
         self.size = size
         self.touch()
+        try:
+            note()
+        finally:
+            if is_cut:
+                self._scratch.truncate(size)
 
     def emptied(self) -> Staging:
         """An empty file in the place of this one, whose bytes stay until let_go_replaced().
@@ -115,6 +125,7 @@ class Staging:
         """
         other = Staging(self._directory, None)
         other._replaced = self
+        other.sending = self.sending  # of one file: COS may have, or get, what was on its way
         other.touch()
         return other
 
@@ -257,6 +268,7 @@ class Staging:
         if record.get("data"):
             staging._scratch.put(base64.b64decode(record["data"]), 0)
         staging.size = record["size"]
+        staging._scratch.cut(staging.size)  # more was being written, or less was to be left
         staging.base_limit = record["base_limit"]
         staging.sending = [(size, digest) for size, digest in record.get("sending", ())]
         staging.changed = Extents([(a, b) for a, b in record["changed"]])

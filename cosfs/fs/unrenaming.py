@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from cosfs.client.model import ObjectInfo
 from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Record
-from cosfs.fs.rename import TreeMover
+from cosfs.fs.rename import Copied, TreeMover
 from cosfs.fs.salvage import Salvage
 
 log = logging.getLogger(__name__)
 
+NODES = frozenset({"file", "open", "attributes"})  # records of what a name stands for
 
-async def finish_file_rename(fs: Filesystem, record: Record, salvage: Salvage) -> None:
-    """The copy may be there or not: if it is, the old object goes; if not, nothing has happened."""
+
+async def finish_file_rename(
+    fs: Filesystem, record: Record, records: list[Record], salvage: Salvage
+) -> list[Record]:
+    """The copy may be there or not: if it is, the old object goes; if not, nothing has happened.
+
+    Returns the other records: what was replaced has none any more, what was renamed has its new name.
+    """
+    others = [r for r in records if r.id != record.id]
+    replaced: list[Record] = []
+    copy = await _find_copy(fs, record, salvage)
+    with fs.journal.together():
+        if copy is not None:
+            fs.deleter.schedule(record.bucket, record.key, record.body["etag"], careful=True)
+            replaced = [r for r in others if _is_replaced(r, record)]
+            fs.journal.remove(*(r.id for r in replaced))
+            others = [_follow_file(fs, r, record, copy) for r in others if r not in replaced]
+        fs.journal.remove(record.id)
+    if copy is not None:
+        for gone in replaced:
+            if name := Path(gone.body.get("content", {}).get("path", "")).name:
+                (fs.journal.staging / name).unlink(missing_ok=True)
+        fs.tree.ask_again(record.bucket, record.key)
+        fs.tree.ask_again(*record.body["to"])
+    return others
+
+
+async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage) -> ObjectInfo | None:
+    """The object under the new name, if it is the copy."""
     bucket, key = record.body["to"]
     etag, before = record.body["etag"], record.body["there"]
     source = await _head(fs, record.bucket, record.key)
     if source is None or source.etag != etag:
-        return  # gone since, or somebody else's
+        return None  # gone since, or somebody else's
     target = await _head(fs, bucket, key)
     if target is None or (target.etag == before and not _same(source, target)):
-        return
+        return None
     if not _same(source, target):
         salvage.note(
             record.bucket,
             record.key,
             f"was being renamed to cos://{bucket}/{key}, which somebody wrote since",
         )
-        return
+        return None
     if target.etag == before:
         # The same bytes as the file that it was to replace: the attributes may still be that one's.
         await fs.remote.change(
@@ -39,9 +68,21 @@ async def finish_file_rename(fs: Filesystem, record: Record, salvage: Salvage) -
             bucket, key, record.bucket, record.key,
             if_match=etag, storage_class=source.storage_class,
         )  # fmt: skip
-    fs.deleter.schedule(record.bucket, record.key, etag, careful=True)
-    fs.tree.ask_again(record.bucket, record.key)
-    fs.tree.ask_again(bucket, key)
+    return target
+
+
+def _is_replaced(record: Record, rename: Record) -> bool:
+    """Whether a record is of what had the new name before."""
+    place = (record.bucket, record.key)
+    return record.kind in NODES and place == tuple(rename.body["to"]) and record.id < rename.id
+
+
+def _follow_file(fs: Filesystem, record: Record, rename: Record, copy: ObjectInfo) -> Record:
+    """A record of the file that was renamed, under its new name."""
+    if record.kind not in NODES or (record.bucket, record.key) != (rename.bucket, rename.key):
+        return record
+    bucket, key = rename.body["to"]
+    return _moved(fs, record, bucket, key, Copied(rename.body["etag"], copy.etag))
 
 
 async def _head(fs: Filesystem, bucket: str, key: str) -> ObjectInfo | None:
@@ -96,21 +137,25 @@ async def finish_tree_rename(
 
 def _follow(fs: Filesystem, record: Record, rename: Record, mover: TreeMover) -> Record:
     """A record below the old name, under its new one."""
-    if record.kind not in ("file", "open", "attributes") or record.bucket != rename.bucket:
+    if record.kind not in NODES or record.bucket != rename.bucket:
         return record
     if not record.key.startswith(rename.key):
         return record
     bucket, prefix = rename.body["to"]
     key = prefix + record.key[len(rename.key) :]
-    body = _rebased(record.body, (record.bucket, record.key), (bucket, key), mover)
+    return _moved(fs, record, bucket, key, mover.made.get(key))
+
+
+def _moved(fs: Filesystem, record: Record, bucket: str, key: str, made: Copied | None) -> Record:
+    """A record of a file under its new name, with what was made of its object."""
+    body = _rebased(record.body, (record.bucket, record.key), (bucket, key), made)
     fs.journal.replace(record.id, record.kind, bucket, key, body)
     return Record(record.id, record.kind, bucket, key, body, record.written)
 
 
 def _rebased(
-    body: dict[str, Any], old: tuple[str, str], new: tuple[str, str], mover: TreeMover
+    body: dict[str, Any], old: tuple[str, str], new: tuple[str, str], made: Copied | None
 ) -> dict[str, Any]:
-    made = mover.made.get(new[1])
     if made is None:
         return body
     body = dict(body)

@@ -124,6 +124,8 @@ async def _finish(running: Mount) -> None:
     async with together() as nursery:
         nursery.start_soon(_tell_progress, running, nursery.cancel_scope)
         await fs.drain()
+        await running.recovery.tried.wait()  # what an earlier mount has left is sent as well
+        await fs.drain()
         nursery.cancel_scope.cancel()
     for node in fs.pending_files:
         fs.committer.promise(node)
@@ -131,7 +133,7 @@ async def _finish(running: Mount) -> None:
             if node.content is not None:
                 node.content.close(keep=True)
             log.error("%s could not be sent; the next mount of this source will try again", node.url)
-    running.unsent = running.pending_count()
+    running.unsent = running.pending_count() + running.recovery.left
 
 
 async def _tell_progress(running: Mount, drain: trio.CancelScope) -> None:

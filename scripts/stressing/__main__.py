@@ -20,15 +20,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=0, help="default: 500 of crash, 50 of faults")
     parser.add_argument("--minutes", type=float, default=60.0, help="of model")
     parser.add_argument("--seed", type=int, default=0, help="default: another one each time; it is printed")
+    parser.add_argument("--evidence", type=Path, help="where what is known of a loss is kept")
     parser.add_argument("--write", action="store_true", help="put the result into docs/reliability.md")
     return parser.parse_args()
 
 
-def _series(seed: int, runs: int, *, faulty: bool) -> Result:
+def _series(seed: int, runs: int, evidence: Path, *, faulty: bool) -> Result:
     with tempfile.TemporaryDirectory(prefix="cos-stress-") as name:
         world = World(Path(name))
         try:
-            return Series(world, seed, faulty=faulty).run(runs)
+            return Series(world, seed, evidence, faulty=faulty).run(runs)
         finally:
             world.close()
 
@@ -40,7 +41,8 @@ def main() -> int:
     if arguments.what == "model":
         return model.run(arguments.minutes, seed)
     faulty = arguments.what == "faults"
-    result = _series(seed, arguments.runs or (50 if faulty else 500), faulty=faulty)
+    evidence = arguments.evidence or Path(tempfile.gettempdir(), f"cos-stress-{seed}")
+    result = _series(seed, arguments.runs or (50 if faulty else 500), evidence, faulty=faulty)
     print(shown(result))
     if arguments.write:
         write(arguments.what, seed, result)

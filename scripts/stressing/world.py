@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,13 +15,13 @@ from pathlib import Path
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator
-from cosfs.fs.journal import Journal
 from scripts.stressing.writer import Directory, File, Tree
 from tests.mounting import Mounted
 
 # So that there are uploads in parts without large files.
 CONFIG = "[default]\ncos =\n  multipart_threshold = 1MB\n  multipart_chunksize = 1MB\n"
 BUCKET = "stress"
+FIRST_REQUEST_WITHIN = 5.0
 
 
 class World:
@@ -51,21 +54,78 @@ class World:
         self.client.close()
         self.emulator.stop()
 
-    def mount(self, write_back: str, *options: str) -> Mounted:
+    # The mount
+
+    def start(self, write_back: str, *options: str) -> Mounted:
+        """Begin to mount; nobody waits until it answers."""
         base = Path(tempfile.mkdtemp(dir=self.scratch))
-        mounted = Mounted.start(
+        return Mounted.start(
             f"cos://{self.bucket}",
             ("--write-back", write_back, "--retry-max", "2s", *options),
             base,
             self.cache,
             self.environment,
         )
+
+    def mount(self, write_back: str, *options: str) -> Mounted:
+        mounted = self.start(write_back, *options)
         try:
             mounted.wait_until_ready()
         except BaseException:
             mounted.clean_up()
             raise
         return mounted
+
+    def recover(self) -> subprocess.Popen[bytes]:
+        """Begin to finish without a mount what one has left."""
+        return subprocess.Popen(
+            ["cos", "recover", str(self.cache)],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def wait_for_request(self, seconds: float) -> None:
+        """Return some seconds after the next request, or when none comes."""
+        before = self.emulator.requests.total
+        deadline = time.monotonic() + FIRST_REQUEST_WITHIN
+        while self.emulator.requests.total == before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(seconds)
+
+    def requests(self) -> list[str]:
+        """The last requests, one a line."""
+        return [
+            f"{entry.time:.4f} {entry.ms:.0f}ms {entry.operation} {entry.target} {entry.status}"
+            for entry in self.emulator.requests.log()
+        ]
+
+    @property
+    def kept_journal(self) -> Path:
+        return self.scratch / "at-kill"
+
+    def keep_journal(self) -> None:
+        """Keep what a killed mount has left as it is now, for whoever looks for the cause of a loss."""
+        shutil.rmtree(self.kept_journal, ignore_errors=True)
+        for path in self.cache.glob("*/journal.db"):
+            for name in ("journal.db", "journal.db-wal", "attributes.db", "attributes.db-wal"):
+                if (path.parent / name).exists():
+                    self.kept_journal.mkdir(exist_ok=True)
+                    shutil.copy(path.parent / name, self.kept_journal / name)
+            shutil.copytree(path.parent / "staging", self.kept_journal / "staging")
+
+    def empty(self) -> None:
+        """Begin anew: neither a cache nor an object is left."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+        marker = ""
+        while page := self.client.list_objects(self.bucket, marker=marker):
+            for info in page.objects:
+                self.client.delete_object(self.bucket, info.key)
+            marker = page.next_marker
+            if not marker:
+                break
+        for upload in self.client.list_uploads(self.bucket).uploads:
+            self.client.abort_upload(upload)
+        for base in self.scratch.glob("tmp*"):
+            (base / "mount.log").unlink(missing_ok=True)
 
     # Past the mount
 
@@ -89,19 +149,17 @@ class World:
                 return found
 
     def leavings(self) -> str:
-        """What should not be there when everything was sent and unmounted, "" if nothing is."""
+        """What should not be there when everything was sent, "" if nothing is."""
+        for path in self.cache.glob("*/journal.db"):
+            records = _records(path)
+            if records:
+                return f"{len(records)} records left, the first is {records[0][0]} of {records[0][1]}"
+            staged = list((path.parent / "staging").iterdir())
+            if staged:
+                return f"{len(staged)} staging files left"
         uploads = self.client.list_uploads(self.bucket).uploads
         if uploads:
             return f"{len(uploads)} uploads left open: {uploads[0].key}"
-        for path in self.cache.glob("*/journal.db"):
-            journal = Journal(path.parent)
-            records = journal.records()
-            staged = list(journal.staging.iterdir())
-            journal.close()
-            if records:
-                return f"{len(records)} records left, the first is {records[0].kind} of {records[0].key}"
-            if staged:
-                return f"{len(staged)} staging files left"
         return ""
 
     def kept_aside(self) -> list[str]:
@@ -112,6 +170,15 @@ class World:
             for line in path.read_text().splitlines()
             if not line.startswith("#")
         ]
+
+
+def _records(journal: Path) -> list[tuple[str, str]]:
+    """Kind and key of the records of a journal; a mount may be using it."""
+    connection = sqlite3.connect(journal, timeout=10)
+    try:
+        return connection.execute("select kind, key from record order by id").fetchall()
+    finally:
+        connection.close()
 
 
 def within(seconds: float, what: str, check: object) -> str:

@@ -6,11 +6,12 @@ it, nothing else.
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import stat
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 SIZES = (0, 1, 300, 5_000, 70_000, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 4, 8, 8, 5, 3, 1)
 NAMES = tuple("abcdefgh")
-DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV, errno.ENOENT, errno.EIO, errno.EINTR})
+PAST = 500  # calls that are told of after a loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,15 @@ class Writer(threading.Thread):
         self.calls = 0
         self.failure: OSError | None = None
         self.stopping = threading.Event()
+        self.past: deque[str] = deque(maxlen=PAST)
         self._chance = random.Random(seed)
 
     def run(self) -> None:
         while not self.stopping.is_set():
             call = self._chance.choices(
                 [self._write, self._append, self._patch, self._move, self._remove, self._mkdir, self._rmdir,
-                 self._chmod, self._save],
-                [20, 10, 6, 16, 8, 8, 3, 6, 10],
+                 self._chmod, self._save, self._truncate],
+                [20, 10, 6, 16, 8, 8, 3, 6, 10, 3],
             )[0]  # fmt: skip
             try:
                 call()
@@ -94,19 +96,32 @@ class Writer(threading.Thread):
     def _data(self) -> bytes:
         return self._chance.randbytes(self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
 
-    def _do(self, after: Tree, call: Callable[[], object], patched: str = "") -> None:
+    def _do(self, what: str, after: Tree, call: Callable[[], object], patched: str = "") -> None:
         """Make a call; when it is acknowledged, what it did is known."""
         self.patched = patched
         self.next = after
-        call()
+        self._note(what)
+        try:
+            call()
+        except OSError as error:
+            self._note(f"  {error}")
+            raise
+        self._acknowledged(after)
+        self._note("  done")
+
+    def _acknowledged(self, after: Tree) -> None:
         self.known, self.next, self.patched = after, None, ""
         self.calls += 1
+
+    def _note(self, text: str) -> None:
+        self.past.append(f"{time.time():.4f} {text}")
 
     # Calls
 
     def _put(self, path: str, data: bytes, flags: int, old: bytes = b"", *, sync: bool = False) -> None:
         known = self.known.get(path)
         mode = known.mode if isinstance(known, File) else 0o644
+        after = {**self.known, path: File(mode, old + data)}
 
         def write() -> None:
             fd = os.open(self.top / path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
@@ -116,12 +131,14 @@ class Writer(threading.Thread):
                     view = view[os.write(fd, view[:131072]) :]
                 if sync:
                     os.fsync(fd)
+                    self._acknowledged(after)
             except BaseException:
                 self._close_quietly(fd)
                 raise
             os.close(fd)
 
-        self._do({**self.known, path: File(mode, old + data)}, write)
+        how = "append" if flags & os.O_APPEND else "write"
+        self._do(f"{how} {path} {len(data)} {data[:6].hex()}{' fsync' if sync else ''}", after, write)
 
     @staticmethod
     def _close_quietly(fd: int) -> None:
@@ -162,7 +179,18 @@ class Writer(threading.Thread):
                 raise
             os.close(fd)
 
-        self._do({**self.known, path: replace(old, data=data)}, write, patched=path)
+        what = f"patch {path} {start} {len(new)} {new[:6].hex()}"
+        self._do(what, {**self.known, path: replace(old, data=data)}, write, patched=path)
+
+    def _truncate(self) -> None:
+        if files := self._files():
+            path = self._chance.choice(files)
+            old = self.known[path]
+            assert isinstance(old, File)
+            size = self._chance.randrange(len(old.data) + 5_000)
+            data = old.data[:size] + bytes(max(0, size - len(old.data)))
+            after = {**self.known, path: replace(old, data=data)}
+            self._do(f"truncate {path} {size}", after, lambda: os.truncate(self.top / path, size))
 
     def _save(self) -> None:
         """As editors do: a new file, renamed over the old one."""
@@ -190,18 +218,19 @@ class Writer(threading.Thread):
         for path in list(after):
             if path == old or path.startswith(f"{old}/"):
                 after[new + path[len(old) :]] = after.pop(path)
-        self._do(after, lambda: (self.top / old).rename(self.top / new))
+        self._do(f"rename {old} {new}", after, lambda: (self.top / old).rename(self.top / new))
 
     def _remove(self) -> None:
         if files := self._files():
             path = self._chance.choice(files)
             after = {p: node for p, node in self.known.items() if p != path}
-            self._do(after, (self.top / path).unlink)
+            self._do(f"unlink {path}", after, (self.top / path).unlink)
 
     def _mkdir(self) -> None:
         path = self._new_path()
         if path not in self.known and path.count("/") < 3:
-            self._do({**self.known, path: Directory(0o755)}, lambda: (self.top / path).mkdir(0o755))
+            after = {**self.known, path: Directory(0o755)}
+            self._do(f"mkdir {path}", after, lambda: (self.top / path).mkdir(0o755))
 
     def _rmdir(self) -> None:
         empty = [
@@ -212,7 +241,7 @@ class Writer(threading.Thread):
         if empty:
             path = self._chance.choice(empty)
             after = {p: node for p, node in self.known.items() if p != path}
-            self._do(after, (self.top / path).rmdir)
+            self._do(f"rmdir {path}", after, (self.top / path).rmdir)
 
     def _chmod(self) -> None:
         if self.known:
@@ -221,7 +250,7 @@ class Writer(threading.Thread):
             if isinstance(self.known[path], Directory):
                 mode |= 0o700
             after = {**self.known, path: replace(self.known[path], mode=mode)}
-            self._do(after, lambda: (self.top / path).chmod(mode))
+            self._do(f"chmod {path} {mode:o}", after, lambda: (self.top / path).chmod(mode))
 
     # Judging
 

@@ -1,0 +1,214 @@
+"""kill -9 at every moment of a call: a file is as before the call or as after it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError
+from cosfs.fs import openfiles
+from cosfs.fs.inodes import FileNode
+from cosfs.fs.journal import Journal
+from cosfs.fs.scratch import MEMORY_MAX, Scratch
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, keys, stored, until
+
+LARGE = content(3 * MEMORY_MAX)
+SMALL = content(100)
+OTHER = content(3 * MEMORY_MAX, seed=1)
+
+
+class Moments:
+    """The bucket, and copies of a cache directory as a kill would leave it, around its writes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, files: Files, cache: Path) -> None:
+        self._files = files
+        self._cache = cache
+        self.taken: dict[str, dict[str, bytes | None]] = {}
+        for owner, name in (
+            (Journal, "_run"),
+            (Journal, "_commit"),
+            (Scratch, "put"),
+            (Scratch, "truncate"),
+            (Scratch, "close"),
+        ):
+            monkeypatch.setattr(owner, name, self._around(getattr(owner, name)))
+
+    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def around(*args: Any, **kwargs: Any) -> Any:
+            self.take()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.take()
+
+        return around
+
+    def take(self) -> None:
+        name = f"moment-{len(self.taken)}"
+        # By another process: closing the database's file here would end SQLite's locks on it.
+        subprocess.run(["cp", "-r", self._cache, self._cache.parent / name], check=True)
+        client, bucket = self._files.client, self._files.bucket
+        self.taken[name] = {key: stored(client, bucket, key) for key in keys(client, bucket)}
+
+
+async def _cut(files: Files) -> None:
+    await files.truncate("a", 10)
+
+
+async def _grow(files: Files) -> None:
+    await files.truncate("a", 4 * MEMORY_MAX)
+
+
+async def _replace(files: Files, data: bytes) -> None:
+    fh = await files.fs.open((await files.file("a")).ino, os.O_WRONLY | os.O_TRUNC)
+    await files.write(fh, data)
+    await files.close(fh)
+
+
+async def _write_anew(files: Files) -> None:
+    await _replace(files, OTHER)
+
+
+async def _write_little(files: Files) -> None:
+    await _replace(files, b"little")
+
+
+async def _remove(files: Files) -> None:
+    await files.unlink("a")
+
+
+async def _move_over(files: Files) -> None:
+    await files.rename("sent", "a")
+
+
+async def _append(files: Files) -> None:
+    async with files.opened("a") as fh:
+        await files.write(fh, b"more", (await files.file("a")).size)
+
+
+async def _save(files: Files) -> None:
+    await files.put("t", OTHER)
+    await files.rename("t", "a")
+
+
+CALLS: dict[Callable[[Files], Awaitable[None]], Callable[[bytes], bytes | None]] = {
+    _cut: lambda data: data[:10],
+    _grow: lambda data: data + bytes(4 * MEMORY_MAX - len(data)),
+    _write_anew: lambda data: OTHER,
+    _write_little: lambda data: b"little",
+    _append: lambda data: data + b"more",
+    _save: lambda data: OTHER,
+    _remove: lambda data: None,
+    _move_over: lambda data: b"sent",
+}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__.strip("_"))
+@pytest.mark.parametrize("before", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_file_that_waits_to_be_sent_is_as_before_a_call_or_as_after_it(
+    filesystem: Filesystems,
+    emulator: Emulator,
+    tmp_path: Path,
+    before: bytes,
+    call: Callable[[Files], Awaitable[None]],
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.upload("sent", b"sent")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("a", before)
+    with pytest.MonkeyPatch.context() as patch:
+        moments = Moments(patch, files, tmp_path / "cache")
+        with suppress(COSError):  # it tells that COS does not have it yet
+            await call(files)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    assert len(moments.taken) > 2
+    after = CALLS[call](before)
+    for moment, objects in moments.taken.items():
+        for key in await files.keys():
+            await files.delete(key)
+        for key, data in objects.items():
+            await files.upload(key, data or b"")
+        second = await filesystem(moment, write_back="async")
+        await second.fs.drain()
+        found = await second.stored("a")
+        assert found in (before, after), (moment, len(found or b""))
+        assert all(".conflict-" not in key for key in await second.keys()), moment
+        assert os.listdir(second.journal.staging) == []  # noqa: PTH208
+        await filesystem.end(second)
+
+
+async def test_a_file_written_anew_while_it_is_sent_is_not_empty_after_a_crash(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    emulator.faults.latency(1.0, "PutObject")
+    await files.put("a", SMALL)
+    node = await files.file("a")
+    await until(lambda: node.being_sent)
+    fh = await files.fs.open(node.ino, os.O_WRONLY | os.O_TRUNC)
+    await files.write(fh, b"new")
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache", write_back="async")
+    await second.fs.drain()
+    assert await second.stored("a") == SMALL
+    assert await second.keys() == ["a"]
+
+
+async def test_what_is_written_in_the_place_of_a_closed_file_is_not_sent_half(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 0.1)
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    await files.put("a", SMALL)
+    fh = await files.fs.open((await files.file("a")).ino, os.O_WRONLY | os.O_TRUNC)
+    await files.write(fh, b"half")
+    await trio.sleep(0.3)
+    assert await files.keys() == []
+    await files.write(fh, b" and all", 4)
+    await files.close(fh)
+    await files.fs.drain()
+    assert await files.stored("a") == b"half and all"
+
+
+async def test_killed_when_cos_has_what_came_in_the_place_of_a_closed_file(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 60.0)
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    await files.put("a", SMALL)
+    fh = await files.fs.open((await files.file("a")).ino, os.O_WRONLY | os.O_TRUNC)
+    await files.write(fh, b"new")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0, after=True)
+    promises = []
+    sent = files.fs.committer._send
+
+    async def send(node: FileNode) -> None:
+        # What the journal says at this moment is what a kill behind the request leaves.
+        promises.extend(r.body["content"]["size"] for r in files.journal.records())
+        await sent(node)
+
+    monkeypatch.setattr(files.fs.committer, "_send", send)
+    with pytest.raises(COSError):
+        await files.fs.fsync(fh)
+    assert promises == [3]
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache", write_back="async")
+    await second.fs.drain()
+    assert await second.keys() == ["a"]
+    assert await second.stored("a") == b"new"
