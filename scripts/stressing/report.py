@@ -12,7 +12,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 def shown(result: Result) -> str:
     modes = ", ".join(f"{count} {mode}" for mode, count in sorted(result.modes.items()))
     return (
-        f"{result.runs} runs ({modes}), {result.calls} calls acknowledged, {result.cut_short} cut short, "
+        f"{result.runs} runs ({modes}), {result.kills} kills, {result.calls} calls acknowledged, "
+        f"{result.cut_short} cut short, "
         f"{len(result.failures)} runs with a loss, {result.kept_aside} kept aside, {result.seconds:.0f} s"
     )
 
@@ -20,8 +21,8 @@ def shown(result: Result) -> str:
 def write(what: str, seed: int, result: Result) -> None:
     """Replace the row of one kind of run in the table of results."""
     row = (
-        f"| `scripts/stress {what}` | {seed} | {result.runs} | {result.calls:,} | {result.cut_short} "
-        f"| {len(result.failures)} |"
+        f"| `scripts/stress {what}` | {seed} | {result.runs} | {result.kills} | {result.calls:,} "
+        f"| {result.cut_short} | {len(result.failures)} |"
     )
     lines = PAGE.read_text().splitlines()
     places = [number for number, line in enumerate(lines) if line.startswith(f"| `scripts/stress {what}`")]

@@ -115,3 +115,20 @@ async def filesystem(
 async def files(filesystem: Filesystems) -> Files:
     """A filesystem of the fresh bucket."""
     return await filesystem()
+
+
+@pytest.fixture
+async def first(filesystem: Filesystems, emulator: Emulator) -> Files:
+    """A filesystem whose PUTs fail, in async mode: what is closed stays in the journal."""
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    emulator.faults.error("*MultipartUpload", "ServiceUnavailable", 503, count=0)
+    return files
+
+
+async def restarted(filesystem: Filesystems, emulator: Emulator, files: Files) -> Files:
+    """Kill a filesystem; COS is well again; mount anew."""
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    return await filesystem("cache", write_back="async")

@@ -343,3 +343,9 @@ async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 def content(size: int, seed: int = 0) -> bytes:
     """Bytes that differ everywhere."""
     return random.Random(seed).randbytes(size)
+
+
+def kept_files(files: Files) -> dict[str, bytes]:
+    """What is in recovered/, by name, without the list."""
+    directory = files.fs.settings.cache_dir / "recovered"
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "LIST.txt"}

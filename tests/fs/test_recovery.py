@@ -12,32 +12,15 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.errors import ConfigError, COSError
-from cosfs.fs import commit, deleter
+from cosfs.fs import commit
 from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import Recovery, recover
 from cosfs.fs.scratch import MEMORY_MAX
 from cosfs.units import MIB
-from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, until
+from tests.fs.conftest import Filesystems, restarted
+from tests.fs.support import Files, content, kept_files, until
 
 LATER = 60.0
-
-
-@pytest.fixture
-async def first(filesystem: Filesystems, emulator: Emulator) -> Files:
-    """A filesystem whose PUTs fail, in async mode: what is closed stays in the journal."""
-    files = await filesystem("cache", write_back="async")
-    await files.list()
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    emulator.faults.error("*MultipartUpload", "ServiceUnavailable", 503, count=0)
-    return files
-
-
-async def restarted(filesystem: Filesystems, emulator: Emulator, files: Files) -> Files:
-    """Kill a filesystem; COS is well again; mount anew."""
-    await filesystem.kill(files)
-    emulator.faults.clear()
-    return await filesystem("cache", write_back="async")
 
 
 async def test_unsent_files_are_sent_by_the_next_mount(
@@ -98,12 +81,6 @@ async def test_what_was_never_closed_is_kept_aside(
     assert all(name in text for name in kept)
 
 
-def kept_files(files: Files) -> dict[str, bytes]:
-    """What is in recovered/, by name, without the list."""
-    directory = files.fs.settings.cache_dir / "recovered"
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "LIST.txt"}
-
-
 async def test_a_file_that_was_closed_is_sent_though_it_is_written_again(
     first: Files, filesystem: Filesystems, emulator: Emulator
 ) -> None:
@@ -161,100 +138,6 @@ async def test_files_left_are_seen_before_they_are_sent(
     await recovery.run()
     await second.fs.drain()
     assert await second.keys() == ["d/", "d/b"]
-
-
-async def test_a_file_half_renamed_is_renamed_or_keeps_its_name(filesystem: Filesystems) -> None:
-    files = await filesystem("cache")
-    copied = await files.upload("copied", b"same bytes")
-    await files.upload("copied-new", b"same bytes")
-    begun = await files.upload("begun", b"nothing copied")
-    theirs = await files.upload("theirs", b"source")
-    await files.upload("theirs-new", b"somebody's")
-    over = await files.upload("over", b"new")
-    target = await files.upload("over-new", b"old")
-    for name, etag, there in (
-        ("copied", copied, ""), ("begun", begun, ""), ("theirs", theirs, ""), ("over", over, target)
-    ):  # fmt: skip
-        body = {"to": [files.bucket, f"{name}-new"], "etag": etag, "there": there}
-        files.journal.add("move", files.bucket, name, body)
-    await filesystem.kill(files)
-    second = await filesystem("cache")
-    await second.removed()
-    assert await second.keys() == ["begun", "copied-new", "over", "over-new", "theirs", "theirs-new"]
-    assert await second.stored("over-new") == b"old"
-    assert second.journal.records() == []
-    assert "theirs-new" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
-
-
-async def test_files_below_a_directory_half_moved_follow_it(
-    filesystem: Filesystems, emulator: Emulator
-) -> None:
-    files = await filesystem("cache", write_back="async")
-    for key in ("d/", "d/changed", "d/other"):
-        await files.upload(key, b"0123456789" if key != "d/" else b"")
-    await files.list("d")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    async with files.opened("d/changed") as fh:
-        await files.write(fh, b"XY", 4)
-    await files.put("d/new", b"new")
-    # As a crash half-way leaves it.
-    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
-    second = await restarted(filesystem, emulator, files)
-    await second.removed()
-    assert await second.keys() == ["e/", "e/changed", "e/new", "e/other"]
-    assert await second.stored("e/changed") == b"0123XY6789"
-    assert second.fs.committer.conflicts.count == 0
-    assert second.journal.records() == []
-
-
-async def test_a_move_that_cos_refuses_is_undone(filesystem: Filesystems, emulator: Emulator) -> None:
-    files = await filesystem("cache")
-    for key in ("d/", "d/a", "d/b", "d/c"):
-        await files.upload(key, key.encode() if not key.endswith("/") else b"")
-    for key in ("e/", "e/a"):
-        await files.upload(key, b"d/a" if key == "e/a" else b"")
-    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
-    await filesystem.kill(files)
-    emulator.faults.error("CopyObject", "AccessDenied", 403, key="e/c", count=0)
-    second = await filesystem("cache")
-    await second.removed()
-    assert await second.keys() == ["d/", "d/a", "d/b", "d/c"]
-    assert second.journal.records() == []
-    assert "keeps its name" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
-
-
-async def test_a_removal_is_not_lost_when_the_name_is_used_again(
-    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deleter, "DELAY", LATER)
-    files = await filesystem("cache")
-    await files.upload("a", b"removed")
-    await files.unlink("a")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    fh = await files.create("a")
-    await files.write(fh, b"not acknowledged")
-    with pytest.raises(COSError):
-        await files.fs.fsync(fh)
-    row = [r for r in files.journal.records() if r.kind == "file"]
-    files.journal.remove(*(r.id for r in row))  # as if it had died before it could note the failure
-    monkeypatch.setattr(deleter, "DELAY", 0.01)
-    second = await restarted(filesystem, emulator, files)
-    await second.removed()
-    assert await second.keys() == []
-
-
-async def test_a_removed_file_that_was_open_does_not_come_back(filesystem: Filesystems) -> None:
-    files = await filesystem("cache")
-    await files.upload("a", b"removed")
-    fh = await files.open("a")
-    await files.unlink("a")
-    assert await files.read(fh, 0, 7) == b"removed"
-    await filesystem.kill(files)
-    assert await files.keys() == ["a"]
-    second = await filesystem("cache")
-    await second.removed()
-    assert await second.keys() == []
-    assert second.journal.records() == []
 
 
 async def test_an_upload_whose_answer_was_lost_is_found(filesystem: Filesystems, emulator: Emulator) -> None:
@@ -356,127 +239,6 @@ async def test_a_put_that_arrived_before_the_crash_is_no_conflict(
     assert await second.keys() == ["a"]
     assert await second.stored("a") == b"arrived"
     assert second.fs.committer.conflicts.count == 0
-
-
-async def test_removals_are_finished(
-    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deleter, "DELAY", LATER)
-    files = await filesystem("cache")
-    for name in "abc":
-        await files.put(name, b"x")
-    await files.unlink("a")
-    await files.unlink("b")
-    await filesystem.kill(files)
-    assert await files.keys() == ["a", "b", "c"]
-    monkeypatch.setattr(deleter, "DELAY", 0.01)
-    second = await filesystem("cache")
-    assert await second.list() == ["c"]
-    await second.removed()
-    assert await second.keys() == ["c"]
-    assert second.journal.records() == []
-
-
-async def test_removals_spare_what_was_written_since(
-    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deleter, "DELAY", LATER)
-    files = await filesystem("cache")
-    await files.put("a", b"old")
-    await files.unlink("a")
-    await filesystem.kill(files)
-    await files.upload("a", b"new")
-    monkeypatch.setattr(deleter, "DELAY", 0.01)
-    second = await filesystem("cache")
-    await second.removed()
-    assert await second.stored("a") == b"new"
-
-
-async def test_removed_and_made_again_is_the_new_one(
-    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deleter, "DELAY", LATER)
-    files = await filesystem("cache", write_back="async")
-    await files.upload("a", b"old")
-    await files.unlink("a")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    await files.put("a", b"new")
-    monkeypatch.setattr(deleter, "DELAY", 0.01)
-    second = await restarted(filesystem, emulator, files)
-    await second.removed()
-    assert await second.keys() == ["a"]
-    assert await second.stored("a") == b"new"
-
-
-async def test_a_key_written_by_the_new_mount_is_not_removed_for_the_old_one(
-    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deleter, "DELAY", 0.2)
-    files = await filesystem("cache")
-    await files.put("a", b"old")
-    await files.unlink("a")
-    await filesystem.kill(files)
-    second = await filesystem("cache")
-    await second.put("a", b"old")  # the same bytes: the etag does not tell them apart
-    await second.removed()
-    assert await second.stored("a") == b"old"
-
-
-async def test_a_renamed_unsent_file_arrives_under_its_new_name_and_leaves_the_old_one(
-    filesystem: Filesystems, emulator: Emulator
-) -> None:
-    files = await filesystem("cache", write_back="async")
-    await files.upload("a", b"0123456789")
-    await files.list()
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    async with files.opened("a") as fh:
-        await files.write(fh, b"XY", 4)
-    await files.rename("a", "b")
-    second = await restarted(filesystem, emulator, files)
-    await second.removed()
-    assert await second.keys() == ["b"]
-    assert await second.stored("b") == b"0123XY6789"
-
-
-async def test_a_directory_half_moved_is_moved_to_the_end(
-    filesystem: Filesystems, emulator: Emulator
-) -> None:
-    files = await filesystem("cache")
-    keys = [f"k{i}" for i in range(6)]
-    for key in ("", *keys):
-        await files.upload(f"d/{key}", key.encode())
-    journal = files.journal
-    await filesystem.kill(files)
-    # As a crash half-way leaves it: the intent, some copies, all sources.
-    second = await filesystem("other")
-    for key in ("", *keys[:3]):
-        await second.upload(f"e/{key}", key.encode())
-    reopened = type(journal)(journal.directory)
-    reopened.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
-    reopened.close()
-    third = await filesystem("cache")
-    await third.removed()
-    assert third.recovered.moved == 1
-    assert await third.keys() == ["e/", *[f"e/{key}" for key in keys]]
-    assert await third.list() == ["e"]
-    assert third.journal.records() == []
-
-
-async def test_going_on_with_a_move_does_not_overwrite_what_changed_at_its_end(
-    filesystem: Filesystems, caplog: pytest.LogCaptureFixture
-) -> None:
-    files = await filesystem("cache")
-    await files.upload("d/a", b"old")
-    await files.upload("d/b", b"moves")
-    await files.upload("e/a", b"newer")
-    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
-    await filesystem.kill(files)
-    second = await filesystem("cache")
-    await second.removed()
-    assert await second.stored("e/a") == b"newer"
-    assert await second.stored("d/a") == b"old"
-    assert await second.stored("e/b") == b"moves"
-    assert "exists already" in caplog.text
 
 
 async def test_trouble_at_the_start_does_not_put_it_off_until_the_next_mount(

@@ -1,0 +1,147 @@
+"""close() returns when the local disk has a file; COS gets it behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+import pytest
+import trio
+
+from cosfs.emulator import Emulator
+from cosfs.errors import FilesystemError
+from cosfs.fs import openfiles, staging
+from cosfs.units import MIB
+from tests.fs.conftest import Filesystems
+from tests.fs.support import content, counted, until
+
+KIB = 1024
+
+
+async def test_async_close_returns_when_the_journal_has_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    fault = emulator.faults.latency(0.2, "PutObject")
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    await files.fs.flush(fh)
+    assert await files.stored("a") is None
+    [record] = files.journal.records()
+    assert (record.kind, record.key, record.body["content"]["size"]) == ("file", "a", 4)
+    await files.fs.release(fh)
+    emulator.faults.remove(fault)
+    await files.fs.drain()
+    assert await files.stored("a") == b"data"
+    assert files.journal.records() == []
+
+
+@pytest.mark.parametrize("slow", ["the disk", "COS"])
+async def test_async_close_of_a_large_file_returns_when_one_of_both_has_it(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    files = await filesystem(write_back="async", multipart_threshold=2 * MIB, part_size=MIB)
+    go_on = threading.Event()
+    if slow == "the disk":
+        monkeypatch.setattr(staging, "_sync", lambda fd, directory: (go_on.wait(60), os.close(fd)))
+    else:
+        emulator.faults.latency(2.0, "CompleteMultipartUpload", count=1)
+    data = content(4 * MIB)
+    fh = await files.create("big")
+    await files.write(fh, data)
+    with trio.fail_after(30):
+        await files.fs.flush(fh)
+    in_cos = "big" in await files.keys()
+    go_on.set()
+    assert in_cos == (slow == "the disk")
+    await files.close(fh)
+    await files.fs.drain()
+    assert await files.stored("big") == data
+
+
+async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    await files.fs.fsync(fh)
+    assert await files.stored("a") == b"data"
+    await files.close(fh)
+
+
+async def test_async_temporary_file_renamed_over_is_one_put(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 30.0)
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"old")
+    await files.stat("a")
+    with counted(emulator) as requests:
+        for data in (b"new", b"newer"):
+            await files.put("a.tmp", data)
+            await files.chmod("a.tmp", 0o600)
+            await files.rename("a.tmp", "a")
+        assert await files.get("a") == b"newer"
+        await files.fs.drain()
+    assert await files.stored("a") == b"newer"
+    assert await files.keys() == ["a"]
+    assert requests == {"HeadObject": 1, "PutObject": 1}
+
+
+async def test_async_file_removed_before_it_was_sent_costs_nothing(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.list()
+    with counted(emulator) as requests:
+        fh = await files.create("a")
+        await files.write(fh, b"data")
+        await files.unlink("a")
+        await files.close(fh)
+        await files.fs.drain()
+    assert requests == {}
+    assert files.journal.records() == []
+
+
+async def test_async_conflict_is_told_at_the_next_chance(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"base")
+    fh, other = await files.open("a", os.O_RDWR), await files.open("a", os.O_RDWR)
+    await files.write(fh, b"ours!")
+    await files.upload("a", b"theirs")
+    await files.fs.flush(fh)
+    await files.fs.release(fh)
+    node = await files.file("a")
+    await until(lambda: not node.changed)
+    assert await files.stored("a") == b"theirs"
+    assert len(await files.keys()) == 2
+    with pytest.raises(FilesystemError) as caught:
+        await files.fs.flush(other)
+    assert caught.value.errno == errno.ESTALE
+    await files.fs.flush(other)  # told once
+    await files.fs.release(other)
+
+
+async def test_async_row_follows_a_file_that_is_written_again(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    await files.put("a", b"0123456789")
+    await files.truncate("a", 3)
+    await files.fs.drain()
+    assert await files.stored("a") == b"012"
+    assert files.journal.records() == []
+
+
+async def test_what_the_journal_has_no_room_for_is_sent_all_the_same(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    database = files.journal._db
+    pages = database.execute("pragma page_count").fetchone()[0]
+    fh = await files.create("a")
+    await files.write(fh, content(50_000))
+    files.journal._reserve.unlink()
+    database.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(FilesystemError) as failure:
+        await files.fs.flush(fh)
+    assert failure.value.errno == errno.ENOSPC
+    await files.fs.release(fh)
+    await until(lambda: not files.fs.pending_files)
+    assert await files.stored("a") == content(50_000)
