@@ -182,6 +182,8 @@ class Committer:
                 elif node.attrs_dirty:
                     await self._attributes.send_file(node)
             except (COSError, OSError) as exc:
+                if content is not node.content and node.dirty:
+                    raise GivenUp from exc  # emptied meanwhile: what was on its way is of no use
                 self.failures += 1
                 self._records.promise(node, str(exc))
                 raise

@@ -42,6 +42,8 @@ class OpenFiles(Calls):
             self._writable()
         if not node.opens:
             await self.tree.refresh(node)
+        if writing:
+            await self.tree.ensure_known(node)  # the new bytes take its mode along, after a crash as well
         self._present(ino)
         if flags & getattr(os, "O_DIRECT", 0) and not self.tree.local(node):
             await self._ask_again(node)

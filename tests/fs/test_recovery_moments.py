@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import openfiles
@@ -212,3 +213,24 @@ async def test_killed_when_cos_has_what_came_in_the_place_of_a_closed_file(
     await second.fs.drain()
     assert await second.keys() == ["a"]
     assert await second.stored("a") == b"new"
+
+
+async def test_the_mode_of_a_file_that_others_changed_is_kept_when_it_is_written_anew(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async", metadata_ttl=0.0)
+    await files.upload("a", b"one")
+    node = await files.file("a")
+    await files.upload("a", b"two", headers=Headers(metadata={"mode": str(0o100700)}))
+    await trio.sleep(0.05)
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    fh = await files.fs.open(node.ino, os.O_WRONLY | os.O_TRUNC)  # the kernel knows its name
+    await files.write(fh, b"new")
+    await files.close(fh)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache", write_back="async")
+    await second.fs.drain()
+    third = await filesystem("other")
+    assert await third.get("a") == b"new"
+    assert await third.mode("a") == 0o700
