@@ -89,7 +89,7 @@ class Attempt:
 
     number: int = 0
     deadline: float = 0.0
-    # Whether an earlier try got no answer, so that it may have worked after all.
+    # Whether an earlier try got no answer, or one of a service in trouble: it may have worked after all.
     uncertain: bool = False
     # Set by the caller: the headers of the last error answer.
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -155,8 +155,7 @@ class Retrier:
                 delay = self._delay(error, attempt)
                 if delay is None:
                     raise
-                if isinstance(error, NetworkError):
-                    attempt.uncertain = True
+                attempt.uncertain |= _may_have_worked(error)
                 self._wait(delay, error, attempt, what)
                 attempt.headers = {}
             else:
@@ -211,6 +210,13 @@ class Retrier:
                 return None
             delay = max(delay, float(asked))
         return delay
+
+
+def _may_have_worked(error: COSError) -> bool:
+    """Whether the work may be done although there was no answer, or an error (200: inside a good answer)."""
+    if isinstance(error, ServiceError):
+        return error.status >= 500 or error.status == 200
+    return isinstance(error, NetworkError)
 
 
 def is_repeatable(error: COSError, attempt: Attempt) -> bool:

@@ -82,10 +82,12 @@ class Writing(Reading):
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
 
     def _stored(self, bucket: str, key: str, headers: Mapping[str, str] = NOTHING) -> ObjectInfo | None:
-        """Return an object, None if there is none or it cannot be seen."""
+        """Return an object, None if there is none or it may not be seen."""
         try:
             return self.head_object(bucket, key, headers=headers)
-        except ServiceError:
+        except ServiceError as error:
+            if error.status >= 500:
+                raise
             return None
 
     def copy_object(
