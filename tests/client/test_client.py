@@ -364,7 +364,7 @@ def test_archived_object_must_be_restored(client: CosClient, bucket: str) -> Non
     client.put_object(bucket, "k", b"cold", headers=Headers(storage_class="ARCHIVE"))
     info = client.head_object(bucket, "k")
     assert info is not None and info.archived
-    with pytest.raises(ArchivedError, match="must be restored"):
+    with pytest.raises(ArchivedError, match="cos restore"):
         client.get_object(bucket, "k")
     client.restore_object(bucket, "k", days=2, tier="Expedited")
 
