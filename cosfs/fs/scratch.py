@@ -39,6 +39,10 @@ class Scratch:
         return self._fd >= 0
 
     @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    @property
     def memory(self) -> bytes | None:
         """The bytes, if they are in memory."""
         return bytes(self._memory) if self._memory is not None else None

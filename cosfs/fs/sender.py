@@ -146,7 +146,7 @@ class Sender:
         """Put our own bytes into the block cache: reading them back costs no request."""
         if not (0 < source.size <= KEEP_MAX and content.valid.covers(0, source.size)):
             return
-        if content.version != version:
+        if content.version != version or content.is_closed:
             return  # these are other bytes by now
         if source.size <= self._fetcher.block_size:
             data = content.snapshot()

@@ -136,6 +136,11 @@ class Staging:
             self._replaced = None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its bytes are gone: others have taken their place."""
+        return self._scratch.is_closed
+
+    @property
     def is_replacing(self) -> bool:
         """Whether the journal still leads to other bytes than these."""
         return self._replaced is not None
