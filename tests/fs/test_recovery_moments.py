@@ -234,26 +234,3 @@ async def test_the_mode_of_a_file_that_others_changed_is_kept_when_it_is_written
     third = await filesystem("other")
     assert await third.get("a") == b"new"
     assert await third.mode("a") == 0o700
-
-
-async def test_what_cos_has_is_known_though_it_was_written_anew_while_it_was_sent(
-    filesystem: Filesystems, emulator: Emulator
-) -> None:
-    files = await filesystem("cache", write_back="async")
-    await files.list()
-    emulator.faults.latency(0.5, "PutObject", count=1)
-    await files.put("a", SMALL)
-    node = await files.file("a")
-    await until(lambda: node.being_sent)
-    fh = await files.fs.open(node.ino, os.O_WRONLY | os.O_TRUNC)
-    await files.write(fh, b"new")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    await files.close(fh)
-    await until(lambda: node.expected)  # of the first one, whose answer came
-    await files.rename("a", "b")
-    await filesystem.kill(files)
-    emulator.faults.clear()
-    second = await filesystem("cache", write_back="async")
-    await second.fs.drain()
-    await second.removed()
-    assert await second.keys() == ["b"]

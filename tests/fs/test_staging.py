@@ -210,3 +210,14 @@ async def test_everybody_who_waits_for_writes_to_end_goes_on(tmp_path: Path) -> 
                 nursery.start_soon(staging.settled)
                 await trio.lowlevel.checkpoint()
     assert staging.size == 500 * KIB
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 200 * KIB])
+async def test_bytes_that_others_have_replaced_are_not_kept_for_readers(
+    files: Files, tmp_path: Path, size: int
+) -> None:
+    staging = Staging(tmp_path, None)
+    await staging.write(0, content(size))
+    staging.close()  # written anew while these were sent
+    source = Source(files.bucket, "k", "etag", size)
+    await files.fs.committer.sender.keep(source, staging, staging.version)
