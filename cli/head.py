@@ -65,7 +65,7 @@ def head(state: State, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     Examples:
       cos head cos://bucket/log.txt
       cos head -n 1 cos://bucket/table.csv
-      cos head -c 512 cos://bucket/file.bin | xxd
+      cos head -c 512 cos://bucket/file.bin | od -c
     """
     return _each(state, urls, values, _head)
 

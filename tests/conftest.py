@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cosfs.config import Settings
     from cosfs.emulator import Emulator
 
+# With vfork this process would hold its interpreter lock until the child has begun its program. Where
+# that is on a mount, or a descriptor the child closes, the emulator would have to answer, in this process.
+subprocess._USE_VFORK = False
+
 APPID = "1250000000"
 MOUNT_LIFE = 90.0
 _numbers = itertools.count(1)

@@ -303,6 +303,7 @@ def test_inventories_are_listed_and_ordered(
     } == names
     assert "list-1" in run("inventory", "list", url, "--output", "table").out
     once = generator(7).document(INVENTORY_ONCE)
+    emulator.requests.reset()
     run("inventory", "post", url, "--config", json.dumps(once))
     assert emulator.requests["PostBucketInventory"] == 1
     wrong = run("inventory", "put", url, "--id", "b", "--config", json.dumps(document), code=252)

@@ -143,7 +143,7 @@ def test_missing_bucket_says_where_it_was_looked_for() -> None:
 def test_archived_names_the_object_to_look_at() -> None:
     found = raised(403, "InvalidObjectState")
     assert isinstance(found, ArchivedError)
-    assert "cos stat cos://b-1250000000/a/k" in found.hint
+    assert "cos restore cos://b-1250000000/a/k" in found.hint
 
 
 def test_the_statement_of_a_denial_is_enough(emulator: Emulator, bucket: str) -> None:
