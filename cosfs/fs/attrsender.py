@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import trio
-
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import PreconditionFailedError
 from cosfs.fs.deleter import Deleter
@@ -102,7 +100,7 @@ class AttributeSender:
                 self._remote.client.put_object, bucket, key, b"", headers=headers
             )
             size = 0
-        node.sent = trio.current_time()
+        self._tree.heads.writes.note(bucket, key)
         node.marker = ObjectInfo(
             key, size, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
         )

@@ -23,11 +23,13 @@ from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.walks import Walks
+from cosfs.fs.writes import Writes
 from cosfs.transfer import attributes
 
 log = logging.getLogger(__name__)
 
 _NO_HEADERS = Headers()
+TRIES = 3  # while what is asked for is written at the same time
 EXPECTED = 16  # attributes fetched at once for somebody who has read the names of a directory
 
 
@@ -48,6 +50,7 @@ class Heads:
         self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
         self._denied = False
         self.kernel: KernelCache = NoKernel()
+        self.writes = Writes()
         # Whether a GET of the entry's bytes is on its way, or was: it brings the attributes.
         self.comes_with_bytes: Callable[[DirNode, Listing, Entry], bool] = lambda parent, listing, entry: (
             False
@@ -196,13 +199,17 @@ class Heads:
         key = self._key_of(parent, name)
         if key is None:
             return
-        since = trio.current_time()
-        try:
-            info = await self.ask(parent.bucket, key)
-        except PermissionDeniedError as exc:
-            self._denied_to(parent, name, exc)
-            return
-        self._answered(parent, name, key, info, since)
+        for _ in range(TRIES):
+            since = trio.current_time()
+            try:
+                info = await self.ask(parent.bucket, key)
+            except PermissionDeniedError as exc:
+                self._denied_to(parent, name, exc)
+                return
+            self._answered(parent, name, key, info, since)
+            node = parent.children.get(name)
+            if node is None or node.known or not self.writes.wrote(parent.bucket, key, since):
+                return
 
     def _key_of(self, parent: DirNode, name: bytes) -> str | None:
         """The key to ask for; None if nothing needs to be asked."""
@@ -229,7 +236,7 @@ class Heads:
         node = parent.children.get(name)
         entry = parent.listing.get(name) if parent.listing is not None else None
         if key.endswith("/"):
-            if isinstance(node, DirNode) and node.sent > since:
+            if self.writes.wrote(parent.bucket, key, since):
                 return  # written meanwhile, and known from that
             marker = info or ObjectInfo(key, 0, "", time.time())
             if entry is not None and entry.is_dir:
@@ -239,6 +246,8 @@ class Heads:
             return
         if info is None or (node is not None and facts.sent_after(node, since)):
             return  # gone meanwhile: the next lookup says so; or written, and known from that
+        if self.writes.wrote(parent.bucket, key, since):
+            return  # the same, of a file that was forgotten since
         self.remember(parent.bucket, [info])
         if entry is not None and not entry.is_dir:
             entry.info = info

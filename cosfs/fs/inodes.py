@@ -119,7 +119,6 @@ class DirNode(Node):
         "opens",
         "read_until",
         "recent",
-        "sent",
         "tombstones",
         "walk_failures",
         "walked_until",
@@ -154,7 +153,6 @@ class DirNode(Node):
         self.walk_failures = 0
         self.attrs_dirty = False
         self.attrs_lock = trio.Lock()
-        self.sent = 0.0  # when its marker was written here last (trio clock)
 
     @property
     def bucket(self) -> str:

@@ -33,7 +33,7 @@ class Listings:
         self._settings = settings
         self._background = background
         self._heads = heads
-        self._walks = Walks(remote, background, heads.recall)
+        self._walks = Walks(remote, background, heads.recall, heads.writes)
         heads.walks = self._walks
         # Told by whoever removes: (bucket, key, etag) is no longer in the tree, though COS,
         # asked at a given time, still had it.

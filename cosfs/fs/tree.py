@@ -385,6 +385,7 @@ class Tree:
         node.sent = trio.current_time()
         node.expires = node.sent + self.settings.metadata_ttl
         self.heads.remember(node.bucket, [info])
+        self.heads.writes.note(node.bucket, info.key)
         parent = node.parent
         if parent is None or node.unlinked:
             return
@@ -435,6 +436,7 @@ class Tree:
 
     def removal_failed(self, bucket: str, key: str, reason: str) -> None:
         """COS kept what was removed here: show it again."""
+        self.heads.writes.note(bucket, key)
         for node in self._holders(bucket, key):
             node.tombstones.clear()
             node.listing = None
@@ -458,6 +460,7 @@ class Tree:
 
     def ask_again(self, bucket: str, key: str) -> None:
         """An object was changed past its node: do not believe what is known about it."""
+        self.heads.writes.note(bucket, key)
         for node in self._holders(bucket, key):
             node.listing = None
             for child in node.children.values():
@@ -465,6 +468,7 @@ class Tree:
 
     def forget_all(self) -> None:
         """Much was changed past the tree: believe nothing that was listed."""
+        self.heads.writes.note_everything()
         for node in self.table.nodes.values():
             node.expires = 0.0
             if isinstance(node, DirNode):
@@ -472,6 +476,7 @@ class Tree:
 
     def forget_below(self, node: DirNode) -> None:
         """Ask COS again about everything below a directory whose keys have changed."""
+        self.heads.writes.note_everything()
         node.listing = None
         node.recent.clear()
         node.tombstones.clear()

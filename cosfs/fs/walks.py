@@ -20,6 +20,7 @@ from cosfs.errors import COSError
 from cosfs.fs.background import Background
 from cosfs.fs.inodes import DirNode
 from cosfs.fs.remote import Remote
+from cosfs.fs.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -140,10 +141,11 @@ class Walk:
 class Walks:
     """The walks that are under way. hook runs in a worker thread on each page."""
 
-    def __init__(self, remote: Remote, background: Background, hook: PageHook) -> None:
+    def __init__(self, remote: Remote, background: Background, hook: PageHook, writes: Writes) -> None:
         self._remote = remote
         self._background = background
         self._hook = hook
+        self._writes = writes
         self._walks: list[Walk] = []
 
     async def take(self, node: DirNode, ttl: float) -> Told | None:
@@ -165,9 +167,10 @@ class Walks:
         if told is None:
             self._end(walk)
             parent.walk_failures += 1
-        elif not walk.done:
+            return None
+        if not walk.done:
             self._background.start_soon(self._ahead, walk)
-        return told
+        return None if self._writes.wrote_below(bucket, prefix, told.started) else told
 
     @staticmethod
     def _pays(parent: DirNode) -> bool:
@@ -184,7 +187,9 @@ class Walks:
         """Whether a walk has told lately of a directory's own object, and the object if it has one."""
         for walk in self._walks:
             told = walk.peek(prefix) if walk.bucket == bucket else None
-            if told is not None and told.started + min(ttl, BELIEVED) >= trio.current_time():
+            if told is None or self._writes.wrote_below(bucket, prefix, told.started):
+                continue
+            if told.started + min(ttl, BELIEVED) >= trio.current_time():
                 objects = told.page.objects
                 return True, objects[0] if objects and objects[0].key == prefix else None
         return False, None

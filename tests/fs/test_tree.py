@@ -378,6 +378,22 @@ async def test_a_slow_head_does_not_undo_what_was_written_meanwhile(files: Files
     assert await files.get("a") == b"longer than before"
 
 
+async def test_attributes_from_before_a_change_are_not_believed_though_the_file_was_forgotten(
+    files: Files,
+) -> None:
+    """The GET of a small file is answered after its mode was set, sent, and its node forgotten."""
+    await files.upload("a", b"old")
+    node = await files.file("a")
+    since = trio.current_time()
+    before = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "a")
+    await files.chmod("a", 0o600)
+    await files.fs.drain()
+    files.fs.forget(node.ino, node.nlookup)
+    assert node.ino not in files.tree.table.nodes
+    files.tree.heads.told(files.tree.root, b"a", before, since)
+    assert await files.mode("a") == 0o600
+
+
 # --- roots
 
 

@@ -9,6 +9,7 @@ import pytest
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import walks
+from cosfs.fs.inodes import ROOT_INO
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, counted
 
@@ -184,3 +185,71 @@ async def test_a_walk_that_fails_is_told_to_who_asks(filesystem: Filesystems, em
         await files.list("tree/001")
     emulator.faults.clear()
     assert len(await files.list("tree/001")) == 100
+
+
+async def _begin_walk(files: Files) -> None:
+    """All of the tree is listed; of its directories two are read."""
+    await files.list("tree")
+    for number in (0, 1):
+        await files.list(f"tree/{number:03}")
+
+
+def _forget_everything(files: Files) -> None:
+    """The kernel forgets all names; what nothing else is known of is gone."""
+    for node in reversed(list(files.tree.table.nodes.values())):
+        if node.ino != ROOT_INO:
+            files.fs.forget(node.ino, node.nlookup)
+    assert list(files.tree.table.nodes) == [ROOT_INO]
+
+
+async def test_a_mode_that_was_sent_during_a_walk_is_not_undone_by_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(head_ahead=0)
+    fill(emulator, files, TREE[:1000])
+    assert await files.mode("tree/005/050") == 0o644, "and remembered of this object"
+    await _begin_walk(files)
+    await files.chmod("tree/005/050", 0o600)
+    await files.fs.drain()
+    _forget_everything(files)
+    await files.list("tree/005")
+    assert await files.mode("tree/005/050") == 0o600
+
+
+async def test_bytes_that_were_sent_during_a_walk_are_not_undone_by_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(head_ahead=0)
+    fill(emulator, files, TREE[:1000])
+    await _begin_walk(files)
+    await files.put("tree/005/050", b"longer than before")
+    await files.put("tree/005/new", b"new")
+    await files.fs.drain()
+    _forget_everything(files)
+    assert "new" in await files.list("tree/005")
+    assert await files.get("tree/005/050") == b"longer than before"
+
+
+async def test_the_mode_of_a_directory_that_was_sent_during_a_walk_is_not_undone_by_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(head_ahead=0)
+    fill(emulator, files, TREE[:1000])
+    await _begin_walk(files)
+    await files.chmod("tree/005", 0o700)
+    await files.fs.drain()
+    _forget_everything(files)
+    assert await files.mode("tree/005") == 0o700
+
+
+async def test_a_walk_goes_on_beside_a_directory_that_was_changed(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(attributes="listing")
+    fill(emulator, files, TREE[:1000])
+    await _begin_walk(files)
+    await files.put("tree/005/050", b"longer than before")
+    await files.fs.drain()
+    with counted(emulator) as requests:
+        assert len(await walk(files)) == 1000
+    assert requests["ListObjects"] <= 2
