@@ -23,22 +23,34 @@ METADATA = "http://metadata.tencentyun.com/latest/meta-data/cam/security-credent
 
 
 class SharedCredentials(TemporaryCredentials):
-    """Temporary credentials that all processes of a user share by way of a file."""
+    """Temporary credentials of a role that all processes of a user share by way of a file."""
 
-    def __init__(self, source: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        role: Role,
+        sts: Sts,
+        directory: Path | None,
+        source: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__(clock, source)
+        self._role = role
+        self._sts = sts
+        self._directory = directory
         self._renewals: dict[Credentials, float] = {}
         self._last: Credentials | None = None
-
-    def ask(self) -> Credentials:
-        """Ask STS."""
-        raise NotImplementedError
 
     def limited(self, policy: str, duration: int) -> Credentials:
         """Return credentials of the role that may do only what policy (JSON) allows; empty: all it may.
 
         duration 0 is that of the role.
         """
+        if not policy and not duration:
+            return self.get()
+        return self._ask(replace(self._role, policy=policy, duration=duration or self._role.duration))
+
+    def _ask(self, role: Role) -> Credentials:
+        """Ask STS."""
         raise NotImplementedError
 
     def cache(self) -> CredentialCache | None:
@@ -61,7 +73,7 @@ class SharedCredentials(TemporaryCredentials):
             return self._asked(cache)
 
     def _asked(self, cache: CredentialCache | None) -> Credentials:
-        new = self.ask()
+        new = self._ask(self._role)
         kept = Kept(new, renewal_time(new, self._clock()))
         self._remember(kept)
         if cache is not None:
@@ -87,20 +99,9 @@ class AssumedRole(SharedCredentials):
         source: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(source, clock)
+        super().__init__(role, sts, directory, source, clock)
         self._base = base
-        self._role = role
-        self._sts = sts
-        self._directory = directory
         self._ask_code = ask_code
-
-    def ask(self) -> Credentials:
-        return self._ask(self._role)
-
-    def limited(self, policy: str, duration: int) -> Credentials:
-        if not policy and not duration:
-            return self.get()
-        return self._ask(replace(self._role, policy=policy, duration=duration or self._role.duration))
 
     def _ask(self, role: Role) -> Credentials:
         code = ""
@@ -139,20 +140,9 @@ class WebIdentityRole(SharedCredentials):
         source: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(source, clock)
-        self._role = role
+        super().__init__(role, sts, directory, source, clock)
         self._provider_id = provider_id
         self._token_file = token_file
-        self._sts = sts
-        self._directory = directory
-
-    def ask(self) -> Credentials:
-        return self._ask(self._role)
-
-    def limited(self, policy: str, duration: int) -> Credentials:
-        if not policy and not duration:
-            return self.get()
-        return self._ask(replace(self._role, policy=policy, duration=duration or self._role.duration))
 
     def _ask(self, role: Role) -> Credentials:
         try:
