@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from scripts.ending import end_tidily
+
 BUCKET = "bench-1250000000"
 ID, KEY = "AKIDbench", "bench"
 MIB = 1 << 20
@@ -193,6 +195,7 @@ def measure(figure: Figure, server: Running, seconds: float) -> tuple[float, flo
 
 
 def main() -> None:
+    end_tidily()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("figures", nargs="*", help="the names of figures; default: all")

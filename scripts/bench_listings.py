@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench_emulator import BUCKET, ID, KEY, MIB, Figure, Running, receive, request, running
+from scripts.bench_emulator import BUCKET, ID, KEY, MIB, Figure, Running, receive, request, running
+from scripts.ending import end_tidily
 
 LARGE, SMALL = 1000, 9  # keys in a directory of either half
 
@@ -99,6 +100,7 @@ def measure(pages: Pages, server: Running, rounds: int) -> Iterator[float]:
 
 
 def main() -> None:
+    end_tidily()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--places", type=int, default=20, help="where pages of a kind begin")

@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench_emulator import BUCKET, ID, KEY, Running, running
+from scripts.bench_emulator import BUCKET, ID, KEY, Running, running
+from scripts.ending import end_tidily
 
 IN_ONE_DIRECTORY = 100
 PART = 10_000
@@ -127,6 +128,7 @@ def open_and_close(top: Path, count: int) -> None:
 
 
 def main() -> None:
+    end_tidily()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--tree", type=int, default=100_000)

@@ -23,8 +23,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.ending import end_tidily
+
 TREE = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TREE))
 
 from tests.emulator.documents import replication  # noqa: E402
 from tests.emulator.signed import Address, Signed  # noqa: E402
@@ -327,6 +328,7 @@ def _upload(wire: Signed, mib: int, block: bytes) -> None:
 
 def main() -> int:
     """Run what was asked for."""
+    end_tidily()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument(

@@ -14,12 +14,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from cli.main import run
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator
+from scripts.ending import end_tidily
 from tests.transfer.random_trees import exercise, exercise_with_faults
 
 # So that there are objects in parts without large files.
@@ -48,6 +47,7 @@ def open_uploads(bucket: str) -> int:
 
 
 def main() -> int:
+    end_tidily()
     numbers = [argument for argument in sys.argv[1:] if argument != "--faults"]
     with_faults = len(numbers) < len(sys.argv) - 1
     count = int(numbers[0]) if numbers else 200 if with_faults else 300

@@ -12,16 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from cli.main import run
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator
+from scripts.ending import end_tidily
 from tests.transfer.faulty_runs import CONFIG, Faulty
 
 
 def main() -> int:
+    end_tidily()
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,14 @@ subprocess._USE_VFORK = False
 APPID = "1250000000"
 MOUNT_LIFE = 90.0
 _numbers = itertools.count(1)
+
+
+# --- the end
+
+
+def pytest_configure() -> None:
+    """Let `timeout` and CI end a run as Ctrl-C does: nothing is left mounted, running or in /tmp."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 # --- tests that need the kernel

@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,8 +88,10 @@ class Emulator(MembersApi):
         jobs_interval: float = JOBS_INTERVAL,
         instance_role: str = "",
     ) -> None:
-        self._temporary = data_dir is None
         self.data = Path(data_dir or tempfile.mkdtemp(prefix="cos-emulator-")).absolute()
+        self._temporary = data_dir is None
+        if self._temporary:  # also where a program only ever calls start and stop
+            weakref.finalize(self, shutil.rmtree, self.data, ignore_errors=True)
         self._host, self._port, self._buckets = host, port, tuple(buckets)
         self._given = {"region": region, "appid": appid, "secret_id": secret_id, "secret_key": secret_key}
         self.clock = clock if isinstance(clock, Clock) else Clock(clock)

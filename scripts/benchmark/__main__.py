@@ -17,6 +17,7 @@ from scripts.benchmark.programs import find_programs, install_peers, version_of
 from scripts.benchmark.report import Rounds, tables, write_page
 from scripts.benchmark.rows import rows
 from scripts.benchmark.servers import Double, Local, Server
+from scripts.ending import end_tidily
 
 SLOW = 8.0  # seconds
 # These take minutes for what the smaller cells show as well.
@@ -166,6 +167,7 @@ def _measure_all(arguments: argparse.Namespace, server: Server) -> int:
 
 
 def main() -> int:
+    end_tidily()
     arguments = _arguments()
     if arguments.command == "peers":
         install_peers()

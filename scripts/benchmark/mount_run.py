@@ -105,8 +105,6 @@ def _chosen(plan: Plan) -> list[Mount]:
 
 def run(plan: Plan, server: Server, results: Results) -> None:
     """Measure what the plan says; results are saved after each mount, so that stopping loses nothing."""
-    # A kill of the script shall unmount as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     mounts, chains = _chosen(plan), _chains(plan)
     with open_lab() as lab:
         make_sources(lab.work, plan.scale)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from scripts.ending import end_tidily
 from scripts.stressing import model
 from scripts.stressing.crash import Result, Series
 from scripts.stressing.report import shown, write
@@ -35,6 +36,7 @@ def _series(seed: int, runs: int, evidence: Path, *, faulty: bool) -> Result:
 
 
 def main() -> int:
+    end_tidily()
     arguments = _arguments()
     seed = arguments.seed or random.SystemRandom().randrange(1, 1 << 24)
     print(f"seed {seed}", flush=True)

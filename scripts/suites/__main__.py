@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
-import sys
 from pathlib import Path
 
+from scripts.ending import end_tidily
 from scripts.suites import fio, fsx, pjdfstest
 from scripts.suites.place import open_place
 
@@ -60,8 +59,8 @@ def _run(arguments: argparse.Namespace, suite: str, write_back: str) -> bool:
 
 
 def main() -> int:
+    end_tidily()
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts are cleaned up
     modes = ("close", "async") if arguments.write_back == "both" else (arguments.write_back,)
     good, ran = True, 0
     for suite in arguments.suites or SUITES:

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -122,3 +124,11 @@ def test_a_temporary_directory_goes_away() -> None:
         data = emulator.data
         assert data.is_dir()
     assert not data.exists()
+
+
+def test_a_temporary_directory_goes_away_with_the_program() -> None:
+    """Where it starts the emulator and never leaves a with block."""
+    code = "from cosfs.emulator import Emulator; print(Emulator(buckets=['b']).start().data)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "cos-emulator-" in done.stdout and not Path(done.stdout.strip()).exists()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User, names
+from tests.fuse.users import User, names, user_of
 from tests.mounting import is_mounted
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
 
 UID = 65534
 NEEDED = "dac_read_search,dac_override,setuid,setgid,sys_admin,chown,fowner,setpcap"
@@ -60,18 +61,23 @@ class Nobody:
         )  # fmt: skip
 
 
+@contextmanager
+def home_open_to_others() -> Iterator[Path]:
+    """The directories of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="cos-nobody-") as name:
+        home = Path(name)
+        home.chmod(0o755)
+        yield home
+
+
 @pytest.fixture
 def nobody(user: User) -> Iterator[Nobody]:
-    home = Path(tempfile.mkdtemp(prefix="cos-nobody-"))
-    for name in ("mnt", "run"):
-        (home / name).mkdir()
-        os.chown(home / name, UID, UID)
-    os.chown(home, UID, UID)
-    home.chmod(0o755)
-    try:
+    with home_open_to_others() as home:
+        for name in ("mnt", "run"):
+            (home / name).mkdir()
+            os.chown(home / name, UID, UID)
+        os.chown(home, UID, UID)
         yield Nobody(home, user.environment)
-    finally:
-        shutil.rmtree(home)
 
 
 def test_life_of_a_mount(nobody: Nobody, bucket: str, client: CosClient) -> None:
@@ -136,19 +142,17 @@ def test_killed_mount_of_a_user(nobody: Nobody, bucket: str) -> None:
     assert done.stdout == "cos umount\ndead\nmnt is not a mountpoint\n"
 
 
-def test_root_lets_others_in(user: User, bucket: str) -> None:
-    user.mount(
-        f"cos://{bucket}", "--allow-other", "--uid", "12345", "--file-mode", "600", "--dir-mode", "755"
-    )
-    for path in (user.home, *user.home.parents[:-1]):
-        if path.stat().st_mode & 0o001 == 0 and path.is_relative_to("/tmp/pytest-of-root"):
-            path.chmod(0o711)
-    done = subprocess.run(
-        ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups",
-         "sh", "-c", 'echo x > "$1/new" && cat "$1/new"', "sh", str(user.mountpoint)],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "x\n"), done.stderr
+def test_root_lets_others_in(emulator: Emulator, bucket: str) -> None:
+    with home_open_to_others() as home, user_of(emulator, home) as user:
+        user.mount(
+            f"cos://{bucket}", "--allow-other", "--uid", "12345", "--file-mode", "600", "--dir-mode", "755"
+        )
+        done = subprocess.run(
+            ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups",
+             "sh", "-c", 'echo x > "$1/new" && cat "$1/new"', "sh", str(user.mountpoint)],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "x\n"), done.stderr
 
 
 def test_auto_unmount(user: User, bucket: str) -> None:
