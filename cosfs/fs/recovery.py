@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -25,6 +24,7 @@ from cosfs.errors import (
 from cosfs.fs.adoption import adopt_file
 from cosfs.fs.background import together
 from cosfs.fs.filesystem import Filesystem
+from cosfs.fs.former import damage, without_former
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.records import headers_from_json
@@ -179,9 +179,16 @@ class Recovery:
             if record.kind == "move":
                 self._records = await finish_file_rename(self._fs, record, self._records, self.salvage)
             else:
+                await self._free_names(record)
                 # What is recorded below the old name gets its new one with it.
                 self._records = await finish_tree_rename(self._fs, record, self._records, self.salvage)
             self.done.moved += 1
+
+    async def _free_names(self, rename: Record) -> None:
+        """Nothing below the new name of a directory is needed any more by files that were there before."""
+        for record in self._records:
+            new = await without_former(self._fs, record, *rename.body["to"])
+            self._records = [new if r.id == record.id else r for r in self._records]
 
     def _waits(self, record: Record) -> bool:
         """Whether a record is about a name that an unfinished rename touches."""
@@ -211,7 +218,7 @@ class Recovery:
     def _content(self, record: Record) -> Staging | None:
         """The local bytes of a record; None if they are damaged, which is told."""
         content = Staging.from_json(self._journal.staging, record.body["content"])
-        why = _damage(record, self._journal.staging)
+        why = damage(record, self._journal.staging)
         if not why:
             return content
         self.salvage.keep(record.bucket, record.key, why, content)
@@ -249,7 +256,7 @@ class Recovery:
     async def _keep_open_file(self, record: Record) -> None:
         """Bytes of a file that was never closed: nobody was promised them, and nobody shall miss them."""
         content = Staging.from_json(self._journal.staging, record.body["content"])
-        if content.size <= FILLED_MAX and not _damage(record, self._journal.staging):
+        if content.size <= FILLED_MAX and not damage(record, self._journal.staging):
             try:
                 await content.fill(self._fs.fetcher)
             except (NotFoundError, PreconditionFailedError) as exc:
@@ -369,20 +376,6 @@ def node_changed(node: FileNode | DirNode) -> bool:
     if node.unlinked:
         return False
     return node.changed if isinstance(node, FileNode) else node.attrs_dirty
-
-
-def _damage(record: Record, staging: Path) -> str:
-    """What is wrong with the bytes of a record, "" if nothing is."""
-    content = record.body["content"]
-    end = max((stop for _, stop in content["changed"]), default=0)
-    if not content["path"]:
-        return "" if content.get("data") or not end else "its staging file is not named"
-    path = staging / Path(content["path"]).name
-    try:
-        size = path.stat().st_size
-    except OSError as exc:
-        return f"its staging file {path} is missing ({exc.strerror})"
-    return f"its staging file was cut to {size} bytes, {end} were written" if size < end else ""
 
 
 async def recover(fs: Filesystem, records: list[Record], *, once: bool = False) -> Recovered:

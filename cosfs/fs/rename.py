@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import trio
@@ -266,14 +267,24 @@ class Copied:
 class TreeMover:
     """Copies every object below one prefix to another; remembers what it did.
 
-    resume is for a move that was interrupted: what is at its new place already stays as it is.
+    resume is for a move that was interrupted: what is at its new place already stays as it is; left are
+    objects (bucket, key, etag) that files of that time have left there when they got other names.
     """
 
-    def __init__(self, remote: Remote, engine: Engine, committer: Committer, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        engine: Engine,
+        committer: Committer,
+        *,
+        resume: bool = False,
+        left: Collection[tuple[str, str, str]] = (),
+    ) -> None:
         self._remote = remote
         self._engine = engine
         self._committer = committer
         self._resume = resume
+        self._left = left
         self.copied: list[tuple[str, str]] = []  # source key, etag
         self.made: dict[str, Copied] = {}  # by the new key
         self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
@@ -292,13 +303,17 @@ class TreeMover:
                 names.check_key(new_prefix + info.key[len(prefix) :])
             async with together() as nursery:
                 for info in page.objects:
-                    # Objects that are only waiting to be removed are not part of the directory.
-                    if not self._committer.leavings.is_leaving(bucket, info.key, info.etag, since):
+                    if not self._is_leaving(bucket, info, since):
                         new_key = new_prefix + info.key[len(prefix) :]
                         nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
             marker = page.next_marker
             if not marker:
                 return
+
+    def _is_leaving(self, bucket: str, info: ObjectInfo, since: float) -> bool:
+        """Objects that are only waiting to be removed are not part of the directory."""
+        place = bucket, info.key, info.etag
+        return place in self._left or self._committer.leavings.is_leaving(*place, since)
 
     async def _one(
         self, slots: trio.CapacityLimiter, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str
@@ -352,10 +367,13 @@ class TreeMover:
         """Find what an earlier process has copied, to undo it."""
         marker = ""
         while True:
+            since = trio.current_time()
             page = await self._remote.metadata(
                 self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
             )
             for info in page.objects:
+                if self._is_leaving(bucket, info, since):
+                    continue
                 new_key = new_prefix + info.key[len(prefix) :]
                 try:
                     twin = await self._twin(bucket, info, new_bucket, new_key)

@@ -9,6 +9,7 @@ from typing import Any
 from cosfs.client.model import ObjectInfo
 from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.filesystem import Filesystem
+from cosfs.fs.former import left_behind
 from cosfs.fs.journal import Record
 from cosfs.fs.rename import Copied, TreeMover
 from cosfs.fs.salvage import Salvage
@@ -27,9 +28,18 @@ async def finish_file_rename(
     """
     others = [r for r in records if r.id != record.id]
     replaced: list[Record] = []
-    copy = await _find_copy(fs, record, salvage)
+    target = record.body["to"]
+    removed = await fs.deleter.claim(*target)  # which would take the copy along, were its bytes the same
+    try:
+        copy = await _find_copy(fs, record, salvage, removed=removed)
+    except BaseException:
+        fs.deleter.not_replaced(*target)
+        raise
+    if copy is None:
+        fs.deleter.not_replaced(*target)
     with fs.journal.together():
         if copy is not None:
+            fs.deleter.replaced(*target)
             fs.deleter.schedule(record.bucket, record.key, record.body["etag"], careful=True)
             replaced = [r for r in others if _is_replaced(r, record)]
             fs.journal.remove(*(r.id for r in replaced))
@@ -44,15 +54,18 @@ async def finish_file_rename(
     return others
 
 
-async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage) -> ObjectInfo | None:
-    """The object under the new name, if it is the copy."""
+async def _find_copy(
+    fs: Filesystem, record: Record, salvage: Salvage, *, removed: bool
+) -> ObjectInfo | None:
+    """The object under the new name, if it is the copy. removed: another one was to be removed there."""
     bucket, key = record.body["to"]
     etag, before = record.body["etag"], record.body["there"]
     source = await _head(fs, record.bucket, record.key)
     if source is None or source.etag != etag:
         return None  # gone since, or somebody else's
     target = await _head(fs, bucket, key)
-    if target is None or (target.etag == before and not _same(source, target)):
+    another = removed or target is not None and target.etag == before
+    if target is None or (another and not _same(source, target)):
         return None
     if not _same(source, target):
         salvage.note(
@@ -61,7 +74,7 @@ async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage) -> Object
             f"was being renamed to cos://{bucket}/{key}, which somebody wrote since",
         )
         return None
-    if target.etag == before:
+    if another:
         # The same bytes as the file that it was to replace: the attributes may still be that one's.
         await fs.remote.change(
             fs.remote.client.copy_object,
@@ -106,8 +119,8 @@ async def finish_tree_rename(
     If COS refuses to, what was copied is removed again, and the old directory is as it was.
     """
     bucket, prefix = record.body["to"]
-    mover = TreeMover(fs.remote, fs.engine, fs.committer, resume=True)
     others = [r for r in records if r.id != record.id]
+    mover = TreeMover(fs.remote, fs.engine, fs.committer, resume=True, left=left_behind(others))
     try:
         await mover.copy_all(record.bucket, record.key, bucket, prefix)
     except COSError as exc:

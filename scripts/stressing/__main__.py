@@ -40,10 +40,10 @@ def main() -> int:
     arguments = _arguments()
     seed = arguments.seed or random.SystemRandom().randrange(1, 1 << 24)
     print(f"seed {seed}", flush=True)
-    if arguments.what == "model":
-        return model.run(arguments.minutes, seed)
-    faulty = arguments.what == "faults"
     evidence = arguments.evidence or Path(tempfile.gettempdir(), f"cos-stress-{seed}")
+    if arguments.what == "model":
+        return model.run(arguments.minutes, seed, evidence)
+    faulty = arguments.what == "faults"
     result = _series(seed, arguments.runs or (50 if faulty else 500), evidence, faulty=faulty)
     print(shown(result))
     if arguments.write:

@@ -8,7 +8,6 @@ programs were acknowledged.
 from __future__ import annotations
 
 import random
-import shutil
 import threading
 import time
 from collections import Counter
@@ -276,14 +275,6 @@ class Series:
     def _keep_evidence(self, seed: int) -> Path:
         """Keep the calls, the requests, the journals and the mounts' logs of a run."""
         kept = self.evidence / str(seed)
-        kept.mkdir(parents=True, exist_ok=True)
-        (kept / "story").write_text("\n".join(self._story))
-        for number, writer in enumerate(self._writers):
-            (kept / f"w{number}.calls").write_text("\n".join(writer.past))
-        (kept / "requests").write_text("\n".join(self.world.requests()))
-        for log in self.world.scratch.glob("tmp*/mount.log"):
-            shutil.copy(log, kept / f"{log.parent.name}.log")
-        shutil.copytree(self.world.cache, kept / "cache-now", dirs_exist_ok=True)
-        if self.world.kept_journal.exists():
-            shutil.copytree(self.world.kept_journal, kept / "cache-at-kill", dirs_exist_ok=True)
+        calls = {f"w{number}.calls": writer.past for number, writer in enumerate(self._writers)}
+        self.world.keep_evidence(kept, {"story": self._story, **calls})
         return kept

@@ -174,7 +174,8 @@ class Round:
         )
         if failure:
             raise Wrong(failure)
-        self._adopt(models[len(answers) - 1], found)
+        chosen = len(answers) - 1
+        self._adopt(models[chosen], unsafe[chosen] if unsafe else {}, found)
 
     def _refresh(self) -> None:
         """Have the mount ask COS anew, of what others touched file by file: a listing shows no attributes."""
@@ -204,13 +205,11 @@ class Round:
         paths = self.world.cache.glob("*/recovered/*")
         return [path.read_bytes() for path in paths if path.is_file() and path.name != "LIST.txt"]
 
-    def _adopt(self, model: Reference, found: Sight) -> None:
+    def _adopt(self, model: Reference, unsafe: dict[File, bytes | None], found: Sight) -> None:
         """What may be one or the other is now what was found; versions kept beside are removed."""
         known = dict(model.nodes())
         open_now = [*self.player.open.allowed, *self.player.loose]
-        open_now += [
-            path for path, node in known.items() if isinstance(node, File) and node in self.player.safe
-        ]
+        open_now += [path for path, node in known.items() if isinstance(node, File) and node in unsafe]
         for path in sorted({*open_now, *found}, key=lambda each: (each.count("/"), each)):
             seen = found.get(path)
             if path in known and path not in open_now:
@@ -263,26 +262,33 @@ def _torn(safe: bytes | None, node: File, found: Seen | None) -> list[Seen | Non
     return choices
 
 
-def play(seed: int, *, phases: int = PHASES, calls: int = CALLS) -> tuple[int, int]:
+def play(
+    seed: int, *, phases: int = PHASES, calls: int = CALLS, evidence: Path | None = None
+) -> tuple[int, int]:
     """Play one round; return how many calls were made, ours and those of others."""
     scratch = Path(tempfile.mkdtemp(prefix="cos-model-"))
     world = World(scratch)
     try:
         one = Round(world, seed)
-        one.run(phases, calls)
+        try:
+            one.run(phases, calls)
+        except Wrong:
+            if evidence is not None:
+                world.keep_evidence(evidence / str(seed), {"calls": one.log})
+            raise
         return one.player.calls, one.others.calls
     finally:
         world.close()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def run(minutes: float, seed: int) -> int:
-    """Play rounds with one seed after the other; each that fails is printed."""
+def run(minutes: float, seed: int, evidence: Path) -> int:
+    """Play rounds with one seed after the other; each that fails is printed, and told of below evidence."""
     until = time.monotonic() + minutes * 60
     rounds = failures = ours = theirs = 0
     while time.monotonic() < until:
         try:
-            more = play(seed + rounds)
+            more = play(seed + rounds, evidence=evidence)
             ours, theirs = ours + more[0], theirs + more[1]
         except Wrong as error:
             failures += 1

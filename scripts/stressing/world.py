@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cosfs.client.client import CosClient
@@ -111,6 +112,17 @@ class World:
                     self.kept_journal.mkdir(exist_ok=True)
                     shutil.copy(path.parent / name, self.kept_journal / name)
             shutil.copytree(path.parent / "staging", self.kept_journal / "staging")
+
+    def keep_evidence(self, kept: Path, lists: Mapping[str, Iterable[str]]) -> None:
+        """Keep lists of what was done, the requests, the journals and the mounts' logs."""
+        kept.mkdir(parents=True, exist_ok=True)
+        for name, lines in {**lists, "requests": self.requests()}.items():
+            (kept / name).write_text("\n".join(lines))
+        for log in self.scratch.glob("tmp*/mount.log"):
+            shutil.copy(log, kept / f"{log.parent.name}.log")
+        shutil.copytree(self.cache, kept / "cache-now", dirs_exist_ok=True)
+        if self.kept_journal.exists():
+            shutil.copytree(self.kept_journal, kept / "cache-at-kill", dirs_exist_ok=True)
 
     def empty(self) -> None:
         """Begin anew: neither a cache nor an object is left."""

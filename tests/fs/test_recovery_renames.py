@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import deleter
@@ -225,3 +226,79 @@ async def test_going_on_with_a_move_does_not_overwrite_what_changed_at_its_end(
     assert await second.stored("d/a") == b"old"
     assert await second.stored("e/b") == b"moves"
     assert "exists already" in caplog.text
+
+
+async def test_what_a_file_has_left_in_a_directory_half_moved_is_no_file_there(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    for key in ("d/", "d/a", "d/b", "d/c"):
+        await files.upload(key, b"0123456789" if key != "d/" else b"")
+    await files.list("d")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    for key in ("d/a", "d/b"):
+        async with files.opened(key) as fh:
+            await files.write(fh, b"XY", 4)
+    await files.rename("d/a", "away")
+    await files.rename("d/b", "d/other")
+    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
+    second = await restarted(filesystem, emulator, files)
+    assert await second.list("e") == ["c", "other"]
+    await second.fs.drain()
+    await second.removed()
+    assert await second.keys() == ["away", "e/", "e/c", "e/other"]
+    assert await second.stored("away") == await second.stored("e/other") == b"0123XY6789"
+    assert second.journal.records() == []
+
+
+async def test_a_directory_is_moved_to_the_end_over_what_a_file_has_left_there(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    for key in ("d/", "d/a", "d/b", "e/", "e/a", "e/b"):
+        await files.upload(key, key[0].encode() * 10 if key[-1] != "/" else b"")
+    await files.list("d")
+    await files.list("e")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    for key in ("e/a", "e/b"):
+        async with files.opened(key) as fh:
+            await files.write(fh, b"XY", 4)
+    await files.rename("e/a", "away")
+    await files.rename("e/b", "d/other")
+    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
+    second = await restarted(filesystem, emulator, files)
+    await second.fs.drain()
+    await second.removed()
+    assert await second.keys() == ["away", "e/", "e/a", "e/b", "e/other"]
+    assert await second.stored("e/a") == await second.stored("e/b") == b"d" * 10
+    assert await second.stored("away") == await second.stored("e/other") == b"eeeeXYeeee"
+    assert second.journal.records() == []
+
+
+async def test_a_file_half_renamed_to_the_name_of_a_removed_one_with_the_same_bytes_is_not_removed(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem("cache")
+    etag = await files.upload("a", b"same", headers=Headers(metadata={"mode": str(0o100600)}))
+    assert await files.upload("b", b"same") == etag
+    files.journal.add("delete", files.bucket, "b", {"etag": etag})
+    files.journal.add("move", files.bucket, "a", {"to": [files.bucket, "b"], "etag": etag, "there": ""})
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    await second.removed()
+    (key,) = await second.keys()
+    assert await second.mode(key) == 0o600
+    assert second.journal.records() == []
+
+
+async def test_a_removal_is_made_good_though_its_name_was_about_to_be_used(filesystem: Filesystems) -> None:
+    files = await filesystem("cache")
+    etag = await files.upload("a", b"source")
+    removed = await files.upload("b", b"removed")
+    files.journal.add("delete", files.bucket, "b", {"etag": removed})
+    files.journal.add("move", files.bucket, "a", {"to": [files.bucket, "b"], "etag": etag, "there": ""})
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    await second.removed()
+    assert await second.keys() == ["a"]
+    assert second.journal.records() == []
