@@ -18,6 +18,7 @@ class Filesystem(Entries, Metadata):
         """Send everything that is pending."""
         await self.committer.drain()
         await self.deleter.drain()
+        await self.committer.uploads.settle()
 
     @property
     def open_handles(self) -> tuple[int, int, int]:

@@ -37,6 +37,7 @@ class Uploads:
         self._journal = journal
         self._background = background
         self._records: dict[str, int] = {}
+        self._looks: set[trio.Event] = set()  # for lost ones, until COS was asked once
 
     async def open(
         self, bucket: str, key: str, headers: Headers, *, forbid_overwrite: bool = False
@@ -49,7 +50,7 @@ class Uploads:
             )
         except BaseException as exc:
             if getattr(exc, "retryable", True):
-                self._background.start_soon(self._look_again, record_id, bucket, key, at)
+                self._look_for(record_id, bucket, key, at)
             else:
                 self._journal.remove(record_id)
             raise
@@ -60,7 +61,7 @@ class Uploads:
             if self._tries() - tries > 1:
                 # Asked more than once: COS may have opened one that we were not told of.
                 lost = self._journal.add("upload", bucket, key, {"upload_id": "", "at": at})
-                self._background.start_soon(self._look_again, lost, bucket, key, at)
+                self._look_for(lost, bucket, key, at)
             self._journal.replace(record_id, "upload", bucket, key, body)
         except BaseException:
             await self.abort(upload)
@@ -131,18 +132,38 @@ class Uploads:
             if not key_marker:
                 return found
 
-    async def _look_again(self, record_id: int, bucket: str, key: str, at: float) -> None:
+    async def settle(self) -> None:
+        """Return when COS was asked once for each lost upload: who ends now leaves none."""
+        for looked in list(self._looks):
+            await looked.wait()
+
+    def _look_for(self, record_id: int, bucket: str, key: str, at: float) -> None:
+        looked = trio.Event()
+        self._looks.add(looked)
+        self._background.start_soon(self._look_again, looked, record_id, bucket, key, at)
+
+    async def _look_again(
+        self, looked: trio.Event, record_id: int, bucket: str, key: str, at: float
+    ) -> None:
         """Look for lost uploads until COS has answered; COS may begin one after we gave up waiting."""
-        for delay in LOOK_DELAYS:
-            await trio.sleep(delay)
-            try:
-                await self.give_up(bucket, key, "", at)
-            except BucketNotFoundError:
-                break
-            except COSError as exc:
-                log.debug("open uploads of cos://%s/%s: %s", bucket, key, exc)
-            else:
-                break
-        else:
-            return  # the next mount looks again
-        self._journal.remove(record_id)
+        try:
+            for delay in LOOK_DELAYS:
+                await trio.sleep(delay)
+                if await self._is_answered(bucket, key, at):
+                    self._journal.remove(record_id)
+                    return  # else the next mount looks again
+                looked.set()
+        finally:
+            looked.set()
+            self._looks.discard(looked)
+
+    async def _is_answered(self, bucket: str, key: str, at: float) -> bool:
+        """Give up lost uploads; whether COS could be asked for them."""
+        try:
+            await self.give_up(bucket, key, "", at)
+        except BucketNotFoundError:
+            return True
+        except COSError as exc:
+            log.debug("open uploads of cos://%s/%s: %s", bucket, key, exc)
+            return False
+        return True

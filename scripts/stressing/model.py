@@ -20,7 +20,7 @@ from cosfs.errors import COSError
 from cosfs.fuse.control import ask, refresh
 from scripts.stressing.faults import spoil
 from scripts.stressing.others import Others
-from scripts.stressing.player import CutShort, Player, Wrong
+from scripts.stressing.player import CutShort, Player, Versions, Wrong
 from scripts.stressing.seen import Open, Seen, Sight, adopted, expected, look, stored
 from scripts.stressing.world import World, within
 from tests.mounting import Mounted
@@ -135,7 +135,7 @@ class Round:
         ]
         self._die(states)
 
-    def _die(self, states: list[tuple[Reference, dict[File, bytes | None]]]) -> None:
+    def _die(self, states: list[tuple[Reference, Versions]]) -> None:
         """Kill the mount; what was not closed may be as it was, or partly as it was written."""
         self.mounted.kill()
         self.log.append("killed")
@@ -149,7 +149,7 @@ class Round:
 
     # Comparing
 
-    def _settle(self, models: list[Reference], unsafe: list[dict[File, bytes | None]] | None = None) -> None:
+    def _settle(self, models: list[Reference], unsafe: list[Versions] | None = None) -> None:
         """Wait until all is sent; the tree must be one of the models, which is the model from now on."""
         self.world.emulator.faults.clear()
         failure = within(SETTLED_WITHIN, "sending", self._pending)
@@ -191,7 +191,7 @@ class Round:
         count = answer.get("pending_files", 0)
         return f"{count} files are not sent: {answer}" if count else ""
 
-    def _difference(self, model: Reference, found: Sight, unsafe: dict[File, bytes | None]) -> str:
+    def _difference(self, model: Reference, found: Sight, unsafe: Versions) -> str:
         wanted = {path: expected(node) for path, node in model.nodes()}
         given = Open(dict(self.player.open.allowed), [*self.player.open.kept])
         for path, node in model.nodes():
@@ -205,7 +205,7 @@ class Round:
         paths = self.world.cache.glob("*/recovered/*")
         return [path.read_bytes() for path in paths if path.is_file() and path.name != "LIST.txt"]
 
-    def _adopt(self, model: Reference, unsafe: dict[File, bytes | None], found: Sight) -> None:
+    def _adopt(self, model: Reference, unsafe: Versions, found: Sight) -> None:
         """What may be one or the other is now what was found; versions kept beside are removed."""
         known = dict(model.nodes())
         open_now = [*self.player.open.allowed, *self.player.loose]
@@ -249,16 +249,20 @@ class Round:
             raise Wrong(f"in the bucket: {answer}")
 
 
-def _torn(safe: bytes | None, node: File, found: Seen | None) -> list[Seen | None]:
-    """What a kill may leave of a file that was being written: old bytes, new ones, or both by turns."""
-    choices: list[Seen | None] = [Seen("file", bytes(node.data))]
+def _torn(before: list[bytes | None], node: File, found: Seen | None) -> list[Seen | None]:
+    """What a kill may leave of a file that was being written: what was safe, what it is now, or each byte
+    as it was at some moment in between.
+    """
+    safe, now = before[0], bytes(node.data)
+    choices: list[Seen | None] = [Seen("file", now)]
     choices.append(None if safe is None else Seen("file", safe))
     if found is not None and found.kind == "file" and safe is not None:
-        length = max(len(safe), len(node.data))
-        old, new = safe.ljust(length, b"\0"), bytes(node.data).ljust(length, b"\0")
-        parts = zip(found.data, old, new, strict=False)
-        if len(found.data) in (len(safe), len(node.data)) and all(a in (b, c) for a, b, c in parts):
-            choices.append(found)
+        versions = [version for version in (*before, now) if version is not None]
+        if any(len(found.data) == len(version) for version in versions):
+            longest = max(len(version) for version in versions)
+            padded = [version.ljust(longest, b"\0") for version in versions]
+            if all(byte in bytes_then for byte, *bytes_then in zip(found.data, *padded, strict=False)):
+                choices.append(found)
     return choices
 
 

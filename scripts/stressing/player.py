@@ -27,6 +27,9 @@ WEIGHTS = {
     "mkdir": 10, "rmdir": 4, "unlink": 7, "rename": 14, "chmod": 5, "utime": 5, "symlink": 3, "readlink": 2,
     "setxattr": 4, "removexattr": 2, "cat": 8, "list": 6,
 }  # fmt: skip
+# What COS or the journal has of a file for sure (None for nothing), then all that it was since, but for
+# what it is now.
+Versions = dict[File, list[bytes | None]]
 DESCRIPTORS = frozenset({"write", "read", "fsync", "close"})
 
 
@@ -47,9 +50,9 @@ class Player:
         self.top = Path()
         self.model = Reference()
         self.before = self.model
-        self.safe_before: dict[File, bytes | None] = {}
+        self.safe_before: Versions = {}
         self.descriptors: dict[int, tuple[int, int]] = {}  # by slot: the descriptor and its flags
-        self.safe: dict[File, bytes | None] = {}  # what COS or the journal has of files being written
+        self.safe: Versions = {}  # of files being written
         self.loose: set[str] = set()  # paths that a kill may leave as they were
         self.open = Open()
         self.calls = 0
@@ -166,7 +169,7 @@ class Player:
 
     def _changed(self, node: File) -> None:
         """A file is about to change, and nobody was promised that yet."""
-        self.safe.setdefault(node, bytes(node.data))
+        self.safe.setdefault(node, []).append(bytes(node.data))
 
     def where(self, node: File) -> str:
         return next((path for path, each in self.model.nodes() if each is node), "")
@@ -208,7 +211,7 @@ class Player:
         self.model.open(slot, path, flags)
         node = self.model.handles[slot]
         if old is None:
-            self.safe[node] = None
+            self.safe[node] = [None]
 
     def _real_open(self, slot: int, path: str, flags: int) -> None:
         self.descriptors[slot] = os.open(self.top / path, flags, 0o644), flags

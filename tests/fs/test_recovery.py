@@ -12,7 +12,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.errors import ConfigError, COSError
-from cosfs.fs import commit
+from cosfs.fs import commit, uploads
 from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import Recovery, recover
 from cosfs.fs.scratch import MEMORY_MAX
@@ -159,6 +159,26 @@ async def test_an_upload_whose_answer_was_lost_is_found(filesystem: Filesystems,
     second = await filesystem("cache", write_back="async")
     found = await trio.to_thread.run_sync(client.list_uploads, bucket)
     assert [upload.upload_id for upload in found.uploads] == [theirs.upload_id]
+    assert second.journal.records() == []
+
+
+async def test_an_unmount_leaves_no_upload_whose_answer_is_under_way(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "LOOK_DELAYS", (0.3,))
+    files = await filesystem("cache")
+    await files.list()
+    emulator.faults.latency(0.2, "CreateMultipartUpload")
+    fh = await files.create("large")
+    await files.write(fh, content(4 * MIB))
+    await until(lambda: [r for r in files.journal.records() if r.kind == "upload"])
+    await trio.sleep(0.1)
+    await files.truncate("large", 0)  # what is on its way is given up
+    await files.close(fh)
+    await filesystem.end(files)
+    found = await trio.to_thread.run_sync(files.client.list_uploads, files.bucket)
+    assert found.uploads == []
+    second = await filesystem("cache", recovering=False)
     assert second.journal.records() == []
 
 
