@@ -64,7 +64,7 @@ async def _find_copy(
     if source is None or source.etag != etag:
         return None  # gone since, or somebody else's
     target = await _head(fs, bucket, key)
-    another = removed or target is not None and target.etag == before
+    another = removed or (target is not None and target.etag == before)
     if target is None or (another and not _same(source, target)):
         return None
     if not _same(source, target):
