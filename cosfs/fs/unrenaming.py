@@ -54,9 +54,7 @@ async def finish_file_rename(
     return others
 
 
-async def _find_copy(
-    fs: Filesystem, record: Record, salvage: Salvage, *, removed: bool
-) -> ObjectInfo | None:
+async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage, *, removed: bool) -> ObjectInfo | None:
     """The object under the new name, if it is the copy. removed: another one was to be removed there."""
     bucket, key = record.body["to"]
     etag, before = record.body["etag"], record.body["there"]

@@ -142,9 +142,7 @@ class Uploads:
         self._looks.add(looked)
         self._background.start_soon(self._look_again, looked, record_id, bucket, key, at)
 
-    async def _look_again(
-        self, looked: trio.Event, record_id: int, bucket: str, key: str, at: float
-    ) -> None:
+    async def _look_again(self, looked: trio.Event, record_id: int, bucket: str, key: str, at: float) -> None:
         """Look for lost uploads until COS has answered; COS may begin one after we gave up waiting."""
         try:
             for delay in LOOK_DELAYS:
