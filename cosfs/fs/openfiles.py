@@ -29,6 +29,7 @@ Args = TypeVarTuple("Args")
 
 ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
 SETTLED_WITHIN = 5.0  # seconds; an emptied file waits no longer for what is on its way of it
+CUT_WITHIN = 5.0  # seconds; truncate() of a path waits no longer for COS
 FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
 
 
@@ -317,14 +318,22 @@ class OpenFiles(Calls):
         self.committer.record(node)
 
     async def _flush_or_try_later(self, node: FileNode) -> None:
-        """Send a file that nobody has open; what fails is told, and tried again."""
-        try:
-            await self._send(node)
-        except (COSError, OSError):
-            if node.dirty:
-                self.committer.send_later(node)
-                self.committer.promise(node)
-            raise
+        """Send a file that nobody has open; what fails is told, and tried again.
+
+        The kernel holds the file until truncate() is answered, and whoever then removes it holds its
+        directory too: what takes long goes on behind, as in the other way of writing back.
+        """
+        if self.settings.write_back == "close":
+            with trio.move_on_after(CUT_WITHIN):
+                try:
+                    await self._send(node)
+                    return
+                except (COSError, OSError):
+                    if node.dirty:
+                        self.committer.send_later(node)
+                        self.committer.promise(node)
+                    raise
+        await self._with_room(0, self._keep_safe, node)
 
     def _content(self, node: FileNode) -> Staging:
         """The file's local state, made when it is first needed."""

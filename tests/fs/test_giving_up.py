@@ -9,6 +9,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
+from cosfs.fs import openfiles
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, until
@@ -41,6 +42,13 @@ async def on_its_way(files: Files, emulator: Emulator) -> None:
     """Wait until close() sends the file."""
     node = await files.file("big")
     await until(lambda: node.being_sent and emulator.requests["UploadPart"] >= 2)
+
+
+async def grown(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that nobody has open gets longer by its path, and the parts it gains take their time."""
+    monkeypatch.setattr(openfiles, "CUT_WITHIN", 0.1)
+    await files.upload("big", b"x" * 100)
+    await files.truncate("big", len(DATA))
 
 
 @pytest.fixture(params=[in_order, changed])
@@ -102,6 +110,47 @@ async def test_a_file_on_its_way_is_replaced_without_waiting(
     await files.removed()
     assert await files.keys() == ["big"]
     assert await files.stored("big") == b"new"
+
+
+async def test_a_file_cut_by_its_path_is_not_waited_for_long(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    emulator.requests.reset()
+    await grown(files, monkeypatch)
+    await on_its_way(files, emulator)
+    await files.unlink("big")
+    assert answered(emulator, "UploadPart") == 0
+    emulator.faults.remove(slow)
+    await files.removed()
+    assert await files.keys() == []
+
+
+async def test_a_file_cut_by_its_path_is_sent_behind_even_after_a_kill(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem("cache")
+    emulator.faults.latency(SLOW, "UploadPart")
+    await grown(files, monkeypatch)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    again = await filesystem("cache")
+    await again.fs.drain()
+    assert await again.stored("big") == b"x" * 100 + bytes(len(DATA) - 100)
+
+
+async def test_async_a_file_cut_by_its_path_does_not_wait_for_cos(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.upload("small", b"x" * 100)
+    slow = emulator.faults.latency(SLOW, "PutObject")
+    emulator.requests.reset()
+    await files.truncate("small", 10)
+    assert answered(emulator, "PutObject") == 0
+    emulator.faults.remove(slow)
+    await files.fs.drain()
+    assert await files.stored("small") == b"x" * 10
 
 
 async def test_what_is_sent_behind_the_back_is_given_up_too(
