@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +16,9 @@ from .output import Column, fields, printable, table, utc_time
 if TYPE_CHECKING:
     from cosfs.transfer.resume import Records
     from cosfs.transfer.resume import State as Job
+    from cosfs.transfer.traces import Left
 
+    from .report import Report
     from .running import Run
     from .state import State
 
@@ -35,6 +39,8 @@ def jobs() -> None:
 def list_jobs(state: State) -> int:
     """List the jobs: id, kind, how much is done, from where to where.
 
+    Kind `files` is what a killed command left beside the targets of its downloads; it can only be cleaned.
+
     \b
     Examples:
       cos jobs list
@@ -42,6 +48,8 @@ def list_jobs(state: State) -> int:
     """
     records = _records(state)
     found = [_describe(records, job_id, job) for job_id, job in records.all()]
+    with _left(records) as left:
+        found += [_describe_left(records, each) for each in left]
     if state.format == "json":
         state.out.json({"Jobs": found})
     elif state.format == "jsonl":
@@ -67,8 +75,13 @@ def show(state: State, job_id: str) -> int:
       cos jobs show 3f2a9c1e
     """
     records = _records(state)
-    job_id = records.match(job_id)
-    record = _describe(records, job_id, _get(records, job_id))
+    with _left(records) as left:
+        files = _matching(left, job_id)
+        if files is not None:
+            record = _describe_left(records, files)
+        else:
+            job_id = records.match(job_id)
+            record = _describe(records, job_id, _get(records, job_id))
     if state.format in ("json", "jsonl"):
         state.out.json(record) if state.format == "json" else state.out.json_line(record)
         return 0
@@ -93,10 +106,19 @@ def resume(state: State, job_ids: tuple[str, ...]) -> int:
     Examples:
       cos jobs resume 3f2a9c1e
     """
+    from cosfs.errors import UsageError
+
     from .report import Report
     from .running import run_job
 
     records = _records(state)
+    with _left(records) as left:
+        for job_id in job_ids:
+            if _matching(left, job_id) is not None:
+                raise UsageError(
+                    f"{job_id} is nothing that can be gone on with: files that a killed command left",
+                    hint=f"'cos jobs clean {job_id}' removes them",
+                )
     wanted = [_get(records, records.match(job_id)) for job_id in job_ids]
 
     async def job(run: Run) -> None:
@@ -134,6 +156,8 @@ async def _resume(run: Run, job: Job) -> None:
 def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryrun: bool) -> int:
     """Give jobs up: abort their uploads, remove their temporary files and forget them.
 
+    What a killed download of any size has left is removed as well.
+
     Without an id, all that are older than 7 days; --older-than 0s takes all. Jobs that a process works
     on now are left alone.
 
@@ -149,19 +173,26 @@ def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryr
     if job_ids and older_than is not None:
         raise click.UsageError("give ids or --older-than, not both")
     records = _records(state)
-    if job_ids:
-        wanted = {each: _get(records, each) for each in map(records.match, job_ids)}
-    else:
-        limit = time.time() - (_WEEK if older_than is None else older_than)
-        idle = {each: job for each, job in records.all() if not records.is_running(each)}
-        wanted = {each: job for each, job in idle.items() if job.updated <= limit}
-        if younger := len(idle) - len(wanted):
-            state.out.talk(f"younger jobs left alone: {younger}; --older-than 0s takes all")
     report = Report(state)
-    if dryrun:
-        for each in wanted:
-            report.would_delete(each)
-        return report.finish()
+    with _left(records) as left:
+        if job_ids:
+            named = [_matching(left, each) for each in job_ids]
+            files = [each for each in named if each is not None]
+            others = [each for each in job_ids if _matching(left, each) is None]
+            wanted = {each: _get(records, each) for each in map(records.match, others)}
+        else:
+            limit = time.time() - (_WEEK if older_than is None else older_than)
+            idle = {each: job for each, job in records.all() if not records.is_running(each)}
+            wanted = {each: job for each, job in idle.items() if job.updated <= limit}
+            files = [each for each in left if each.updated <= limit]
+            if younger := len(idle) + len(left) - len(wanted) - len(files):
+                state.out.talk(f"younger jobs left alone: {younger}; --older-than 0s takes all")
+        if dryrun:
+            for each in (*wanted, *(each.id for each in files)):
+                report.would_delete(each)
+            return report.finish()
+        for found in files:
+            _remove_files(report, records, found)
 
     async def job(run: Run) -> None:
         for each in wanted:
@@ -169,6 +200,34 @@ def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryr
                 await _discard(run, each)
 
     return run_job(state, job, report, verb="cleaning") if wanted else report.finish()
+
+
+@contextmanager
+def _left(records: Records) -> Iterator[list[Left]]:
+    """Lock what killed commands have left beside the targets of their downloads."""
+    from cosfs.transfer.traces import left_behind
+
+    found = list(left_behind(records.directory))
+    kept = records.temporaries()
+    try:
+        yield [each for each in found if each.files(kept)]
+    finally:
+        for each in found:
+            each.close()
+
+
+def _matching(left: list[Left], prefix: str) -> Left | None:
+    return next((each for each in left if prefix and each.id.startswith(prefix)), None)
+
+
+def _remove_files(report: Report, records: Records, left: Left) -> None:
+    for directory in left.directories:
+        try:
+            left.clean(directory, records.temporaries())
+        except OSError as error:
+            report.failure("delete", "", directory, error)
+            return
+    report.deleted(left.id)
 
 
 async def _discard(run: Run, job_id: str) -> None:
@@ -217,6 +276,27 @@ def _describe(records: Records, job_id: str, job: Job) -> dict[str, Any]:
         "Changed": utc_time(job.updated),
         "UploadId": job.upload_id,
         "TemporaryFile": job.temporary,
+    }
+
+
+def _describe_left(records: Records, left: Left) -> dict[str, Any]:
+    files = left.files(records.temporaries())
+    sizes = 0
+    for path in files:
+        with suppress(OSError):
+            sizes += os.stat(path).st_blocks * 512  # noqa: PTH116
+    return {
+        "Id": left.id,
+        "Kind": "files",
+        "State": "killed",
+        "Source": "",
+        "Destination": os.path.commonpath([os.path.dirname(path) for path in files]),  # noqa: PTH120
+        "Size": sizes,
+        "Done": 0,
+        "Created": "",
+        "Changed": utc_time(left.updated),
+        "UploadId": "",
+        "TemporaryFile": files[0] if len(files) == 1 else f"{len(files)} files",
     }
 
 

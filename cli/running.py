@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from .output import stdout_error
+from .output import printable, stdout_error
 
 if TYPE_CHECKING:
     import trio
 
     from cosfs.transfer.engine import Engine
+    from cosfs.transfer.lost import Stray
 
     from .progress import Display
     from .report import Report
@@ -25,6 +27,8 @@ NOTHING_TRANSFERRED = 9
 _KEPT_SHOWN = 5
 # How long requests that are under way may take to end after the first Ctrl-C.
 _GRACE = 2.0
+# How long the end of a command that was not interrupted may take to look for lost uploads.
+_LOOKING = 10.0
 
 
 class Run:
@@ -115,9 +119,11 @@ async def _supervise(
 
     from cosfs.transfer.concurrency import FIRST
     from cosfs.transfer.engine import Engine
+    from cosfs.transfer.lost import settle
     from cosfs.transfer.resume import Records
 
     interrupted = 0
+    strays: list[Stray] = []
     records = Records(state.settings.resume_path)
     settings = setup.settings if setup else state.settings.transfer
     with trio.open_signal_receiver(*_signals()) as signals:
@@ -146,9 +152,13 @@ async def _supervise(
                     run = Run(state, engine, display, report, scope)
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)
-                    await guarded(job, run)
+                    try:
+                        await guarded(job, run)
+                    finally:
+                        strays = await settle(engine, _GRACE if interrupted else _LOOKING)
             nursery.cancel_scope.cancel()
     _tell_kept(state, records.kept)
+    _tell_strays(state, strays)
     return interrupted
 
 
@@ -158,6 +168,22 @@ def _tell_kept(state: State, kept: list[str]) -> None:
         state.out.failure(f"resume with: cos jobs resume {job_id[:12]}")
     if len(kept) > _KEPT_SHOWN:
         state.out.failure(f"and {len(kept) - _KEPT_SHOWN} more; 'cos jobs list' shows them")
+
+
+def _tell_strays(state: State, strays: list[Stray]) -> None:
+    """Say which uploads may be left open because an answer was lost, and how to be rid of them."""
+    for stray in strays[:_KEPT_SHOWN]:
+        name = f"cos://{stray.bucket}/{stray.key}"
+        if stray.upload is None:
+            words, text = ["ls", name], "an upload of it may have been left open, the answer was lost. See"
+        else:
+            words = ["abort", name, "--upload-id", stray.upload.upload_id]
+            text = "an upload without parts was left open when an answer was lost. If it is nobody else's"
+        command = shlex.join(["cos", "multipart", *words])
+        state.out.warn(f"{printable(name)}: {text}: {printable(command)}")
+    if len(strays) > _KEPT_SHOWN:
+        more = len(strays) - _KEPT_SHOWN
+        state.out.warn(f"{more} more such uploads may be open; 'cos multipart ls' shows them")
 
 
 def _signals() -> list[signal.Signals]:

@@ -72,11 +72,15 @@ __all__ = [
 
 
 class COSError(Exception):
-    """Root of all errors; `hint` says what the user can do."""
+    """Root of all errors; `hint` says what the user can do.
+
+    uncertain: what was asked for may have been done all the same, now or by an earlier try.
+    """
 
     errno: int = _errno.EIO
     exit_code: int = 255
     retryable: bool = False
+    uncertain: bool = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -231,9 +235,10 @@ class ServerError(ServiceError):
 
 
 class NetworkError(COSError):
-    """No answer came back, or it broke off."""
+    """No answer came back, or it broke off. sent: the request may have reached COS."""
 
     retryable = True
+    sent: bool = True
 
 
 class NetworkTimeoutError(NetworkError):

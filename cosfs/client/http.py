@@ -297,7 +297,9 @@ class Transport:
             wrapper.connect()
         except (OSError, failures.HTTPError) as error:
             wrapper.close()
-            raise _connect_error(error, host, via) from error
+            failure = _connect_error(error, host, via)
+            failure.sent = False
+            raise failure from error
         except BaseException:
             wrapper.close()
             raise

@@ -132,12 +132,18 @@ class VersionPage:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An open multipart upload; initiated in Unix seconds (0 when we opened it just now)."""
+    """An open multipart upload; initiated in Unix seconds (0 when we opened it just now).
+
+    initiator is who opened it, known from listings. doubtful: an answer was lost when it was opened, so
+    there may be another one whose id nobody was told.
+    """
 
     bucket: str
     key: str
     upload_id: str
     initiated: float = 0.0
+    initiator: str = field(default="", compare=False)
+    doubtful: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,10 @@ class Retrier:
                 if isinstance(error, ThrottledError | NetworkTimeoutError):
                     self._on_slow()
                 delay = self._delay(error, attempt)
-                if delay is None:
-                    raise
                 attempt.uncertain |= _may_have_worked(error)
+                if delay is None:
+                    error.uncertain = attempt.uncertain
+                    raise
                 self._wait(delay, error, attempt, what)
                 attempt.headers = {}
             else:
@@ -216,7 +217,7 @@ def _may_have_worked(error: COSError) -> bool:
     """Whether the work may be done although there was no answer, or an error (200: inside a good answer)."""
     if isinstance(error, ServiceError):
         return error.status >= 500 or error.status == 200
-    return isinstance(error, NetworkError)
+    return isinstance(error, NetworkError) and error.sent
 
 
 def is_repeatable(error: COSError, attempt: Attempt) -> bool:

@@ -32,13 +32,20 @@ class Uploads(Writing):
         forbid_overwrite: bool = False,
         extra: Mapping[str, str] = NOTHING,
     ) -> Upload:
-        """Open a multipart upload; the object will have these headers."""
+        """Open a multipart upload; the object will have these headers.
+
+        If an answer was lost on the way, another upload may be open as well: then it is doubtful.
+        """
         sent = {**put_headers(headers), **extra}
         if forbid_overwrite:
             sent["x-cos-forbid-overwrite"] = "true"
         call = Call("CreateUpload", "POST", bucket, key, {"uploads": ""}, sent)
-        upload_id = self._session.parse(call, xml.parse_upload_id)
-        return Upload(bucket, key, upload_id)
+
+        def finish(response: Response, attempt: Attempt) -> Upload:
+            upload_id = self._session.parsed(call, response, xml.parse_upload_id)
+            return Upload(bucket, key, upload_id, doubtful=attempt.uncertain)
+
+        return self._session.run(call, finish)
 
     def upload_part(
         self,

@@ -282,7 +282,9 @@ def parse_uploads(body: bytes, bucket: str) -> UploadPage:
     for element in root.iterfind("Upload"):
         texts = _texts(element)
         key = _unquote(texts["Key"]) if encoded else texts["Key"]
-        uploads.append(Upload(bucket, key, texts["UploadId"], timestamp(texts.get("Initiated", ""))))
+        initiated = timestamp(texts.get("Initiated", ""))
+        initiator = element.findtext("Initiator/ID") or ""
+        uploads.append(Upload(bucket, key, texts["UploadId"], initiated, initiator))
     truncated = _is_true(root, "IsTruncated")
     (key_marker,) = _decoded(root, "NextKeyMarker")
     return UploadPage(

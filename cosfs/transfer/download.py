@@ -124,7 +124,7 @@ def fetch_file(
     for attempt in (1, 2):
         with engine.not_left():
             checkpoint()
-            temporary = TemporaryFile(target)
+            temporary = TemporaryFile(target, engine.traces)
             on_abandon(temporary.discard)
         try:
             with temporary.file as fd:

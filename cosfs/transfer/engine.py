@@ -30,10 +30,11 @@ from cosfs.transfer.concurrency import Concurrency
 from cosfs.transfer.flow import Flow, open_nursery
 from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
-from cosfs.transfer.model import TransferResult
+from cosfs.transfer.model import Doubt, TransferResult
 from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
 from cosfs.transfer.side import Side, SmallCall
+from cosfs.transfer.traces import Traces
 from cosfs.transfer.work import Abandoned, current
 
 __all__ = ["LARGE", "REQUEST", "SMALL", "TINY", "Engine", "Flow", "Pending", "open_nursery"]
@@ -81,9 +82,11 @@ class Engine:
         self.client = client
         self.settings = settings
         self.records = records
+        self.traces = Traces(records.directory, records.temporaries) if records is not None else None
         self.limit = max(1, settings.max_concurrent_requests)
         self.buffers = ByteBudget(settings.max_buffer_memory)
         self.bandwidth = Bandwidth(settings.max_bandwidth)
+        self.doubts: set[Doubt] = set()  # for whoever ends the work to look into
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._concurrency = Concurrency(self.limit, first)
@@ -150,6 +153,8 @@ class Engine:
         self._lanes.close()
         if self._side is not None:
             self._side.close()
+        if self.traces is not None:
+            await trio.to_thread.run_sync(self.traces.close)
 
     @property
     def current(self) -> int:

@@ -13,6 +13,7 @@ from cosfs.transfer.download import download_file
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.paths import DestinationRoot, LocalTarget
+from cosfs.transfer.reopen import doubt_of
 from cosfs.transfer.resume import State
 from cosfs.transfer.temporary import TemporaryFile
 from cosfs.transfer.upload import upload_file
@@ -102,6 +103,8 @@ async def discard(engine: Engine, record_id: str) -> None:
                 await engine.run(engine.client.abort_upload, upload)
             except NotFoundError:
                 pass  # not even its bucket is there any more
+        elif state.asked:
+            engine.doubts.add(doubt_of(state))
         if state.temporary:
             await trio.to_thread.run_sync(_remove_temporary, state)
         await trio.to_thread.run_sync(record.remove)

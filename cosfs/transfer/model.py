@@ -6,7 +6,21 @@ from dataclasses import dataclass
 
 from cosfs.client.model import PutResult
 
-__all__ = ["TransferResult", "upload_result"]
+__all__ = ["Doubt", "TransferResult", "upload_result"]
+
+
+@dataclass(slots=True, eq=False)
+class Doubt:
+    """COS was asked to open an upload, and may have opened one that we know nothing of.
+
+    until is when no answer came any more; known is the id of the upload that was heard of.
+    """
+
+    bucket: str
+    key: str
+    since: float
+    until: float = 0.0
+    known: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import AsyncIterable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -15,6 +16,7 @@ from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers, Part, PutResult, Upload
 from cosfs.errors import COSError, IntegrityError, ServiceError
 from cosfs.transfer.engine import LARGE, Engine, Flow
+from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import combine_crc64
 from cosfs.transfer.scheduler import Queue
@@ -93,7 +95,25 @@ class MultipartUpload:
             forbid_overwrite=forbid_overwrite,
             extra=options.key_headers,
         )
-        upload = await engine.run(create, discard=engine.client.abort_upload)
+        doubt = Doubt(bucket, key, time.time())
+
+        def discard(upload: Upload) -> None:
+            engine.client.abort_upload(upload)
+            if not upload.doubtful:
+                engine.doubts.discard(doubt)
+
+        # As long as the answer is not there: the process may be interrupted and end before.
+        engine.doubts.add(doubt)
+        try:
+            upload = await engine.run(create, discard=discard)
+        except COSError as error:
+            doubt.until = time.time()
+            if not error.uncertain:
+                engine.doubts.discard(doubt)
+            raise
+        doubt.until, doubt.known = time.time(), upload.upload_id
+        if not upload.doubtful:
+            engine.doubts.discard(doubt)
         return cls(engine, upload, forbid_overwrite=forbid_overwrite, options=options)
 
     async def __aenter__(self) -> MultipartUpload:

@@ -35,10 +35,26 @@ __all__ = [
     "local_name",
     "plain_target",
     "split_key",
+    "temporary_name",
+    "temporary_number",
 ]
 
 MAX_NAME = 255  # bytes of one path component on every Linux filesystem that matters
+# Of our own: what a download grows in until it is whole.
+_TEMPORARY = re.compile(r"\.cos-([0-9a-f]{8})\.tmp")
 _ESCAPE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
+
+
+def temporary_name(number: int) -> str:
+    """Return the name of a temporary file."""
+    # Independent of the target's name, which may already be as long as a name can be.
+    return f".cos-{number % (1 << 32):08x}.tmp"
+
+
+def temporary_number(name: str) -> int | None:
+    """Return the number in the name of a temporary file of ours; None if it is none."""
+    found = _TEMPORARY.fullmatch(name)
+    return int(found[1], 16) if found else None
 
 
 def is_marker(key: str) -> bool:
@@ -75,6 +91,8 @@ def _component_problem(component: str) -> str:
         component.encode()
     except UnicodeEncodeError:
         return "it is not valid Unicode"
+    if _TEMPORARY.fullmatch(component):
+        return f"{component!r} is what an unfinished download is called"
     return ""
 
 
@@ -105,6 +123,8 @@ def encode_key(relative: str) -> str:
 def _encode_component(component: str) -> str:
     if component in (".", ".."):
         return component.replace(".", "%2E")
+    if _TEMPORARY.fullmatch(component):
+        return "%2E" + component[1:]
     return _ESCAPE.sub("%25", component).replace("\0", "%00")
 
 

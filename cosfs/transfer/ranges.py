@@ -98,7 +98,7 @@ class _Download:
                 if temporary is not None:
                     return await self._fetch_into(temporary, info)
             # Not cancellable, so that nobody loses the file that was created.
-            temporary = await trio.to_thread.run_sync(TemporaryFile, self._target)
+            temporary = await trio.to_thread.run_sync(TemporaryFile, self._target, self._engine.traces)
             return await self._fetch_into(temporary, info)
         finally:
             if self._record is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,12 +14,13 @@ import trio
 from cosfs.client.model import Headers, Part, Upload
 from cosfs.errors import COSError, NotFoundError
 from cosfs.transfer.engine import Engine, open_nursery
+from cosfs.transfer.model import Doubt
 from cosfs.transfer.multipart import MultipartUpload, Piece
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.parts import part_range
 from cosfs.transfer.resume import Operation, Record, State, can_be_resumed, saving
 
-__all__ = ["as_state", "claim", "held", "open_upload", "send_missing"]
+__all__ = ["as_state", "claim", "doubt_of", "held", "open_upload", "send_missing"]
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +68,59 @@ async def open_upload(
         found = await _reopened(engine, record.state, wanted, options, forbid_overwrite)
         if found is not None:
             return found
-        record.state.begin_again()
-    upload = await MultipartUpload.create(
-        engine, wanted.bucket, wanted.key, headers, forbid_overwrite, options
-    )
-    if record is not None:
-        state = record.state
-        for name in (*_SAME, "source_bucket", "source_key"):
-            setattr(state, name, getattr(wanted, name))
-        state.upload_id = upload.upload.upload_id
-        state.region = engine.client.known_region(wanted.bucket)
-        state.keep_options(options)
-        try:
-            await trio.to_thread.run_sync(record.save)
-        except OSError as error:
-            log.warning("the state of a transfer cannot be written: %s", error)
-        except BaseException:
-            await upload.abort()
-            raise
+    if record is None:
+        return await MultipartUpload.create(
+            engine, wanted.bucket, wanted.key, headers, forbid_overwrite, options
+        )
+    if record.state.asked:
+        # A process was killed while it waited for the answer.
+        engine.doubts.add(doubt_of(record.state))
+    return await _recorded(engine, record, wanted, headers, options, forbid_overwrite)
+
+
+def doubt_of(state: State) -> Doubt:
+    """Return what is to be found out about an upload that was asked for and whose id is not known."""
+    return Doubt(state.bucket, state.key, state.asked, state.asked)
+
+
+async def _recorded(
+    engine: Engine,
+    record: Record,
+    wanted: State,
+    headers: Headers,
+    options: TransferOptions,
+    forbid_overwrite: bool,
+) -> MultipartUpload:
+    """Open an upload; the record tells of it before and after."""
+    state = record.state
+    state.begin_again()
+    for name in (*_SAME, "source_bucket", "source_key"):
+        setattr(state, name, getattr(wanted, name))
+    state.region = engine.client.known_region(wanted.bucket)
+    state.keep_options(options)
+    state.asked = time.time()
+    await _save(record)
+    try:
+        upload = await MultipartUpload.create(
+            engine, wanted.bucket, wanted.key, headers, forbid_overwrite, options
+        )
+    except BaseException:
+        record.remove()
+        raise
+    state.asked, state.upload_id = 0.0, upload.upload.upload_id
+    try:
+        await _save(record)
+    except BaseException:
+        await upload.abort()
+        raise
     return upload
+
+
+async def _save(record: Record) -> None:
+    try:
+        await trio.to_thread.run_sync(record.save)
+    except OSError as error:
+        log.warning("the state of a transfer cannot be written: %s", error)
 
 
 async def _reopened(

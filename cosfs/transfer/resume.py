@@ -34,7 +34,7 @@ from cosfs.errors import (
 )
 from cosfs.transfer.options import TransferOptions
 
-__all__ = ["Operation", "Record", "Records", "State", "can_be_resumed", "saving"]
+__all__ = ["Operation", "Record", "Records", "State", "can_be_resumed", "lock_file", "saving"]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class State:
     version_id: str = ""
     temporary: str = ""
     root: str = ""
+    asked: float = 0.0  # when COS was asked to open an upload, as long as its id is not known
     options: dict[str, Any] = field(default_factory=dict)
     created: float = 0.0
     updated: float = 0.0
@@ -189,7 +190,7 @@ class Records:
         path = self._path(self.identity(op, source, destination))
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = _lock(path.with_suffix(".lock"))
+            lock = lock_file(path.with_suffix(".lock"))
         except OSError as error:
             log.info("%s cannot be resumed if it is interrupted: %s", destination, error)
             return None
@@ -234,6 +235,11 @@ class Records:
         found = [(path.stem, state) for path in paths if (state := _read(path)) is not None]
         yield from sorted(found, key=lambda item: item[1].updated)
 
+    def temporaries(self) -> list[str]:
+        """Return the paths of the files that interrupted downloads are kept in."""
+        found = ((state.destination, state.temporary) for _, state in self.all())
+        return [f"{os.path.dirname(path)}/{name}" for path, name in found if name]  # noqa: PTH120
+
     def match(self, prefix: str) -> str:
         """Return the id that begins with prefix; raise UsageError unless it is exactly one."""
         names = [path.stem for path in self.directory.glob("*.json")]
@@ -247,7 +253,7 @@ class Records:
         return self.directory / f"{record_id}.json"
 
 
-def _lock(path: Path) -> int | None:
+def lock_file(path: Path) -> int | None:
     """Open and lock a file; None if somebody else has it."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -20,7 +20,7 @@ import trio
 
 from cosfs.client.model import ListPage, ObjectInfo
 from cosfs.transfer.engine import Engine, Pending
-from cosfs.transfer.paths import decode_key, encode_name
+from cosfs.transfer.paths import decode_key, encode_name, temporary_number
 
 __all__ = ["LocalEntry", "LocalWalk", "ObjectListing", "Prefix", "list_objects", "stat_entry", "walk"]
 
@@ -216,6 +216,8 @@ class _Tree:
         """Read the names of a directory and sort them as keys sort."""
         with os.scandir(level.path) as found:
             for item in found:
+                if item.name.startswith(".cos-") and temporary_number(item.name) is not None:
+                    continue  # an unfinished download of ours, or of another process
                 spelled = self._spell(item, level)
                 if spelled is None:
                     continue

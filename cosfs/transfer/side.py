@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cosfs.client.session import Known
 from cosfs.transfer.paths import LocalTarget
-from cosfs.transfer.temporary import other_names, remove_left
+from cosfs.transfer.temporary import most_names, other_names, remove_left
+from cosfs.transfer.traces import Traces
 
 if TYPE_CHECKING:
     from cosfs.transfer.engine import Engine
@@ -101,8 +102,9 @@ class Side:
     # Handed back: a few are chance, more are a reason to have all calls here, where trouble is dealt with.
     _MOST_FAILED = 16
 
-    def __init__(self, sock: socket.socket, pid: int, names: int) -> None:
+    def __init__(self, sock: socket.socket, pid: int, names: int, traces: Traces | None = None) -> None:
         self._sock = sock
+        self._traces = traces
         self._pid = pid
         self._names = names  # of its temporary files
         self._calls: dict[int, Job] = {}
@@ -129,7 +131,7 @@ class Side:
         if not pid:
             _become_side(engine, ours, theirs, names)
         theirs.close()
-        return cls(ours, pid, names)
+        return cls(ours, pid, names, engine.traces)
 
     @property
     def running(self) -> int:
@@ -151,6 +153,7 @@ class Side:
         for job in jobs:
             self._next += 1
             self._calls[self._next] = job
+            self._note(job)
             calls.append((self._next, job.fn.fn, job.fn.args))  # type: ignore[attr-defined]
         news = None if known == self._known else known
         self._known = known
@@ -160,6 +163,13 @@ class Side:
             # Its end is noticed by whoever reads the answers, who then gets these calls back.
             log.info("the second process is not used any more: %s", error)
             self.retire()
+
+    def _note(self, job: Job) -> None:
+        """Note where it will make a temporary file: both processes may be killed."""
+        for arg in job.fn.args if self._traces is not None else ():  # type: ignore[attr-defined]
+            if isinstance(arg, LocalTarget):
+                directory = arg.path.rpartition("/")[0]
+                self._traces.using(directory, self._names, most_names(self._next))  # type: ignore[union-attr]
 
     def retire(self) -> None:
         """Give it no more calls; it ends, and what it has comes back."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -17,13 +15,13 @@ from pathlib import Path
 from cosfs.client.model import ObjectInfo
 from cosfs.client.waiting import offload
 from cosfs.transfer.options import TransferOptions
-from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.paths import LocalTarget, temporary_name, temporary_number
 from cosfs.transfer.preserve import restore, restore_mtime
+from cosfs.transfer.traces import Traces, remove_named
 from cosfs.transfer.work import Abandoned, SharedFile
 
-__all__ = ["TemporaryFile", "other_names", "remove_left", "use_names"]
+__all__ = ["TemporaryFile", "most_names", "other_names", "remove_left", "use_names"]
 
-_NAME = re.compile(r"\.cos-[0-9a-f]{8}\.tmp")
 # Each process counts from somewhere else; who meets a name that is taken goes on to the next.
 _FIRST_NAME = secrets.randbits(32)
 _names = count()
@@ -40,17 +38,18 @@ def use_names(first: int) -> None:
     _FIRST_NAME, _names = first, count()
 
 
+def most_names(number: int) -> int:
+    """Return how many names are used for so many files at most: those that are taken are skipped."""
+    return 2 * number + 16
+
+
 def remove_left(first: int, number: int, targets: Iterable[LocalTarget]) -> None:
     """Remove what a process that counted from first, and made about so many, left beside its targets."""
-    most = 2 * number + 16  # names that were taken are skipped
     for target in {each.components[:-1] or Path(each.path).parent: each for each in targets}.values():
         directory = target.hold_parent()  # good for names in it alone
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.fileno())
         try:
-            for name in os.listdir(listed):  # noqa: PTH208 - a descriptor
-                if _NAME.fullmatch(name) and (int(name[5:13], 16) - first) % (1 << 32) < most:
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=listed)
+            remove_named(listed, [(first, most_names(number))])
         finally:
             os.close(listed)
             directory.__exit__()
@@ -66,8 +65,15 @@ class TemporaryFile:
     when the last writer is done, and a rename that comes later fails with Abandoned.
     """
 
-    def __init__(self, target: LocalTarget, opened: tuple[SharedFile, str, int] | None = None) -> None:
+    def __init__(
+        self,
+        target: LocalTarget,
+        traces: Traces | None = None,
+        *,
+        opened: tuple[SharedFile, str, int] | None = None,
+    ) -> None:
         self._target = target
+        self._traces = traces
         self._lock = threading.Lock()
         self._directory, self.name, fd = opened or self._create()
         self.file = SharedFile(fd)
@@ -76,7 +82,7 @@ class TemporaryFile:
     @classmethod
     def reopen(cls, target: LocalTarget, name: str, identity: Sequence[int]) -> TemporaryFile | None:
         """Return the file that was kept under a name; None if it is gone or another one."""
-        if not _NAME.fullmatch(name):
+        if temporary_number(name) is None:
             return None
         try:
             directory = target.hold_parent()
@@ -87,7 +93,7 @@ class TemporaryFile:
         except OSError:
             directory.__exit__()
             return None
-        found = cls(target, (directory, name, fd))
+        found = cls(target, opened=(directory, name, fd))
         if found.identity != list(identity):
             found.keep()
             return None
@@ -111,7 +117,7 @@ class TemporaryFile:
         for again in (True, False):
             directory = target.hold_parent()
             try:
-                return directory, *_create_unused(directory.fileno())
+                return directory, *_create_unused(directory.fileno(), self._note)
             except OSError as error:
                 directory.__exit__()
                 if again and isinstance(error, FileNotFoundError) and target.root is not None:
@@ -120,6 +126,10 @@ class TemporaryFile:
                     continue
                 raise OSError(error.errno, error.strerror, str(Path(target.path).parent)) from None
         raise AssertionError("unreachable")
+
+    def _note(self, number: int) -> None:
+        if self._traces is not None:
+            self._traces.using(self._target.path.rpartition("/")[0], _FIRST_NAME, number)
 
     def allocate(self, size: int, *, sparse: bool = False) -> None:
         """Take size bytes on disk now, so that a full disk is noticed before the download."""
@@ -182,10 +192,11 @@ class TemporaryFile:
         self.file.close()
 
 
-def _create_unused(directory: int) -> tuple[str, int]:
+def _create_unused(directory: int, noted: Callable[[int], None]) -> tuple[str, int]:
     while True:
-        # Independent of the target's name, which may already be as long as a name can be.
-        name = f".cos-{(_FIRST_NAME + next(_names)) % (1 << 32):08x}.tmp"
+        number = next(_names)
+        name = temporary_name(_FIRST_NAME + number)
+        noted(number)
         try:
             # The mode is the target's: the umask and a default ACL are the kernel's to apply.
             return name, os.open(name, _CREATE, 0o666, dir_fd=directory)

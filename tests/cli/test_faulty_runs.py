@@ -34,7 +34,8 @@ def test_what_a_command_says_it_did_is_done(
     (home / ".cos").mkdir(mode=0o700)
     (home / ".cos/config").write_text(CONFIG)
     faulty = Faulty(
-        lambda *args: run(*args, code=None).code, emulator, client, bucket, home, tmp_path / "place"
-    )
+        lambda *args: ((done := run(*args, code=None)).code, done.err),
+        emulator, client, bucket, home, tmp_path / "place",
+    )  # fmt: skip
     (tmp_path / "place").mkdir()
     faulty.exercise(seed)

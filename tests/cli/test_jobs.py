@@ -15,6 +15,7 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
+from cosfs.emulator.faults import Fault
 from cosfs.units import MIB
 from tests.cli.conftest import Run, Terminal
 from tests.conftest import Cos
@@ -174,3 +175,54 @@ def test_records_are_for_their_owner_only(
     folder = Path(cos_environment["HOME"]) / ".cos/resume"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {os.stat(path).st_mode & 0o777 for path in folder.iterdir()} == {0o600}  # noqa: PTH116
+
+
+def test_files_of_a_killed_download(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    """Objects too small to be resumed: what is left of them is listed, cleaned, and never synced."""
+    for name in "ab":
+        client.put_object(bucket, f"p/{name}", bytes(100_000))
+    emulator.faults.add(Fault(kind="stall", operation="GetObject", seconds=20, count=0, offset=50_000))
+    process = subprocess.Popen(
+        ["cos", "cp", "-r", f"cos://{bucket}/p/", "d"], env=cos.environment, cwd=cos.directory
+    )
+    end = time.monotonic() + 30
+    while len(list(tmp_path.glob("d/.cos-*"))) < 2:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    emulator.faults.clear()
+
+    run("sync", "d", f"cos://{bucket}/q/", "--allow-empty-source", "--delete")
+    assert not client.list_objects(bucket, prefix="q/").objects
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    assert (job["Kind"], job["State"], job["Destination"]) == ("files", "killed", str(tmp_path / "d"))
+    assert "files" in run("jobs", "list", "--output", "table").out
+    run("jobs", "show", job["Id"][:6])
+    assert "jobs clean" in run("jobs", "resume", job["Id"][:6], code=252).err
+    run("jobs", "clean", job["Id"][:6], "--dryrun")
+    assert len(list(tmp_path.glob("d/.cos-*"))) == 2
+    run("jobs", "clean", "--older-than", "0s")
+    assert list(tmp_path.glob("d/*")) == list(tmp_path.glob("d/.*")) == []
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
+def test_unfinished_downloads_are_no_extras(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    client.put_object(bucket, "p/a", b"a")
+    client.put_object(bucket, "p/.cos-0000000b.tmp", b"uploaded by another tool")
+    (tmp_path / "d").mkdir()
+    running = tmp_path / "d/.cos-0000000a.tmp"
+    running.write_bytes(b"of another process")
+    result = run("sync", f"cos://{bucket}/p/", "d", "--delete", code=2)
+    assert "unfinished download" in result.err
+    assert running.exists()
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [running.name, "a"]
+    run("sync", f"cos://{bucket}/p/", "d", "--delete", "--key-policy", "encode")
+    assert (tmp_path / "d/%2Ecos-0000000b.tmp").read_bytes() == b"uploaded by another tool"
+    run("sync", "d", f"cos://{bucket}/r/", "--key-policy", "encode")
+    assert [info.key for info in client.list_objects(bucket, prefix="r/").objects] == [
+        "r/.cos-0000000b.tmp",
+        "r/a",
+    ]

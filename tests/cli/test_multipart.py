@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 
 from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+from cosfs.units import MIB
 from tests.cli.conftest import Run
 
 
@@ -74,3 +79,18 @@ def test_abort_sees_all_pages(
         assert len(run("multipart", "ls", f"cos://{bucket}").lines) == 7
         run("multipart", "abort", f"cos://{bucket}", "-r")
     assert client.list_uploads(bucket).uploads == []
+
+
+def test_upload_whose_answer_was_lost_is_named(
+    run: Run, emulator: Emulator, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "f").open("wb") as file:
+        file.truncate(17 * MIB)
+    emulator.faults.reset("CreateMultipartUpload", after=True)
+    result = run("cp", "f", f"cos://{bucket}/a b'c")
+    (stray,) = client.list_uploads(bucket).uploads
+    (told,) = [line for line in result.err.splitlines() if "cos multipart" in line]
+    words = shlex.split(told[told.index("cos multipart") :])
+    assert words == ["cos", "multipart", "abort", f"cos://{bucket}/a b'c", "--upload-id", stray.upload_id]
+    run(*words[1:])
+    assert not client.list_uploads(bucket).uploads
