@@ -199,7 +199,8 @@ class Traces:
         """Remove the note: no file is left that nobody knows of."""
         with self._lock:
             if self._path is not None:
-                self._path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
                 self._path = None
             if self._fd >= 0:
                 os.close(self._fd)

@@ -54,7 +54,9 @@ def deny(emulator: Emulator, operation: str, after: int) -> None:
 
 
 def left(records: Records) -> list[str]:
-    return sorted(path.name for path in records.directory.glob("*")) if records.directory.exists() else []
+    """Return what is kept beyond the end of a transfer."""
+    found = sorted(path.name for path in records.directory.glob("*"))
+    return [name for name in found if not name.endswith(".files")]  # that one goes with the engine
 
 
 def below(directory: Path) -> list[Path]:
