@@ -26,10 +26,6 @@ class Change:
     atime_ns: int | None = None
     mtime_ns: int | None = None
 
-    @property
-    def attributes_only(self) -> bool:
-        return self.size is None
-
 
 class Metadata(OpenFiles):
     """Calls that read or change what is known about a file beside its bytes."""

@@ -58,11 +58,6 @@ class Flow:
             self._closed = True
             self._engine.abandon(self._queue)
 
-    @property
-    def unfinished(self) -> int:
-        """How many calls were put in and not delivered yet."""
-        return self._unfinished
-
     async def put(self, item: Any, fn: Callable[..., Any], *args: Any) -> None:
         """Add the call fn(*args) for item; wait while too many are waiting."""
         if self._error is not None:

@@ -11,7 +11,6 @@ from scripts.benchmark.report import draw, replace_part
 from scripts.benchmark.rows import Row, rows
 
 PLOT = "performance-mount.svg"
-LATENCIES = (0, 20)
 
 
 def _middle(found: list[dict[str, Any]], figure: str) -> float | None:

@@ -44,10 +44,6 @@ class Row:
     gone: str = ""
     after: str = ""
 
-    @property
-    def reads_only(self) -> bool:
-        return self.stored is None and not self.gone
-
 
 FILES, TREE = 1000, 2000
 

@@ -84,7 +84,7 @@ def test_failing_lines_do_not_stop_the_others(run: Run, client: CosClient, bucke
     assert keys(client, bucket) == ["ok"]
     for text in (
         "line 1: missing: no such file",
-        f"copy failed: cos://{bucket}/missing" if False else f"download failed: cos://{bucket}/missing",
+        f"download failed: cos://{bucket}/missing",
         "line 4: no such option",
         "line 5: --profile is for all lines",
         "line 6: --concurrency",

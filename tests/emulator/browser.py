@@ -9,7 +9,6 @@ import select
 import shutil
 import subprocess
 import time
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +135,6 @@ class Browser:
         field = f"document.querySelector({json.dumps(selector)})"
         tell = f"{field}.dispatchEvent(new Event(kind, {{bubbles: true}}))"
         self.run(f"{field}.value = {json.dumps(value)}; for (const kind of ['input', 'change']) {tell}")
-
-    def screenshot(self, path: Path) -> None:
-        """Save what the page looks like."""
-        path.write_bytes(b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def errors(self) -> list[str]:
         """Return the exceptions of scripts and the complaints of the browser about the page."""

@@ -13,8 +13,6 @@ from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.names import shadow_name
 from tests.fs.support import Files, counted
 
-Keys = list[str]
-
 
 def listing(files: Files, prefix: str = "", page_size: int = 3, **changes: Any) -> Listing:
     chosen: dict[str, Any] = {"hide": lambda entry: False, "page_hook": lambda page: page, **changes}

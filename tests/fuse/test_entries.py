@@ -139,17 +139,18 @@ def test_renaming_over_a_renamed_changed_file(mountpoint: Path, client: CosClien
     until(lambda: keys(client, mountpoint.name) == ["b"], "only the last one is left")
 
 
-def test_open_files_follow_a_renamed_directory(mountpoint: Path, client: CosClient) -> None:
+def test_open_files_follow_a_renamed_directory(
+    mount: Callable[..., Mounted], bucket: str, client: CosClient
+) -> None:
     data = os.urandom(20 * MIB)
-    (mountpoint / "old").mkdir()
     for name in ("read", "write"):
-        client.put_object(mountpoint.name, f"old/{name}", data)
-    until(lambda: (mountpoint / "old/write").exists(), "the objects are found", within=8)
+        client.put_object(bucket, f"old/{name}", data)
+    mountpoint = mount(f"cos://{bucket}").path
     with (mountpoint / "old/read").open("rb") as reading, (mountpoint / "old/write").open("r+b") as writing:
         writing.write(b"begin")
         writing.flush()
         (mountpoint / "old").rename(mountpoint / "new")
-        until(lambda: not keys(client, mountpoint.name, "old"), "the old objects are gone")
+        until(lambda: not keys(client, bucket, "old"), "the old objects are gone")
         assert reading.read() == data
         writing.seek(-3, os.SEEK_END)
         writing.write(b"end")

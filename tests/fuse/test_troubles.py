@@ -90,7 +90,7 @@ def test_kill_while_a_large_file_is_streamed_leaves_the_old_one(
 def test_close_tells_that_cos_refuses(
     mount: Mount, bucket: str, client: CosClient, emulator: Emulator, code: str, status: int, number: int
 ) -> None:
-    mounted = mount(f"cos://{bucket}", "--max-retries", "1")
+    mounted = mount(f"cos://{bucket}", "--max-retries", "1", "--retry-max", "0.3s")
     emulator.faults.error("PutObject", code, status, count=0)
     file = (mounted.path / "file").open("wb", buffering=0)
     file.write(b"precious")
@@ -126,7 +126,7 @@ def test_refused_file_can_be_removed_or_replaced(
 def test_large_file_that_fails_half_way_is_sent_later(
     mount: Mount, bucket: str, client: CosClient, emulator: Emulator
 ) -> None:
-    mounted = mount(f"cos://{bucket}")
+    mounted = mount(f"cos://{bucket}", "--retry-max", "0.3s")
     emulator.faults.error("UploadPart", "AccessDenied", 403, count=0)
     data = os.urandom(MIB) * 24
     with fails_with(errno.EACCES):
@@ -215,7 +215,7 @@ def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None
     with user_of(server, tmp_path.resolve() / "home") as user:
         path = user.mountpoint
         options = ("--write-back", write_back, "--metadata-ttl", "1s", "--max-retries", "1")
-        user.mount("cos://b-1250000000", *options, "--io-timeout", "5s")
+        user.mount("cos://b-1250000000", *options, "--io-timeout", "2s", "--retry-max", "1s")
         data = os.urandom(3 * MIB)
         (path / "cached").write_bytes(data)
         (path / "removed").write_bytes(b"x")
@@ -260,7 +260,7 @@ def is_readable(path: Path) -> bool:
 def test_server_that_hangs(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
     client.put_object(bucket, "file", b"x" * 1000)
     client.put_object(bucket, "other", b"y")
-    options = ("--read-timeout", "1", "--max-retries", "0", "--metadata-ttl", "1s", "--io-timeout", "3s")
+    options = ("--read-timeout", "1", "--max-retries", "0", "--metadata-ttl", "1s", "--io-timeout", "1s")
     path = mount(f"cos://{bucket}", *options).path
     assert (path / "file").read_bytes() == b"x" * 1000
     assert (path / "other").exists()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cosfs.errors import FilesystemError
+from cosfs.fuse import control, registry
 from tests.fuse.support import fails_with, until
 from tests.fuse.users import User, alive, content, detach, names
 from tests.mounting import Mounted, is_mounted
@@ -62,8 +64,11 @@ def test_umount_8_sends_everything(mount: Mount, bucket: str, client: CosClient)
     assert names(client, bucket) == [f"{count:02}" for count in range(20)]
 
 
-def test_umount_of_a_busy_mount_names_who_uses_it(user: User, bucket: str) -> None:
+def test_umount_of_a_busy_mount_names_who_uses_it(
+    user: User, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user.mount(f"cos://{bucket}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", user.environment["XDG_RUNTIME_DIR"])
     with subprocess.Popen(["sleep", "60"], cwd=user.mountpoint) as sleeper:
         try:
             done = user.cos("umount", user.mountpoint)
@@ -71,22 +76,27 @@ def test_umount_of_a_busy_mount_names_who_uses_it(user: User, bucket: str) -> No
             assert f"sleep (pid {sleeper.pid})" in done.stderr and "--force" in done.stderr
             assert is_mounted(user.mountpoint) and user.one()["state"] == "running"
             (user.mountpoint / "file").write_text("still works")
-            forced = user.background("umount", "--force", user.mountpoint)
-            until(lambda: not is_mounted(user.mountpoint), "it is detached")
-            assert forced.wait(20) == 0, "nobody waits for the file to be closed"
+            monkeypatch.setattr(control, "DETACHED_WAIT", 0.5)
+            control.unmount(user.mountpoint, force=True)  # waits for nobody to close it
+            assert not is_mounted(user.mountpoint) and sleeper.poll() is None
         finally:
             sleeper.kill()
 
 
-def test_process_that_does_not_answer(user: User, bucket: str) -> None:
+def test_process_that_does_not_answer(user: User, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     user.mount(f"cos://{bucket}")
     pid = user.one()["pid"]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", user.environment["XDG_RUNTIME_DIR"])
+    monkeypatch.setattr(registry, "ANSWERS_WITHIN", 0.5)
     os.kill(pid, signal.SIGSTOP)
-    assert user.one()["state"] == "stuck"
-    done = user.cos("umount", user.mountpoint)
-    assert done.returncode == 255 and f"process {pid}" in done.stderr and "does not answer" in done.stderr
-    assert is_mounted(user.mountpoint)
-    os.kill(pid, signal.SIGCONT)
+    try:
+        found = control.status(user.mountpoint)
+        assert found is not None and found.state == "stuck"
+        with pytest.raises(FilesystemError, match=f"process {pid} .* does not answer"):
+            control.unmount(user.mountpoint)
+        assert is_mounted(user.mountpoint)
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert user.one()["state"] == "running"
     assert user.cos("umount", user.mountpoint).returncode == 0
 

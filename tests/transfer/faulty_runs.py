@@ -46,7 +46,6 @@ class Faulty:
     home: Path  # whose .cos/resume the commands use
     place: Path
     failed: int = 0
-    resumed: int = 0
     strays: int = 0
 
     def exercise(self, seed: int) -> None:
@@ -69,7 +68,6 @@ class Faulty:
         self._check(way, f"{seed}", tree, done, complete=not code)
         self.failed += code
         if code:
-            self.resumed += 1
             again, more = self.run(name, source, target, *options)
             assert again == 0, "not even without faults"
             told += more
