@@ -60,10 +60,16 @@ class FileHandle:
 
 @dataclass(eq=False, slots=True)
 class DirHandle:
-    """One open directory: the listing as of opendir, or of the last rewind."""
+    """One open directory: the listing as of opendir, or of the last rewind.
+
+    given: the index behind the last entry that was shown without attributes. looked_at: whether who reads it
+    has asked for the attributes of what it was shown, and will for the rest.
+    """
 
     node: DirNode
     listing: Listing | None = None
+    given: int = 0
+    looked_at: bool = False
 
 
 class Calls:

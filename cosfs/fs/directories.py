@@ -14,6 +14,7 @@ from cosfs.fs import names
 from cosfs.fs.calls import Caller, Calls, DirHandle
 from cosfs.fs.inodes import DirNode, Node
 from cosfs.fs.listing import Entry, Listing
+from cosfs.fs.order import NEAR
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
@@ -35,10 +36,18 @@ class Directories(Calls):
         handle = self._dirs[fh]
         if handle.listing is None or start == 0:
             handle.listing = await self.tree.listings.from_start(handle.node)
+            handle.given, handle.looked_at = 0, False
         elif start - DOTS < handle.listing.first and start >= DOTS:
             handle.listing = handle.listing.from_page_of(start - DOTS)
+        if handle.given and handle.listing.attributes.position >= handle.given - NEAR:
+            handle.looked_at = True
         handle.node.read_until = trio.current_time() + 2 * self.settings.metadata_ttl
         return handle, handle.listing
+
+    async def look_at(self, handle: DirHandle, listing: Listing, entry: Entry) -> None:
+        """Have the attributes of an entry if they are going to be asked for; a name each would cost more."""
+        if handle.looked_at and self.settings.attributes != "listing":
+            await self.tree.heads.look_at(handle.node, listing, entry)
 
     def node_of_entry(self, directory: DirNode, listing: Listing, entry: Entry) -> Node | None:
         """The node for a listed entry if its attributes are known without a request."""

@@ -74,6 +74,21 @@ class Heads:
             return
         await self._know(parent, node.name)
 
+    async def look_at(self, parent: DirNode, listing: Listing, entry: Entry) -> None:
+        """Return when the attributes of an entry are known, or will not be; those behind it are on their way.
+
+        Nothing is waited for where files are read one after the other: their bytes bring the attributes.
+        """
+        if self._denied or not self._settings.head_ahead or listing.contents.window:
+            return
+        ahead = listing.attributes.passed(entry.index, self._settings.head_ahead, EXPECTED)
+        if ahead:
+            listing.attributes.cut(listing.count)
+            self.fetch(parent, listing.between(ahead.start, ahead.stop))
+        flight = self._flights.get((parent.ino, entry.name))
+        if flight is not None:
+            await flight.wait()
+
     def _go_ahead(self, parent: DirNode, listing: Listing, node: Node) -> None:
         """Have the next attributes ready before who asks for one after the other gets there."""
         if node.known and not listing.attributes.window:

@@ -20,7 +20,7 @@ import trio
 
 from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import names
-from cosfs.fs.calls import Caller
+from cosfs.fs.calls import Caller, DirHandle
 from cosfs.fs.directories import DOTS
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import DirNode, FileNode, Node
@@ -162,7 +162,11 @@ class Operations(pyfuse3.Operations):
                 position += 1
                 if entry.removed:
                     continue
-                if not self._reply(token, handle.node, listing, entry, position):
+                if handle.looked_at:
+                    await self._fs.look_at(handle, listing, entry)
+                    if entry.removed:
+                        continue
+                if not self._reply(token, handle, listing, entry, position):
                     return
                 given = True
 
@@ -175,10 +179,14 @@ class Operations(pyfuse3.Operations):
                     return False
         return True
 
-    def _reply(self, token: Any, directory: DirNode, listing: Listing, entry: Entry, next_id: int) -> bool:
+    def _reply(self, token: Any, handle: DirHandle, listing: Listing, entry: Entry, next_id: int) -> bool:
+        directory = handle.node
         node = self._fs.node_of_entry(directory, listing, entry)
         if node is None:
-            return bool(pyfuse3.readdir_reply(token, entry.name, self._plain(directory, entry), next_id))
+            if not pyfuse3.readdir_reply(token, entry.name, self._plain(directory, entry), next_id):
+                return False
+            handle.given = entry.index + 1
+            return True
         if not pyfuse3.readdir_reply(token, entry.name, self._entry(node), next_id):
             self._fs.tree.table.drop_if_idle(node)
             return False
