@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote
 
@@ -141,8 +142,7 @@ def _fields(
     param_list, param_text = _canonical(params)
     request = f"{method.lower()}\n{path}\n{param_text}\n{header_text}\n"
     digest = hashlib.sha1(request.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
-    # The hex text of the sign key is the key, not its bytes.
-    sign_key = hmac.digest(credentials.secret_key.encode(), key_time.encode(), "sha1").hex()
+    sign_key = _sign_key(credentials.secret_key, key_time)
     to_sign = f"sha1\n{key_time}\n{digest}\n"
     return [
         ("q-sign-algorithm", "sha1"),
@@ -151,13 +151,30 @@ def _fields(
         ("q-key-time", key_time),
         ("q-header-list", header_list),
         ("q-url-param-list", param_list),
-        ("q-signature", hmac.digest(sign_key.encode(), to_sign.encode(), "sha1").hex()),
+        ("q-signature", hmac.digest(sign_key, to_sign.encode(), "sha1").hex()),
     ]
+
+
+@lru_cache(maxsize=4)
+def _sign_key(secret_key: str, key_time: str) -> bytes:
+    """Return what all requests of one second are signed with."""
+    # The hex text is the key, not its bytes.
+    return hmac.digest(secret_key.encode(), key_time.encode(), "sha1").hex().encode()
 
 
 def _canonical(values: Mapping[str, str]) -> tuple[str, str]:
     """Return the list of names and the text of names and values, both sorted and encoded."""
     if not values:
         return "", ""
-    pairs = sorted((encode(name).lower(), encode(value)) for name, value in values.items())
+    # Most requests sign their host alone.
+    return _canonical_pairs(tuple(values.items())) if len(values) <= 2 else _join(values.items())
+
+
+@lru_cache(maxsize=64)
+def _canonical_pairs(values: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    return _join(values)
+
+
+def _join(values: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    pairs = sorted((encode(name).lower(), encode(value)) for name, value in values)
     return ";".join([name for name, _ in pairs]), "&".join([f"{name}={value}" for name, value in pairs])

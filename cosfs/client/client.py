@@ -9,6 +9,7 @@ from types import TracebackType
 
 from cosfs.client.auth import presign, sign_form
 from cosfs.client.endpoint import Address
+from cosfs.client.looks import Looks
 from cosfs.client.retry import Retrier
 from cosfs.client.session import NOTHING, Known
 from cosfs.client.stats import ClientStats
@@ -87,6 +88,22 @@ class CosClient(Uploads, SubResources):
     def learn(self, known: Known) -> None:
         """Take over what another client found out."""
         self._session.learn(known)
+
+    def looks(self, patience: float) -> Looks:
+        """Return what looks at one object after the other, each tried once within patience seconds."""
+        return Looks(self._session, patience)
+
+    def has_seen(self, bucket: str) -> bool:
+        """Whether a bucket is known to exist, so that what is missing is the object."""
+        return bucket in self._session.seen
+
+    def heard_elsewhere(self, operation: str, statuses: Mapping[int, int], seconds: float) -> None:
+        """Count answers that another client had for this one, the last of them so long after it was asked."""
+        for status, count in statuses.items():
+            for _ in range(count):
+                self.stats.answered(operation, status, seconds)
+        if statuses:
+            self._session.transport.last_heard = time.monotonic()
 
     # --- for the control plane
 

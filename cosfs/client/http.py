@@ -177,7 +177,7 @@ class Transport:
             target = f"{address.origin}{target}"
             headers = {**headers, **proxied.headers}
         head = encode_head(method, target, headers)
-        connection = self._take(address, limits)
+        connection = self.take(address, limits)
         try:
             lines = self._exchange(connection, head, body, limits)
             status, fields = parse_head(lines, address.host)
@@ -226,7 +226,8 @@ class Transport:
             for connection in connections:
                 connection.close()
 
-    def _take(self, address: Address, limits: Limits) -> Connection:
+    def take(self, address: Address, limits: Limits) -> Connection:
+        """Return a connection, kept or new; give_back() or discard() it afterwards."""
         key = (address.scheme, address.host, address.port)
         now = time.monotonic()
         closed = self._closed

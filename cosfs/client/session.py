@@ -302,14 +302,14 @@ class Session:
         return self.endpoint.bucket(call.bucket, region) if call.bucket else self.endpoint.service()
 
     def _send(self, call: Call, address: Address, attempt: Attempt) -> Response:
-        headers = {"Host": address.host_header, **self._constant_headers, **call.headers}
+        headers = dict(call.headers)
         if call.body is not None:
             headers["Content-Length"] = str(body_length(call.body))
         elif call.method in ("PUT", "POST"):
             headers["Content-Length"] = "0"
         if self.credentials is not None:
-            attempt.credentials = credentials = self.credentials.get()
-            self._sign(call, address, headers, credentials)
+            attempt.credentials = self.credentials.get()
+        headers = self.signed_headers(call.method, address, call.params, headers, attempt.credentials)
         target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
         silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
         limits = Limits(silence, attempt.deadline)
@@ -327,7 +327,18 @@ class Session:
         self.stats.answered(call.operation, response.status, time.perf_counter() - began, sent)
         return response
 
-    def _sign(self, call: Call, address: Address, headers: dict[str, str], credentials: Credentials) -> None:
+    def signed_headers(
+        self,
+        method: str,
+        address: Address,
+        params: Mapping[str, str],
+        own: Mapping[str, str],
+        credentials: Credentials | None,
+    ) -> dict[str, str]:
+        """Return all headers of a request that has some of its own, the signature among them."""
+        headers = {"Host": address.host_header, **self._constant_headers, **own}
+        if credentials is None:
+            return headers
         if credentials.token:
             headers["x-cos-security-token"] = credentials.token
         signed = {}
@@ -337,14 +348,15 @@ class Session:
                 signed[name] = value
         now = int(self.now())
         headers["Authorization"] = sign(
-            call.method,
+            method,
             address.signed_path,
-            call.params,
+            params,
             signed,
             credentials,
             now - _SIGNED_BEFORE,
             now + _SIGNED_AFTER,
         )
+        return headers
 
     def now(self) -> float:
         """Return the time as COS has it."""

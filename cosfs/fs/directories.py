@@ -18,6 +18,7 @@ from cosfs.fs.order import NEAR
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
+FIRST_SHOWN = 32  # names without attributes in the first reply; later ones have a thousand and more
 DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
 
 
@@ -43,6 +44,10 @@ class Directories(Calls):
             handle.looked_at = True
         handle.node.read_until = trio.current_time() + 2 * self.settings.metadata_ttl
         return handle, handle.listing
+
+    def is_enough(self, handle: DirHandle, index: int) -> bool:
+        """Whether the first reply ends with this entry, to see if attributes are going to be asked for."""
+        return index + 1 == handle.given == FIRST_SHOWN and self.settings.attributes != "listing"
 
     async def look_at(self, handle: DirHandle, listing: Listing, entry: Entry) -> None:
         """Have the attributes of an entry if they are going to be asked for; a name each would cost more."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import trio
@@ -25,6 +25,7 @@ from cosfs.fs.settings import FsSettings
 from cosfs.fs.walks import Walks
 from cosfs.fs.writes import Writes
 from cosfs.transfer import attributes
+from cosfs.transfer.looker import UNANSWERED
 
 log = logging.getLogger(__name__)
 
@@ -160,8 +161,24 @@ class Heads:
                 log.debug("attributes of %r ahead of time: %s", name, error)
             self.land(parent, name)
 
+        def told(keys: Sequence[str], answers: Sequence[ObjectInfo | int]) -> None:
+            found = []
+            for key, answer in zip(keys, answers, strict=True):
+                name = names_of[key]
+                if answer == UNANSWERED or name not in left:
+                    continue
+                del left[name]
+                info = answer if isinstance(answer, ObjectInfo) else None
+                if self._note(parent, name, key, info, since) and info is not None:
+                    found.append(info)
+                self.land(parent, name)
+            self.remember(bucket, found)
+
+        names_of = {key: name for name, key in wanted}
         try:
-            await self._remote.many(head, wanted, answered)
+            await self._remote.look(bucket, list(names_of), told)
+            if left:
+                await self._remote.many(head, list(left.items()), answered)
         except (COSError, FilesystemError) as exc:
             log.debug("attributes ahead of time: %s", exc)  # whoever wants them asks himself, and is told
         finally:
@@ -247,27 +264,35 @@ class Heads:
     def _answered(
         self, parent: DirNode, name: bytes, key: str, info: ObjectInfo | None, since: float
     ) -> None:
-        """Note what COS said of a key when it was asked at since; None: it has no such object."""
+        """Note what COS said of a key, here and for later mounts."""
+        if self._note(parent, name, key, info, since) and info is not None:
+            self.remember(parent.bucket, [info])
+
+    def _note(self, parent: DirNode, name: bytes, key: str, info: ObjectInfo | None, since: float) -> bool:
+        """Note what COS said of a key when it was asked at since; None: it has no such object.
+
+        Returns whether it is what later mounts should know.
+        """
         node = parent.children.get(name)
         entry = parent.listing.get(name) if parent.listing is not None else None
         if key.endswith("/"):
             if self.writes.wrote(parent.bucket, key, since):
-                return  # written meanwhile, and known from that
+                return False  # written meanwhile, and known from that
             marker = info or ObjectInfo(key, 0, "", time.time())
             if entry is not None and entry.is_dir:
                 entry.info = replace(marker, headers=marker.headers or _NO_HEADERS)
             if isinstance(node, DirNode):
                 self._apply_marker(node, info)
-            return
+            return False
         if info is None or (node is not None and facts.sent_after(node, since)):
-            return  # gone meanwhile: the next lookup says so; or written, and known from that
+            return False  # gone meanwhile: the next lookup says so; or written, and known from that
         if self.writes.wrote(parent.bucket, key, since):
-            return  # the same, of a file that was forgotten since
-        self.remember(parent.bucket, [info])
+            return False  # the same, of a file that was forgotten since
         if entry is not None and not entry.is_dir:
             entry.info = info
         if isinstance(node, FileNode) and not facts.local(node):
             facts.set_info(node, info, self._settings.defaults)
+        return True
 
     def _denied_to(self, parent: DirNode, name: bytes, error: PermissionDeniedError) -> None:
         """Attributes cannot be read: defaults are shown from now on."""
@@ -302,7 +327,7 @@ class Heads:
 
     def remember(self, bucket: str, infos: list[ObjectInfo]) -> None:
         """Keep attributes for later mounts (a small write to a local database)."""
-        if self._store is not None:
+        if self._store is not None and infos:
             self._store.put_many([(bucket, info) for info in infos if info.headers is not None])
 
     def recall(self, bucket: str, page: ListPage) -> ListPage:

@@ -18,6 +18,7 @@ from cosfs.fs.reachability import Reachability
 from cosfs.transfer.engine import TINY, Engine
 from cosfs.transfer.job import Job
 from cosfs.transfer.lanes import Window
+from cosfs.transfer.looker import Looker, Told
 from cosfs.transfer.scheduler import Queue
 
 P = ParamSpec("P")
@@ -54,6 +55,20 @@ class Remote:
         }
         self._queues: dict[str, Queue[Job]] = {kind: Queue(TINY) for kind in self._small}
         self._engine: Engine | None = None
+        self._looker: Looker | None = None
+
+    def use_looker(self, looker: Looker) -> None:
+        """Have many objects looked at by a second process from now on."""
+        self._looker = looker
+
+    async def look(self, bucket: str, keys: Sequence[str], told: Told) -> None:
+        """Have a second process look at objects; told() hears what it was answered, of some keys at a time.
+
+        Nothing is told without such a process, and UNANSWERED of what it is left to the caller to ask for.
+        """
+        if self._looker is not None and self._looker.is_usable:
+            with self.reachability.question():
+                await self._looker.look(bucket, keys, told)
 
     def use_lanes(self, engine: Engine) -> None:
         """Run small requests in the engine's lanes from now on: many of them share one thread."""

@@ -28,6 +28,7 @@ from cosfs.fs.place import BLOCKS, Place, check_private
 from cosfs.fuse import logs, registry
 from cosfs.fuse.checks import check_fuse, check_mountpoint
 from cosfs.fuse.settings import MountSettings, default_cache_dir
+from cosfs.transfer.looker import Looker
 
 log = logging.getLogger("cosfs.mount")
 
@@ -161,7 +162,19 @@ def _serve(
             os.chdir("/")  # not earlier: settings may name files relative to where the user is
         if mount_settings.as_of is not None:
             stack.callback(shutil.rmtree, place.own, ignore_errors=True)  # the past has nothing to send
-        trio.run(serve, client, transfer, mount_settings, place, ready)
+        looker = _fork_looker(client, transfer, mount_settings)
+        if looker is not None:
+            stack.callback(looker.close)
+        trio.run(serve, client, transfer, mount_settings, place, ready, looker)
+
+
+def _fork_looker(
+    client: CosClient, transfer: TransferSettings, mount_settings: MountSettings
+) -> Looker | None:
+    """A second process for attributes, where many of them may be asked for."""
+    if mount_settings.attributes == "listing" or mount_settings.as_of is not None:
+        return None
+    return Looker.fork(client, transfer.max_small_requests)
 
 
 def _past(client: CosClient, mount_settings: MountSettings) -> CosClient:

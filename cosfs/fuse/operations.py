@@ -169,6 +169,8 @@ class Operations(pyfuse3.Operations):
                 if not self._reply(token, handle, listing, entry, position):
                     return
                 given = True
+                if self._fs.is_enough(handle, entry.index):
+                    return
 
     def _dots(self, node: DirNode, start: int, token: Any) -> bool:
         for position, (name, other) in enumerate(((b".", node), (b"..", node.parent or node))):

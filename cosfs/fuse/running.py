@@ -29,6 +29,7 @@ from cosfs.fuse.invalidation import Invalidator
 from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.looker import Looker
 
 PAST_TTL = 3600.0  # the past does not change
 PENDING_SHOWN = 20
@@ -68,8 +69,11 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) 
 class Mount:
     """The parts of one running mount."""
 
-    def __init__(self, client: CosClient, mount: MountSettings, settings: FsSettings) -> None:
+    def __init__(
+        self, client: CosClient, mount: MountSettings, settings: FsSettings, looker: Looker | None = None
+    ) -> None:
         self.client = client
+        self.looker = looker
         self.mount = mount
         self.settings = settings
         self.started = time.time()
@@ -99,10 +103,11 @@ class Mount:
         """Build the filesystem and start what runs beside it."""
         settings = self.settings
         self.background = background
-        self.fs = assemble(
-            Remote(self.client, reachability=self.reachability),
-            settings, engine, background, self.cache, self.journal, self.store,
-        )  # fmt: skip
+        remote = Remote(self.client, reachability=self.reachability)
+        if self.looker is not None:
+            remote.use_looker(self.looker)
+            background.keep_running(self.looker.run)
+        self.fs = assemble(remote, settings, engine, background, self.cache, self.journal, self.store)
         self.fs.tree.use_kernel(self.kernel)
         self.reachability.on_return.append(self.fs.committer.outbox.hurry)
         background.keep_running(self.reachability.run)

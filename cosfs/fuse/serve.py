@@ -25,6 +25,7 @@ from cosfs.fuse.running import Mount, fs_settings
 from cosfs.fuse.settings import MountSettings
 from cosfs.fuse.signals import obey
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.looker import Looker
 
 log = logging.getLogger("cosfs.mount")
 
@@ -56,11 +57,12 @@ async def serve(
     mount: MountSettings,
     place: Place,
     ready: Callable[[], None],
+    looker: Looker | None = None,
 ) -> None:
     """Mount, tell ready() when it answers, and serve until it is unmounted and everything is sent."""
     keep_memory_small()
     options = fuse_options(mount)
-    running = Mount(client, mount, fs_settings(mount, transfer, place))
+    running = Mount(client, mount, fs_settings(mount, transfer, place), looker)
     try:
         async with Engine(client, transfer) as engine:
             await _run(running, engine, options, ready)

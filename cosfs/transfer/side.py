@@ -129,7 +129,7 @@ class Side:
             theirs.close()
             return None
         if not pid:
-            _become_side(engine, ours, theirs, names)
+            become_other(theirs, lambda: _serve(engine, theirs, names))
         theirs.close()
         return cls(ours, pid, names, engine.traces)
 
@@ -231,26 +231,31 @@ class Side:
             return True
 
 
-def _become_side(engine: Engine, ours: socket.socket, theirs: socket.socket, names: int) -> NoReturn:
-    """Turn the new process, a copy of the one that was about to start, into the side process."""
+def become_other(sock: socket.socket, serve: Callable[[], None]) -> NoReturn:
+    """Turn the new process, a copy of the one that was about to start, into one that only serves at sock."""
     code = 1
     try:
-        # Nothing of the first process is ever cleaned up here: its descriptors are not ours to close.
+        # Nothing of the first process is ever cleaned up here: its objects are not ours to close.
         gc.freeze()
-        ours.close()
         # A Ctrl-C is the first process's to handle; its end is ours.
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(ignored, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         logging.disable(logging.CRITICAL)
-        # Somebody may wait for the end of what we inherited: a pipe, a terminal.
+        # Somebody may wait for the end of what we inherited: a pipe, a terminal, our end of the socket.
+        os.closerange(3, sock.fileno())
+        os.closerange(sock.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         null = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(null, number)
-        from cosfs.transfer.side_worker import serve
-
-        serve(theirs, engine.client.settings, engine.settings, names)
+        serve()
         code = 0
     finally:
         os._exit(code)
+
+
+def _serve(engine: Engine, sock: socket.socket, names: int) -> None:
+    from cosfs.transfer.side_worker import serve
+
+    serve(sock, engine.client.settings, engine.settings, names)

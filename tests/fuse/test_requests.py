@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cosfs.client.model import Headers
 from tests.fuse.support import make_tree, run, until
 from tests.mounting import Mounted
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
+    from tests.conftest import Cos
 
 Mount = Callable[..., Mounted]
 MIB = 1024 * 1024
@@ -415,3 +419,60 @@ def test_git_status_again_asks_nothing(calm: Callable[..., Path], counted: Calla
 
     # Git writes its index anew for as long as a file is as new as the index: a second at most.
     until(lambda: asked() <= 3, "a git status that asks next to nothing")
+
+
+def _helpers(mounted: Mounted) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{mounted.pid}/task/{mounted.pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def many(client: CosClient, bucket: str) -> dict[str, int]:
+    """Names and modes of files in `many/`."""
+    modes = {f"f{number:03}": 0o600 + number % 0o100 for number in range(200)}
+    for name, mode in modes.items():
+        client.put_object(
+            bucket, f"many/{name}", b"x", headers=Headers(metadata={"mode": str(0o100000 + mode)})
+        )
+    return modes
+
+
+def _shown(directory: Path) -> dict[str, int]:
+    return {entry.name: entry.stat().st_mode & 0o7777 for entry in os.scandir(directory)}
+
+
+def test_attributes_of_a_directory_are_read_with_its_names(
+    mount: Mount, counted: Callable[[], Requests], bucket: str, many: dict[str, int], cos: Cos
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--metadata-ttl", "60s")
+    (helper,) = _helpers(mounted)
+    seen = counted()
+    assert _shown(mounted.path / "many") == many
+    assert seen.counts["HeadObject"] <= len(many) + 1
+    status = cos("stats", mounted.path, "--prometheus").stdout
+    lookups = re.search(r'^cosfs_operation_seconds_count\{operation="lookup"\} (\d+)', status, re.MULTILINE)
+    assert lookups is not None
+    assert int(lookups[1]) < len(many) // 2
+    mounted.process.kill()
+    mounted.process.wait()
+    until(lambda: not Path(f"/proc/{helper}").exists(), "its second process has ended")
+
+
+def test_attributes_are_read_though_the_second_process_is_killed(
+    mount: Mount, counted: Callable[[], Requests], bucket: str, many: dict[str, int], cos: Cos
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--metadata-ttl", "60s")
+    (helper,) = _helpers(mounted)
+    os.kill(helper, signal.SIGKILL)
+    until(lambda: not _helpers(mounted), "it was noticed")
+    seen = counted()
+    assert _shown(mounted.path / "many") == many
+    assert seen.counts["HeadObject"] <= len(many) + 1
+
+
+def test_names_alone_cost_no_attributes_beyond_those_that_were_asked_for(
+    mount: Mount, counted: Callable[[], Requests], bucket: str, many: dict[str, int]
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--metadata-ttl", "60s")
+    seen = counted()
+    assert sorted(path.name for path in (mounted.path / "many").iterdir()) == sorted(many)
+    assert seen.counts.get("HeadObject", 0) <= 1

@@ -1,0 +1,204 @@
+"""A second process that asks COS for the attributes of very many objects.
+
+One interpreter uses one core. In a mount it has the kernel to answer, and a HEAD is a tenth of a millisecond
+of its time besides. The looker is a fork made before there are threads; it is told keys and sends back what
+it was answered, dozens at once. It asks once for each: what does not simply work is asked for again by the
+mount, where retries, new credentials and messages are. So nothing depends on it, and it is told keys only
+after an answer has shown which credentials, region and clock are right.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import trio
+
+from cosfs.client.client import CosClient
+from cosfs.client.model import Headers, ObjectInfo
+from cosfs.client.session import Known
+from cosfs.transfer.side import become_other
+
+__all__ = ["MISSING", "UNANSWERED", "Answer", "Found", "Looker", "Told"]
+
+log = logging.getLogger(__name__)
+
+# A message is its length and a pickle; both ends are ours.
+LENGTH = struct.Struct("!I")
+# Keys in one message, and answers in one.
+BATCH = 32
+# An answer takes the process at most so long (see looker_worker); then something is wrong with it.
+PATIENCE = 10.0
+# For so long it is not used after many of its requests did not work.
+_REST = 5.0
+
+UNANSWERED, MISSING = 0, 404
+
+# What an answer says: the fields of ObjectInfo behind its key, with the fields of Headers for the last.
+Found = tuple[int, str, float, str, int | None, str, str, tuple[object, ...]]
+Answer = Found | int  # or MISSING, or UNANSWERED
+Told = Callable[[Sequence[str], Sequence[ObjectInfo | int]], None]
+
+
+class Looker:
+    """This process's end. Everything but run() is called in the trio thread and does not wait."""
+
+    def __init__(self, client: CosClient, sock: socket.socket, pid: int) -> None:
+        self._client = client
+        self._sock = sock
+        self._pid = pid
+        self._known: Known | None = None
+        self._next = 0
+        self._asked: dict[int, tuple[list[str], Told]] = {}
+        self._resting_until = 0.0
+        self._ended = False
+        sock.setblocking(False)
+
+    @classmethod
+    def fork(cls, client: CosClient, most: int) -> Looker | None:
+        """Make the process, which asks for at most so many at once; None where that is not possible."""
+        if threading.active_count() > 1:
+            return None
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            log.info("no second process: %s", error)
+            ours.close()
+            theirs.close()
+            return None
+        if not pid:
+            become_other(theirs, lambda: _serve(theirs, client, most))
+        theirs.close()
+        return cls(client, ours, pid)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be asked now."""
+        return (
+            not self._ended and self._client.known() is not None and time.monotonic() >= self._resting_until
+        )
+
+    async def look(self, bucket: str, keys: Sequence[str], told: Told) -> None:
+        """Have told(keys, answers) called with all answers, some at a time; MISSING or UNANSWERED for some.
+
+        Returns when all are there. Who gives up is told no more.
+        """
+        wanted = [list(keys[start : start + BATCH]) for start in range(0, len(keys), BATCH)]
+        left = len(wanted)
+        done = trio.Event()
+
+        def count(keys: Sequence[str], answers: Sequence[ObjectInfo | int]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set()
+            told(keys, answers)
+
+        numbers = [self._ask(bucket, some, count) for some in wanted]
+        try:
+            with trio.move_on_after(2 * PATIENCE):
+                await done.wait()
+                return
+            log.warning("the second process gives no answers; it is not used any more")
+            self._end()
+        finally:
+            for number in numbers:
+                self._asked.pop(number, None)
+
+    def _ask(self, bucket: str, keys: list[str], told: Told) -> int:
+        self._next += 1
+        self._asked[self._next] = keys, told
+        known = self._client.known()
+        news = None if known == self._known else known
+        self._known = known
+        data = pickle.dumps((news, self._next, bucket, keys), pickle.HIGHEST_PROTOCOL)
+        try:
+            if not self._ended and self._sock.send(LENGTH.pack(len(data)) + data) < LENGTH.size + len(data):
+                raise BlockingIOError
+        except OSError as error:
+            # It has stopped reading: half a message is of no use to anybody.
+            log.info("the second process is not used any more: %s", error)
+            self._end()
+        if self._ended:
+            self._deliver(self._next, [UNANSWERED] * len(keys))
+        return self._next
+
+    async def run(self) -> None:
+        """Take its answers until it ends or this is cancelled."""
+        data = bytearray()
+        try:
+            while not self._ended:
+                await trio.lowlevel.wait_readable(self._sock)
+                more = self._sock.recv(1 << 18)
+                if not more:
+                    break
+                data += more
+                while len(data) >= LENGTH.size:
+                    stop = LENGTH.size + LENGTH.unpack_from(data)[0]
+                    if len(data) < stop:
+                        break
+                    number, answers, seconds = pickle.loads(bytes(data[LENGTH.size : stop]))
+                    del data[:stop]
+                    self._count(answers, seconds)
+                    self._deliver(number, answers)
+            log.info("the second process has ended; it is done without")
+        except (OSError, trio.ClosedResourceError) as error:
+            log.info("the second process is not used any more: %s", error)
+        finally:
+            self._end()
+        await trio.sleep_forever()
+
+    def _count(self, answers: list[Answer], seconds: float) -> None:
+        statuses = Counter(each if isinstance(each, int) else 200 for each in answers)
+        failed = statuses.pop(UNANSWERED, 0)
+        self._client.heard_elsewhere("HeadObject", statuses, seconds)
+        if 4 * failed > len(answers):
+            self._resting_until = time.monotonic() + _REST
+
+    def _deliver(self, number: int, answers: list[Answer]) -> None:
+        keys, told = self._asked.pop(number, ([], None))
+        if told is not None:
+            told(keys, [_info(key, each) for key, each in zip(keys, answers, strict=True)])
+
+    def _end(self) -> None:
+        """Let it go; whatever it was asked is not answered."""
+        if not self._ended:
+            self._ended = True
+            self.close()
+            for number in list(self._asked):
+                self._deliver(number, [UNANSWERED] * len(self._asked[number][0]))
+
+    def close(self) -> None:
+        """End the process. It has nothing to lose."""
+        self._ended = True
+        self._sock.close()
+        if self._pid:
+            try:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+            self._pid = 0
+
+
+def _info(key: str, answer: Answer) -> ObjectInfo | int:
+    if isinstance(answer, int):
+        return answer
+    size, etag, modified, storage_class, crc64, version_id, restore, headers = answer
+    known = Headers(*headers)  # type: ignore[arg-type]
+    return ObjectInfo(key, size, etag, modified, storage_class, crc64, version_id, known, restore)
+
+
+def _serve(sock: socket.socket, client: CosClient, most: int) -> None:
+    from cosfs.transfer.looker_worker import serve
+
+    serve(sock, client.settings, most)
