@@ -19,13 +19,12 @@ __all__ = ["Looks"]
 
 
 class Looks:
-    """Looks at objects over one connection; close() gives it back."""
+    """Looks at objects over one connection."""
 
     def __init__(self, session: Session, patience: float) -> None:
         self._session = session
         self._patience = patience
         self._connection: Connection | None = None
-        self._last: dict[str, str] = {}
 
     def look(self, bucket: str, key: str) -> tuple[int, ObjectInfo | None]:
         """Return the status of the answer, and what it says of the object if that is 200."""
@@ -53,7 +52,7 @@ class Looks:
             self._connection = None
             self._session.transport.discard(connection)
             raise
-        self._last = answer
+        connection.since = time.monotonic()
         if status < 200 or "close" in answer.get("connection", "").lower():
             self._connection = None
             self._session.transport.discard(connection)
@@ -65,12 +64,13 @@ class Looks:
             if connection.key == (address.scheme, address.host, address.port):
                 connection.reused = True
                 return connection
-            self.close()
+            self._session.transport.discard(connection)
         connection = self._connection = self._session.transport.take(address, limits)
         return connection
 
-    def close(self) -> None:
-        """Keep the connection for others."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._session.transport.give_back(connection, self._last)
+    def check(self) -> None:
+        """Give the connection up if it was lost while nobody looked at anything."""
+        connection = self._connection
+        if connection is not None and not connection.usable(time.monotonic()):
+            self._connection = None
+            self._session.transport.discard(connection)

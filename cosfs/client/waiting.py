@@ -33,6 +33,7 @@ _HELPERS = 16
 _PARKING = 2.0
 # How exactly time-outs are kept.
 _PRECISION = 0.25
+_NOTHING: outcome.Outcome[Any] = outcome.Value(None)
 
 
 class _Local(threading.local):
@@ -226,6 +227,14 @@ class Hub:
         entry = (time.monotonic() + seconds, next(self._numbers), greenlet.getcurrent())
         heapq.heappush(self._sleeping, entry)
         self._switch()
+
+    def pause(self) -> None:
+        """Wait until somebody resumes this call."""
+        self._switch()
+
+    def resume(self, call: greenlet.greenlet) -> None:
+        """Have a call go on that has paused; for calls of this hub."""
+        self._posted.append((call, _NOTHING))
 
     def offload(self, fn: Callable[[], T]) -> T:
         """Call fn in a thread of its own kind and return what it returns."""

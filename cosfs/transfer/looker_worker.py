@@ -10,8 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import fields, replace
 
+import greenlet
+
 from cosfs.client.auth import Credentials, StaticCredentials
 from cosfs.client.client import CosClient
+from cosfs.client.looks import Looks
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
@@ -59,6 +62,7 @@ class _Worker:
         self._running = 0
         self._is_read = False
         self._wanted: deque[tuple[_Batch, int]] = deque()
+        self._resting: list[greenlet.greenlet] = []
 
     def run(self) -> None:
         self._hub.run(self._take, lambda: False)
@@ -67,7 +71,7 @@ class _Worker:
         if not self._is_read:
             self._is_read = True
             return self._read
-        if self._wanted and self._running < self._window.size:
+        if self._wanted and not self._resting and self._running < self._window.size:
             self._running += 1
             return self._look
         return None
@@ -86,29 +90,41 @@ class _Worker:
                 self._client.learn(known)
             batch = _Batch(number, bucket, keys)
             self._wanted.extend([(batch, index) for index in range(len(keys))])
+            self._wake()
 
     def _look(self) -> None:
-        """Ask for one after the other over one connection, as long as there are any."""
+        """Ask for one after the other over one connection, for ever."""
         looks = self._client.looks(PATIENCE)
-        wanted = self._wanted
-        while wanted:
-            batch, index = wanted.popleft()
-            try:
-                status, info = looks.look(batch.bucket, batch.keys[index])
-            except Exception:  # whatever it is, the first process finds out for itself
-                status, info = 0, None
-            if info is not None:
-                batch.answers[index] = _told(info)
-            elif status == MISSING and self._client.has_seen(batch.bucket):
-                batch.answers[index] = MISSING
-            batch.left -= 1
-            if not batch.left:
-                self._send(batch)
-            self._window.answered(time.monotonic(), self._hub.idle, 0)
-            if self._running > self._window.size:
-                break
-        looks.close()
-        self._running -= 1
+        while True:
+            while self._wanted and self._running <= self._window.size:
+                self._look_at(looks, *self._wanted.popleft())
+            # Another call needs memory of its own from the system, and a connection.
+            self._running -= 1
+            self._resting.append(greenlet.getcurrent())
+            self._hub.pause()
+            looks.check()
+
+    def _look_at(self, looks: Looks, batch: _Batch, index: int) -> None:
+        try:
+            status, info = looks.look(batch.bucket, batch.keys[index])
+        except Exception:  # whatever it is, the first process finds out for itself
+            status, info = 0, None
+        if info is not None:
+            batch.answers[index] = _told(info)
+        elif status == MISSING and self._client.has_seen(batch.bucket):
+            batch.answers[index] = MISSING
+        batch.left -= 1
+        if not batch.left:
+            self._send(batch)
+        self._window.answered(time.monotonic(), self._hub.idle, 0)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have as many calls go on as there is work for."""
+        free = min(len(self._wanted), self._window.size - self._running)
+        for _ in range(min(free, len(self._resting))):
+            self._running += 1
+            self._hub.resume(self._resting.pop())
 
     def _send(self, batch: _Batch) -> None:
         seconds = time.perf_counter() - batch.since
