@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.trees import write
+
 
 @dataclass(frozen=True)
 class Result:
@@ -159,3 +161,11 @@ def terminal(cos_environment: dict[str, str], tmp_path: Path) -> Iterator[Callab
     yield start
     for each in opened:
         each.close()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    """The directory where commands start: f, and d with a.txt, b.log, sub/c.txt, sub/d.log."""
+    (tmp_path / "f").write_text("f")
+    write(tmp_path / "d", "a.txt", "b.log", "sub/c.txt", "sub/d.log")
+    return tmp_path

@@ -16,7 +16,7 @@ from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectVersion
 from cosfs.emulator import Emulator, Limits
 from tests.cli.conftest import Run
-from tests.transfer.support import stored
+from tests.objects import keys, stored
 
 # --- undelete: what is to be done
 
@@ -60,10 +60,6 @@ def test_what_brings_an_object_back(
 def versioned(run: Run, bucket: str) -> str:
     run("versioning", "enable", f"cos://{bucket}")
     return bucket
-
-
-def keys(client: CosClient, bucket: str) -> list[str]:
-    return [info.key for info in client.list_objects(bucket).objects]
 
 
 def test_undelete_of_one(run: Run, client: CosClient, versioned: str) -> None:

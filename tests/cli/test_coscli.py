@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.objects import keys
+
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
@@ -23,10 +25,6 @@ def local(tmp_path: Path) -> Path:
     (tmp_path / "d" / "s" / "b").write_text("b")
     (tmp_path / "big").write_bytes(bytes(20 << 20))
     return tmp_path
-
-
-def keys(client: CosClient, bucket: str) -> list[str]:
-    return [info.key for info in client.list_objects(bucket).objects]
 
 
 def test_numbers_have_its_units(run: Run, bucket: str, local: Path, emulator: Emulator) -> None:

@@ -12,41 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosfs.client.model import Headers
+from tests.cli.trees import files_below
+from tests.objects import keys, put, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
-
-
-def put(client: CosClient, bucket: str, *names: str) -> None:
-    for name in names:
-        client.put_object(bucket, name, name.encode())
-
-
-def content(client: CosClient, bucket: str, key: str) -> bytes:
-    with client.get_object(bucket, key) as stream:
-        return b"".join(stream.chunks())
-
-
-def tree(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    """f, and d with a.txt, b.log, sub/c.txt, sub/d.log."""
-    (tmp_path / "f").write_text("f")
-    for name in ("a.txt", "b.log", "sub/c.txt", "sub/d.log"):
-        path = tmp_path / "d" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    return tmp_path
 
 
 # --- the trailing-slash rules, one test a row
@@ -127,7 +100,7 @@ def test_recursive_download_does_not_take_the_neighbour(
 ) -> None:
     put(client, bucket, "q/1", "q/s/2", "q2/3")
     run("cp", "-r", f"cos://{bucket}/{name}", "out")
-    assert tree(tmp_path / "out") == ["1", "s/2"]
+    assert files_below(tmp_path / "out") == ["1", "s/2"]
 
 
 def test_copy_between_buckets(run: Run, client: CosClient, bucket: str) -> None:
@@ -154,7 +127,7 @@ def test_nothing_is_copied_onto_or_into_itself(
 def test_moving_up_replaces_nothing_that_is_moved_itself(run: Run, client: CosClient, bucket: str) -> None:
     put(client, bucket, "x/y/a", "x/y/y/a")
     result = run("mv", "-r", f"cos://{bucket}/x/y", f"cos://{bucket}/x", code=1)
-    assert keys(client, bucket) == ["x/a", "x/y/y/a"] and content(client, bucket, "x/a") == b"x/y/a"
+    assert keys(client, bucket) == ["x/a", "x/y/y/a"] and stored(client, bucket, "x/a") == b"x/y/a"
     assert "would be among what is copied" in result.err
 
 
@@ -177,7 +150,7 @@ def test_two_sources_of_one_name_do_not_replace_each_other(
         (tmp_path / name / "f").write_text(name)
     sources = ["-r", "one", "two"] if recursive else ["one/f", "two/f"]
     result = run("mv", *sources, f"cos://{bucket}/x/", code=1)
-    assert content(client, bucket, "x/f") == b"one" and "two/f" in result.err
+    assert stored(client, bucket, "x/f") == b"one" and "two/f" in result.err
     assert (tmp_path / "two" / "f").read_text() == "two" and not (tmp_path / "one" / "f").exists()
 
 
@@ -188,7 +161,7 @@ def test_names_that_decode_to_one_key_do_not_replace_each_other(
     (tmp_path / "d" / "a" / "b").write_text("plain")
     (tmp_path / "d" / "a%2Fb").write_text("encoded")
     run("mv", "-r", "d", f"cos://{bucket}/", "--key-policy", "encode", code=1)
-    assert content(client, bucket, "a/b") == b"plain" and tree(tmp_path / "d") == ["a%2Fb"]
+    assert stored(client, bucket, "a/b") == b"plain" and files_below(tmp_path / "d") == ["a%2Fb"]
 
 
 def test_short_and_full_name_of_a_bucket_are_one(run: Run, client: CosClient, bucket: str) -> None:
@@ -200,9 +173,9 @@ def test_short_and_full_name_of_a_bucket_are_one(run: Run, client: CosClient, bu
 def test_globs(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
     put(client, bucket, "logs/a.gz", "logs/b.gz", "logs/c.txt", "logs/s/d.gz")
     run("cp", f"cos://{bucket}/logs/*.gz", "dst/")
-    assert tree(tmp_path / "dst") == ["a.gz", "b.gz"]
+    assert files_below(tmp_path / "dst") == ["a.gz", "b.gz"]
     run("cp", f"cos://{bucket}/logs/**.gz", "all/")
-    assert tree(tmp_path / "all") == ["a.gz", "b.gz", "s/d.gz"]
+    assert files_below(tmp_path / "all") == ["a.gz", "b.gz", "s/d.gz"]
     result = run("cp", f"cos://{bucket}/logs/*.gz", "none/", "--no-glob", code=1)
     assert "does not exist" in result.err
     run("cp", f"cos://{bucket}/logs/*.zip", "none/", code=1)
@@ -213,7 +186,7 @@ def test_key_that_looks_like_a_glob_is_taken_first(
 ) -> None:
     put(client, bucket, "a*", "ab")
     run("cp", f"cos://{bucket}/a*", "dst/")
-    assert tree(tmp_path / "dst") == ["a*"]
+    assert files_below(tmp_path / "dst") == ["a*"]
 
 
 def test_several_sources(run: Run, client: CosClient, bucket: str, local: Path) -> None:
@@ -243,7 +216,7 @@ def test_filters_up_and_down(
     assert keys(client, bucket) == [f"up/{name}" for name in expected]
     run("cp", "-r", "d", f"cos://{bucket}/all")
     run("cp", "-r", f"cos://{bucket}/all", "down", *filters)
-    assert tree(local / "down") == expected
+    assert files_below(local / "down") == expected
 
 
 def test_filters_need_recursive(run: Run, bucket: str, local: Path) -> None:
@@ -401,7 +374,7 @@ def test_damaged_download_leaves_the_old_file(
 def test_streams(run: Run, cos: Any, client: CosClient, bucket: str) -> None:
     done = cos("cp", "-", f"cos://{bucket}/in", input="from a pipe")
     assert (done.returncode, done.stdout) == (0, f"upload: - to cos://{bucket}/in\n")
-    assert content(client, bucket, "in") == b"from a pipe"
+    assert stored(client, bucket, "in") == b"from a pipe"
     result = run("cp", f"cos://{bucket}/in", "-")
     assert (result.out, result.err) == ("from a pipe", "")
 
@@ -418,7 +391,7 @@ def test_fifo_is_read_as_a_stream(run: Run, client: CosClient, bucket: str, tmp_
     writer.start()
     run("cp", "pipe", f"cos://{bucket}/k")
     writer.join()
-    assert content(client, bucket, "k") == b"through a fifo"
+    assert stored(client, bucket, "k") == b"through a fifo"
 
 
 # --- dry runs, not overwriting, moving
@@ -433,17 +406,17 @@ def test_dryrun_changes_nothing(run: Run, client: CosClient, bucket: str, local:
     )
     run("mv", "-r", "d", f"cos://{bucket}/d", "--dryrun")
     assert keys(client, bucket) == ["x/a"] and not (local / "out").exists()
-    assert tree(local / "d") == ["a.txt", "b.log", "sub/c.txt", "sub/d.log"]
+    assert files_below(local / "d") == ["a.txt", "b.log", "sub/c.txt", "sub/d.log"]
 
 
 def test_no_overwrite(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     put(client, bucket, "f", "d/a.txt")
     result = run("cp", "f", f"cos://{bucket}/f", "--no-overwrite")
     assert (result.out, result.err) == ("", "")
-    assert content(client, bucket, "f") == b"f"
+    assert stored(client, bucket, "f") == b"f"
     (local / "d" / "a.txt").write_text("local")
     result = run("cp", "-r", "d", f"cos://{bucket}/d", "--no-overwrite")
-    assert content(client, bucket, "d/a.txt") == b"d/a.txt" and len(result.lines) == 3
+    assert stored(client, bucket, "d/a.txt") == b"d/a.txt" and len(result.lines) == 3
     run("cp", "-r", f"cos://{bucket}/d", "d", "--no-overwrite")
     assert (local / "d" / "a.txt").read_text() == "local"
 
@@ -459,13 +432,13 @@ def test_move_of_one(run: Run, client: CosClient, bucket: str, local: Path) -> N
 
 def test_move_of_a_tree(run: Run, client: CosClient, bucket: str, local: Path, emulator: Emulator) -> None:
     run("mv", "-r", "d", f"cos://{bucket}/d")
-    assert tree(local / "d") == []
+    assert files_below(local / "d") == []
     emulator.requests.reset()
     result = run("mv", "-r", f"cos://{bucket}/d", f"cos://{bucket}/e")
     assert keys(client, bucket) == ["e/a.txt", "e/b.log", "e/sub/c.txt", "e/sub/d.log"]
     assert len(result.lines) == 4 and emulator.requests["DeleteObject"] == 0
     run("mv", "-r", f"cos://{bucket}/e", "back", "--include", "*.txt")
-    assert tree(local / "back") == ["a.txt", "sub/c.txt"]
+    assert files_below(local / "back") == ["a.txt", "sub/c.txt"]
     assert keys(client, bucket) == ["e/b.log", "e/sub/d.log"]
 
 
@@ -558,7 +531,7 @@ def test_thousands_of_keys_are_all_copied(run: Run, bucket: str, tmp_path: Path)
         (tmp_path / "many" / f"{number:04}").touch()
     assert len(run("cp", "-r", "many", f"cos://{bucket}").lines) == 1205
     assert len(run("cp", "-r", f"cos://{bucket}", "back").lines) == 1205
-    assert len(tree(tmp_path / "back")) == 1205
+    assert len(files_below(tmp_path / "back")) == 1205
 
 
 def test_file_that_vanished_is_a_warning(

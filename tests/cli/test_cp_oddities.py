@@ -11,35 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cli.trees import files_below
+from tests.objects import keys, put
+
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
-
-
-def put(client: CosClient, bucket: str, *names: str) -> None:
-    for name in names:
-        client.put_object(bucket, name, name.encode())
-
-
-def tree(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Path:
-    """f, and d with a.txt, b.log, sub/c.txt, sub/d.log."""
-    (tmp_path / "f").write_text("f")
-    for name in ("a.txt", "b.log", "sub/c.txt", "sub/d.log"):
-        path = tmp_path / "d" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    return tmp_path
 
 
 # --- keys that no path can have
@@ -58,14 +37,14 @@ def hostile(client: CosClient, bucket: str) -> str:
 
 def test_hostile_keys_are_skipped_with_a_warning(run: Run, hostile: str, tmp_path: Path) -> None:
     result = run("cp", "-r", f"cos://{hostile}/p", "out/in", code=2)
-    assert tree(tmp_path) == ["out/in/ok"]
+    assert files_below(tmp_path) == ["out/in/ok"]
     assert result.err.count("warning: skipped") == len(HOSTILE) - 2
     assert "--key-policy encode" in result.err
 
 
 def test_hostile_keys_are_errors_if_wanted(run: Run, hostile: str, tmp_path: Path) -> None:
     run("cp", "-r", f"cos://{hostile}/p", "out", "--key-policy", "error", code=1)
-    assert tree(tmp_path) == ["out/ok"]
+    assert files_below(tmp_path) == ["out/ok"]
 
 
 def test_hostile_keys_make_a_round_trip_encoded(
@@ -76,7 +55,7 @@ def test_hostile_keys_make_a_round_trip_encoded(
     client.put_object(hostile, "p/dir/", b"content")
     client.delete_object(hostile, "p/" + "l" * 300)
     run("cp", "-r", f"cos://{hostile}/p", "out", "--key-policy", "encode")
-    assert "%2E%2E/up" in tree(tmp_path / "out")
+    assert "%2E%2E/up" in files_below(tmp_path / "out")
     run("cp", "-r", "out", f"cos://{hostile}/q", "--key-policy", "encode")
     before = [key.removeprefix("p/") for key in keys(client, hostile, "p/")]
     assert [key.removeprefix("q/") for key in keys(client, hostile, "q/")] == before
@@ -100,7 +79,7 @@ def test_markers_become_directories(run: Run, client: CosClient, bucket: str, tm
     client.put_object(bucket, "p/full/", b"content")
     put(client, bucket, "p/full/x")
     result = run("cp", "-r", f"cos://{bucket}/p", "out", code=2)
-    assert (tmp_path / "out" / "empty").is_dir() and tree(tmp_path / "out") == ["full/x"]
+    assert (tmp_path / "out" / "empty").is_dir() and files_below(tmp_path / "out") == ["full/x"]
     assert "p/full/:" in result.err
 
 
@@ -109,7 +88,7 @@ def test_file_and_directory_of_one_name_are_told(
 ) -> None:
     put(client, bucket, "p/file", "p/file-x", "p/file/child")
     result = run("cp", "-r", f"cos://{bucket}/p", "out", code=1)
-    assert tree(tmp_path / "out") == ["file", "file-x"]
+    assert files_below(tmp_path / "out") == ["file", "file-x"]
     assert "file/child" in result.err
 
 

@@ -19,6 +19,7 @@ from cosfs.emulator.faults import Fault
 from cosfs.units import MIB
 from tests.cli.conftest import Run, Terminal
 from tests.conftest import Cos
+from tests.objects import stored
 
 SIZE = 12 * MIB + 3
 
@@ -38,11 +39,6 @@ def make(path: Path) -> bytes:
     data = Random(1).randbytes(SIZE)
     path.write_bytes(data)
     return data
-
-
-def stored(client: CosClient, bucket: str, key: str) -> bytes:
-    with client.get_object(bucket, key) as stream:
-        return b"".join(stream.chunks())
 
 
 def killed(cos: Cos, emulator: Emulator, operation: str, *args: object) -> None:

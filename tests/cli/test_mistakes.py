@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cosfs.client.model import Headers
+from tests.objects import keys, put
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 MANY = 1005  # more than a listing, or a removal, holds
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    marker = ""
-    while True:
-        page = client.list_objects(bucket, prefix=prefix, marker=marker)
-        found += [info.key for info in page.objects]
-        marker = page.next_marker
-        if not marker:
-            return found
-
-
-def put(client: CosClient, bucket: str, *names: str) -> None:
-    for name in names:
-        client.put_object(bucket, name, name.encode())
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from cosfs.fs.place import lock_directory
 from cosfs.fs.records import attributes_to_json, headers_to_json
 from cosfs.transfer.attributes import Attributes
 from tests.cli.conftest import Run
+from tests.objects import stored
 
 Leave = Callable[..., Path]
 
@@ -57,11 +58,6 @@ def leave(tmp_path: Path, bucket: str) -> Leave:
         return path
 
     return make
-
-
-def stored(client: CosClient, bucket: str, key: str) -> bytes:
-    with client.get_object(bucket, key) as stream:
-        return b"".join(stream.chunks())
 
 
 def test_what_is_left_is_sent(run: Run, leave: Leave, client: CosClient, bucket: str) -> None:

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.objects import keys
+
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
 NAMES = ["p/a.log", "p/b.txt", "p/s/c.log", "p2/d.log", "q"]
-
-
-def keys(client: CosClient, bucket: str) -> list[str]:
-    return [info.key for info in client.list_objects(bucket).objects]
 
 
 @pytest.fixture

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.objects import keys
+
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
 
 
 @pytest.fixture

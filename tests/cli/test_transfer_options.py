@@ -13,6 +13,7 @@ import pytest
 
 from cosfs.client.control import ControlPlane
 from cosfs.client.model import CustomerKey, Headers
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
-
-
-def content(client: CosClient, bucket: str, key: str) -> bytes:
-    with client.get_object(bucket, key) as stream:
-        return b"".join(stream.chunks())
 
 
 def head(client: CosClient, bucket: str, key: str) -> ObjectInfo:
@@ -239,7 +231,7 @@ def test_upload_leaves_alone_what_is_there(
     assert sorted(line.split()[1] for line in lines) == [f"d/{name}" for name in sent]
     for name in ("same", "longer", "newer", "older"):
         expected = (both / name).read_bytes() if name in sent else b"there"
-        assert content(client, bucket, f"p/{name}") == expected
+        assert stored(client, bucket, f"p/{name}") == expected
 
 
 @pytest.mark.parametrize("recursive", [False, True])
@@ -282,7 +274,7 @@ def test_copy_leaves_alone_what_is_there(
             for line in run("cp", f"cos://{bucket}/s/{name}", f"cos://{bucket}/t/", option).lines
         ]
     assert sorted(line[-1] for line in lines) == copied
-    assert content(client, bucket, "t/b") == (b"2" if "b" in copied else b"x")
+    assert stored(client, bucket, "t/b") == (b"2" if "b" in copied else b"x")
 
 
 def test_what_is_there_is_listed_not_asked_for_one_by_one(
@@ -300,7 +292,7 @@ def test_what_is_there_is_listed_not_asked_for_one_by_one(
 def test_mv_keeps_what_it_did_not_move(run: Run, client: CosClient, bucket: str, both: Path) -> None:
     run("mv", "-r", "d", f"cos://{bucket}/p", "--no-overwrite")
     assert sorted(path.name for path in both.iterdir()) == ["longer", "newer", "older", "same"]
-    assert content(client, bucket, "p/new") == b"n"
+    assert stored(client, bucket, "p/new") == b"n"
 
 
 # --- names
@@ -335,7 +327,7 @@ def test_encoded_names_come_back_as_they_were(
     run("cp", "-r", "all", f"cos://{bucket}/t", "--key-policy", "encode", "--keep-dirs")
     assert [key[2:] for key in keys(client, bucket, "t/")] == [key[2:] for key in keys(client, bucket, "s/")]
     for key in [*HOSTILE, "full/"]:
-        assert content(client, bucket, f"t/{key}") == content(client, bucket, f"s/{key}")
+        assert stored(client, bucket, f"t/{key}") == stored(client, bucket, f"s/{key}")
     run("cp", "-r", f"cos://{bucket}/s", "failing", "--key-policy", "error", code=1)
 
 

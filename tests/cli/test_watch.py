@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.transfer.support import stored
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -77,10 +77,6 @@ def watch(cos_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[
     yield start
     for each in started:
         each.stop()
-
-
-def keys(client: CosClient, bucket: str) -> list[str]:
-    return [info.key for info in client.list_objects(bucket).objects]
 
 
 def test_changes_follow(

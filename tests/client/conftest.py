@@ -12,10 +12,16 @@ from cosfs.config import ClientSettings
 from tests.client.scripted import Script, ScriptedServer
 
 KEY = Credentials("AKIDEXAMPLE0000000000000000000000000", "ExampleSecretKey0123456789abcdef")
+Start = Callable[..., tuple[ScriptedServer, CosClient]]
+
+
+def put(client: CosClient, bucket: str, key: str, data: bytes = b"") -> str:
+    """Put an object and return its etag."""
+    return client.put_object(bucket, key, data).etag
 
 
 @pytest.fixture
-def script() -> Iterator[Callable[..., tuple[ScriptedServer, CosClient]]]:
+def script() -> Iterator[Start]:
     """Start a server with a script and a client to it; settings are those of ClientSettings."""
     with ExitStack() as stack:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import ssl
 import struct
@@ -14,7 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cosfs.client.crc64 import crc64
+
 REQUEST_ID = "NWQ1M2Y3YWNfMzdiMDJhMDk="
+B = "b-1250000000"
+DATA = random.Random(1).randbytes(300_000)
 
 
 @dataclass
@@ -69,6 +74,19 @@ def error(status: int, code: str, message: str = "message", **headers: str) -> A
         body.encode(),
         {"Content-Type": "application/xml", **{name.replace("_", "-"): v for name, v in headers.items()}},
     )
+
+
+UNAVAILABLE = error(503, "SlowDown")
+
+
+def whole(data: bytes = DATA, **more: str) -> Answer:
+    """Answer a GET with all of an object."""
+    return Answer(200, data, {"ETag": '"etag"', "x-cos-hash-crc64ecma": str(crc64(data)), **more})
+
+
+def stored(request: Request) -> Answer:
+    """Answer a PUT: the bytes arrived."""
+    return Answer(200, b"", {"ETag": '"etag"', "x-cos-hash-crc64ecma": str(crc64(request.body))})
 
 
 Script = Answer | Callable[[Request], Answer]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,10 +22,9 @@ from cosfs.errors import (
     ThrottledError,
     UsageError,
 )
-from tests.client.scripted import Answer, ScriptedServer, error
+from tests.client.conftest import Start
+from tests.client.scripted import Answer, B, ScriptedServer, error
 
-Start = Callable[..., tuple[ScriptedServer, CosClient]]
-B = "b-1250000000"
 CORS = {"CORSRule": [{"AllowedOrigin": ["*"], "AllowedMethod": ["GET"]}]}
 
 

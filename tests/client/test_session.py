@@ -21,11 +21,9 @@ from cosfs.errors import (
     PermissionDeniedError,
     ServiceError,
 )
-from tests.client.conftest import KEY
-from tests.client.scripted import Answer, Request, Script, ScriptedServer, error
+from tests.client.conftest import KEY, Start
+from tests.client.scripted import Answer, B, Request, Script, ScriptedServer, error
 
-Start = Callable[..., tuple[ScriptedServer, CosClient]]
-B = "b-1250000000"
 OK = Answer(200, b"", {"ETag": '"e"'})
 
 

@@ -16,21 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
 
 T = TypeVar("T")
-
-
-def object_bytes(client: CosClient, bucket: str, key: str) -> bytes:
-    """What COS holds, not asked through the mount."""
-    info = client.head_object(bucket, key)
-    assert info is not None
-    return client.get_range(bucket, key, 0, info.size)[1] if info.size else b""
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    return [info.key for info in client.list_objects(bucket, prefix=prefix).objects]
 
 
 def environment(emulator: Emulator, home: Path) -> dict[str, str]:

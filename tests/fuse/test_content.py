@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.fuse.support import fails_with, keys, object_bytes, python, run, until
+from tests.fuse.support import fails_with, python, run, until
 from tests.mounting import Mounted
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -42,7 +43,7 @@ def test_append(mountpoint: Path, client: CosClient) -> None:
             handle.flush()
     expected = b"a" * 10 + b"".join(b"%02d\n" % number for number in range(20))
     assert path.read_bytes() == expected
-    assert object_bytes(client, mountpoint.name, "log") == expected
+    assert stored(client, mountpoint.name, "log") == expected
 
 
 def test_two_appending_processes_lose_nothing(mountpoint: Path) -> None:
@@ -79,9 +80,9 @@ def test_open_truncates(mountpoint: Path, client: CosClient) -> None:
         assert path.stat().st_size == 0
         file.write(b"new")
     assert path.read_bytes() == b"new"
-    assert object_bytes(client, mountpoint.name, "file") == b"new"
+    assert stored(client, mountpoint.name, "file") == b"new"
     path.open("wb").close()
-    assert object_bytes(client, mountpoint.name, "file") == b""
+    assert stored(client, mountpoint.name, "file") == b""
 
 
 def test_truncate_shrinks_grows_and_sets_the_time(mountpoint: Path, client: CosClient) -> None:
@@ -98,7 +99,7 @@ def test_truncate_shrinks_grows_and_sets_the_time(mountpoint: Path, client: CosC
         assert os.fstat(file.fileno()).st_size == 2
         file.seek(6)
         file.write(b"z")
-    assert object_bytes(client, mountpoint.name, "file") == b"01\0\0\0\0z"
+    assert stored(client, mountpoint.name, "file") == b"01\0\0\0\0z"
     with fails_with(errno.EFBIG):
         os.truncate(path, 1 << 60)
     with fails_with(errno.EISDIR):
@@ -124,7 +125,7 @@ def test_sparse_file(mountpoint: Path, client: CosClient) -> None:
         file.write(b"end")
     assert path.stat().st_size == 3 * MIB + 3
     assert path.read_bytes() == bytes(3 * MIB) + b"end"
-    assert object_bytes(client, mountpoint.name, "sparse") == bytes(3 * MIB) + b"end"
+    assert stored(client, mountpoint.name, "sparse") == bytes(3 * MIB) + b"end"
 
 
 def test_reading_what_is_being_written(mountpoint: Path) -> None:
@@ -148,7 +149,7 @@ def test_small_change_in_a_large_file(mountpoint: Path, client: CosClient) -> No
     data[9 * MIB + 5 : 9 * MIB + 12] = b"changed"
     data += b"appended"
     assert path.read_bytes() == data
-    assert object_bytes(client, mountpoint.name, "large") == data
+    assert stored(client, mountpoint.name, "large") == data
 
 
 def test_mmap_shared_write(mountpoint: Path, client: CosClient) -> None:
@@ -168,7 +169,7 @@ def test_mmap_shared_write(mountpoint: Path, client: CosClient) -> None:
     expected = bytearray(100_000)
     expected[5:10], expected[50_000:50_006], expected[90_000:90_004] = b"first", b"middle", b"last"
     assert path.read_bytes() == expected
-    until(lambda: object_bytes(client, mountpoint.name, "mapped") == expected, "the object has the changes")
+    until(lambda: stored(client, mountpoint.name, "mapped") == expected, "the object has the changes")
 
 
 def test_mmap_written_after_close(mountpoint: Path, client: CosClient) -> None:
@@ -185,7 +186,7 @@ def test_mmap_written_after_close(mountpoint: Path, client: CosClient) -> None:
     python(code, path)
     expected = bytes(5) + b"first" + bytes(9_990)
     assert path.read_bytes() == expected
-    until(lambda: object_bytes(client, mountpoint.name, "mapped") == expected, "the object has the changes")
+    until(lambda: stored(client, mountpoint.name, "mapped") == expected, "the object has the changes")
 
 
 def test_running_a_program_from_the_mount(mountpoint: Path) -> None:
@@ -245,11 +246,11 @@ def test_fsync_and_sync(mountpoint: Path, client: CosClient) -> None:
         file.write(b"abc")
         file.flush()
         os.fsync(file.fileno())
-        assert object_bytes(client, mountpoint.name, "file") == b"abc"
+        assert stored(client, mountpoint.name, "file") == b"abc"
         file.write(b"def")
         file.flush()
         os.fdatasync(file.fileno())
-        assert object_bytes(client, mountpoint.name, "file") == b"abcdef"
+        assert stored(client, mountpoint.name, "file") == b"abcdef"
     fd = os.open(mountpoint, os.O_RDONLY)
     (mountpoint / "file").unlink()
     os.fsync(fd)

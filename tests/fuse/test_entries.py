@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fuse.support import fails_with, keys, make_tree, object_bytes, python, run, tree, until
+from tests.fuse.support import fails_with, make_tree, python, run, tree, until
 from tests.mounting import Mounted
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -90,8 +91,8 @@ def test_rotating_a_log_that_is_being_written(
         old.write(b"3")
     assert tree(path) == {"log": b"new", "log.1": b"1" * 10 + b"23"}
     until(lambda: keys(client, bucket) == ["log", "log.1"], "COS has both")
-    until(lambda: object_bytes(client, bucket, "log") == b"new", "COS has the new one")
-    assert object_bytes(client, bucket, "log.1") == b"1" * 10 + b"23"
+    until(lambda: stored(client, bucket, "log") == b"new", "COS has the new one")
+    assert stored(client, bucket, "log.1") == b"1" * 10 + b"23"
 
 
 @pytest.mark.parametrize("write_back", ["close", "async"])
@@ -112,7 +113,7 @@ def test_renaming_a_changed_file_there_and_back(
     assert tree(path) == {"a": b"123", "b": b"x"}
     assert mounted.unmount() == 0
     assert keys(client, bucket) == ["a", "b"]
-    assert object_bytes(client, bucket, "a") == b"123"
+    assert stored(client, bucket, "a") == b"123"
 
 
 def test_removing_a_renamed_changed_file(mountpoint: Path, client: CosClient) -> None:
@@ -236,8 +237,8 @@ def test_rename_directory_with_open_files(mountpoint: Path, client: CosClient) -
         new.write(b"er")
     assert tree(mountpoint) == {"moved": None, "moved/kept": b"KEpt", "moved/new": b"newer"}
     until(lambda: not keys(client, mountpoint.name, "old"), "nothing is left under the old name")
-    assert object_bytes(client, mountpoint.name, "moved/new") == b"newer"
-    assert object_bytes(client, mountpoint.name, "moved/kept") == b"KEpt"
+    assert stored(client, mountpoint.name, "moved/new") == b"newer"
+    assert stored(client, mountpoint.name, "moved/kept") == b"KEpt"
 
 
 def test_rename_across_buckets(mountpoint: Path, all_buckets: Mounted, client: CosClient) -> None:

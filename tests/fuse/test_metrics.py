@@ -19,8 +19,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User, names
+from tests.fuse.users import User
 from tests.mounting import Mounted, is_mounted
+from tests.objects import keys
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -84,7 +85,7 @@ def test_everything_is_counted(user: User, bucket: str, client: CosClient, emula
     assert info == [{"source": f"cos://{bucket}/", "mountpoint": str(user.mountpoint)}]
     emulator.faults.remove(fault)
     until(lambda: value(scrape(user), "cosfs_pending_files") == 0, "it is sent")
-    assert "new" in names(client, bucket)
+    assert "new" in keys(client, bucket)
 
 
 def emulator_count(emulator: Emulator, bucket: str, operation: str) -> int:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fuse.support import until
-from tests.fuse.users import User, alive, fails, names, user_of
+from tests.fuse.users import User, alive, fails, user_of
 from tests.mounting import Mounted, is_mounted
+from tests.objects import keys
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -52,7 +53,7 @@ def test_background_mount_answers_when_the_command_returns(
     assert not is_mounted(user.mountpoint)
     assert not alive(pid)
     assert user.status() == []
-    assert names(client, bucket) == ["file", "new"]
+    assert keys(client, bucket) == ["file", "new"]
     assert not list(Path(user.environment["XDG_RUNTIME_DIR"], "cosfs").iterdir())
 
 

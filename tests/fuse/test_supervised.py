@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User, names
+from tests.fuse.users import User
 from tests.mounting import Mounted, is_mounted
+from tests.objects import keys
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -98,7 +99,7 @@ def test_mount_8_and_umount_8_find_the_helpers(
     done = in_namespace(user, MOUNT_8, helpers, f"cos://{bucket}", user.mountpoint, kind)
     assert (done.returncode, done.stdout) == (0, "12\ntext"), done.stderr
     # No waiting: umount(8) returned when everything was sent.
-    assert names(client, bucket) == ["file", "new"]
+    assert keys(client, bucket) == ["file", "new"]
 
 
 def test_mount_a_mounts_once(user: User, bucket: str, client: CosClient, helpers: Path) -> None:
@@ -206,7 +207,7 @@ def test_systemd_is_told_how_it_goes(user: User, bucket: str, client: CosClient,
         assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in said)
         emulator.faults.remove(fault)
         assert process.wait(30) == 0
-    assert names(client, bucket) == ["file"]
+    assert keys(client, bucket) == ["file"]
 
 
 def test_unit_is_one_that_systemd_takes(user: User, bucket: str, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import fails_with, tree, until
-from tests.fuse.users import User, alive, content, fails, names, user_of
+from tests.fuse.users import User, alive, fails, user_of
 from tests.mounting import Mounted, is_mounted
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -42,10 +43,10 @@ def test_async_file_survives_a_kill(mount: Mount, bucket: str, client: CosClient
     (first.path / "removed").unlink()
     first.kill()
     emulator.faults.remove(fault)
-    assert names(client, bucket) == []
+    assert keys(client, bucket) == []
     second = mount(f"cos://{bucket}", "--metadata-ttl", "0.2s", cache_dir=first.cache_dir)
     expected = {"small": b"small", "middle": data, "name": b"r"}
-    until(lambda: names(client, bucket) == sorted(expected), "the next mount sends what was closed")
+    until(lambda: keys(client, bucket) == sorted(expected), "the next mount sends what was closed")
     until(lambda: tree(second.path) == expected, "and shows it")
     assert (second.path / "small").stat().st_mode & 0o777 == 0o640
     until(lambda: not list((first.own_dir / "staging").iterdir()), "the staging files are gone")
@@ -65,7 +66,7 @@ def test_change_of_an_object_survives_a_kill(
     emulator.faults.remove(fault)
     mount(f"cos://{bucket}", cache_dir=first.cache_dir)
     expected = data[: 9 * MIB] + b"changed" + data[9 * MIB + 7 :]
-    until(lambda: content(client, bucket, "large") == expected, "the next mount sends the change")
+    until(lambda: stored(client, bucket, "large") == expected, "the next mount sends the change")
 
 
 def test_kill_while_a_large_file_is_streamed_leaves_the_old_one(
@@ -81,7 +82,7 @@ def test_kill_while_a_large_file_is_streamed_leaves_the_old_one(
         file.write(b"x")
     with fails_with(errno.ENOTCONN):
         file.close()
-    assert content(client, bucket, "file") == b"old"
+    assert stored(client, bucket, "file") == b"old"
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,12 @@ def test_close_tells_that_cos_refuses(
     with fails_with(number):
         file.close()
     assert (mounted.path / "file").read_bytes() == b"precious"
-    assert names(client, bucket) == []
+    assert keys(client, bucket) == []
     emulator.faults.clear()
-    until(lambda: names(client, bucket) == ["file"], "it is sent as soon as COS takes it")
-    assert content(client, bucket, "file") == b"precious"
+    until(lambda: keys(client, bucket) == ["file"], "it is sent as soon as COS takes it")
+    assert stored(client, bucket, "file") == b"precious"
     (mounted.path / "file").write_bytes(b"again")
-    assert content(client, bucket, "file") == b"again"
+    assert stored(client, bucket, "file") == b"again"
 
 
 def test_refused_file_can_be_removed_or_replaced(
@@ -119,8 +120,8 @@ def test_refused_file_can_be_removed_or_replaced(
     emulator.faults.clear()
     (mounted.path / "replaced").write_bytes(b"second")
     assert mounted.unmount() == 0
-    assert names(client, bucket) == ["replaced"]
-    assert content(client, bucket, "replaced") == b"second"
+    assert keys(client, bucket) == ["replaced"]
+    assert stored(client, bucket, "replaced") == b"second"
 
 
 def test_large_file_that_fails_half_way_is_sent_later(
@@ -133,8 +134,8 @@ def test_large_file_that_fails_half_way_is_sent_later(
         (mounted.path / "large").write_bytes(data)
     assert (mounted.path / "large").read_bytes() == data
     emulator.faults.clear()
-    until(lambda: names(client, bucket) == ["large"], "it is sent as soon as COS takes it")
-    assert content(client, bucket, "large") == data
+    until(lambda: keys(client, bucket) == ["large"], "it is sent as soon as COS takes it")
+    assert stored(client, bucket, "large") == data
     assert not client.list_uploads(bucket).uploads
 
 
@@ -170,17 +171,17 @@ def test_full_cache_disk(
     assert (path / "before").read_bytes() == b"before"
     with pytest.raises(OSError), (path / "small").open("r+b") as file:
         file.write(b"S" * 4_000_000)
-    assert content(client, bucket, "small") in (b"small", b"")
+    assert stored(client, bucket, "small") in (b"small", b"")
     filler.unlink()
     (path / "after").write_bytes(b"after" * 1000)
     assert (path / "after").read_bytes() == b"after" * 1000
     for name in ("new", "small"):
         (path / name).write_bytes(b"better now")
     assert mounted.unmount() == 0, mounted.log_text()
-    assert content(client, bucket, "after") == b"after" * 1000
-    assert content(client, bucket, "new") == b"better now"
-    assert content(client, bucket, "small") == b"better now"
-    assert content(client, bucket, "large") == data
+    assert stored(client, bucket, "after") == b"after" * 1000
+    assert stored(client, bucket, "new") == b"better now"
+    assert stored(client, bucket, "small") == b"better now"
+    assert stored(client, bucket, "large") == data
 
 
 @pytest.mark.parametrize("write_back", ["close", "async"])
@@ -196,7 +197,7 @@ def test_blocks_of_the_cache_give_way_to_what_is_written(
     assert (mounted.path / "written").read_bytes() == written
     assert (mounted.path / "read").read_bytes() == read
     assert mounted.unmount() == 0, mounted.log_text()
-    assert content(client, bucket, "written") == written
+    assert stored(client, bucket, "written") == written
 
 
 def test_mounting_with_a_full_cache_disk(user: User, bucket: str, small_disk: Path) -> None:
@@ -276,7 +277,7 @@ def test_server_that_hangs(mount: Mount, bucket: str, client: CosClient, emulato
     emulator.faults.clear()
     until(lambda: is_readable(path / "other"), "the mount has found out that COS answers")
     (path / "new").write_bytes(b"again")
-    assert content(client, bucket, "new") == b"again"
+    assert stored(client, bucket, "new") == b"again"
     (path / "dir").mkdir()
     assert (path / "other").read_bytes() == b"y"
 
@@ -313,4 +314,4 @@ def test_answers_that_break_off(mount: Mount, bucket: str, client: CosClient, em
     (path / "one").write_bytes(b"1")
     (path / "two").write_bytes(b"2")
     assert tree(path) == {"file": data, "one": b"1", "two": b"2"}
-    assert names(client, bucket) == ["file", "one", "two"]
+    assert keys(client, bucket) == ["file", "one", "two"]

@@ -14,8 +14,9 @@ import pytest
 from cosfs.errors import FilesystemError
 from cosfs.fuse import control, registry
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User, alive, content, detach, names
+from tests.fuse.users import User, alive, detach
 from tests.mounting import Mounted, is_mounted
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -47,8 +48,8 @@ def test_signals_send_everything_and_unmount(
     with fails_with(errno.ENOTCONN):
         file.close()
     assert not is_mounted(mounted.path)
-    assert names(client, bucket) == ["dir/", *(f"dir/{n:02}" for n in range(20) if n != 1), "open"]
-    assert content(client, bucket, "open") == b"still open"
+    assert keys(client, bucket) == ["dir/", *(f"dir/{n:02}" for n in range(20) if n != 1), "open"]
+    assert stored(client, bucket, "open") == b"still open"
     info = client.head_object(bucket, "dir/00")
     assert info is not None and info.headers is not None
     assert int(info.headers.metadata["mode"]) & 0o777 == 0o600
@@ -61,7 +62,7 @@ def test_umount_8_sends_everything(mount: Mount, bucket: str, client: CosClient)
     command = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
     subprocess.run([*command, str(mounted.path)], check=True)
     assert mounted.process.wait(20) == 0, mounted.log_text()
-    assert names(client, bucket) == [f"{count:02}" for count in range(20)]
+    assert keys(client, bucket) == [f"{count:02}" for count in range(20)]
 
 
 def test_umount_of_a_busy_mount_names_who_uses_it(
@@ -131,11 +132,11 @@ def test_umount_while_cos_refuses(user: User, bucket: str, client: CosClient, em
     done = user.cos("umount", "--force", user.mountpoint)
     assert done.returncode == 0, done.stderr
     assert not is_mounted(user.mountpoint)
-    assert names(client, bucket) == []
+    assert keys(client, bucket) == []
     emulator.faults.remove(fault)
     user.mount(f"cos://{bucket}")
-    until(lambda: names(client, bucket) == ["kept"], "the next mount sends it")
-    assert content(client, bucket, "kept") == b"kept"
+    until(lambda: keys(client, bucket) == ["kept"], "the next mount sends it")
+    assert stored(client, bucket, "kept") == b"kept"
 
 
 def test_umount_waits_no_longer_than_told(
@@ -149,7 +150,7 @@ def test_umount_waits_no_longer_than_told(
     assert is_mounted(user.mountpoint)
     emulator.faults.remove(fault)
     assert user.cos("umount", user.mountpoint).returncode == 0
-    assert names(client, bucket) == ["file"]
+    assert keys(client, bucket) == ["file"]
 
 
 def test_new_mount_while_the_old_process_still_sends(
@@ -166,7 +167,7 @@ def test_new_mount_while_the_old_process_still_sends(
     assert done.returncode == 253 and f"(pid {old})" in done.stderr
     user.mount(f"cos://{bucket}", "--cache-dir", "other")
     until(lambda: not alive(old), "the old process ends")
-    assert names(client, bucket) == ["file"]
+    assert keys(client, bucket) == ["file"]
     assert user.one()["state"] == "running" and user.one()["pid"] != old
     assert user.cos("umount", user.mountpoint).returncode == 0
 
@@ -188,7 +189,7 @@ def test_more_files_than_the_limit_of_open_ones(user: User, bucket: str, client:
         file.write(b"x" * number)
     for file in files:
         file.close()
-    assert len(names(client, bucket)) == 200
+    assert len(keys(client, bucket)) == 200
 
 
 def test_removals_while_cos_refuses(user: User, bucket: str, client: CosClient, emulator: Emulator) -> None:
@@ -200,4 +201,4 @@ def test_removals_while_cos_refuses(user: User, bucket: str, client: CosClient, 
     assert "could not be removed" in user.log()
     emulator.faults.remove(fault)
     (user.mountpoint / "file").unlink()
-    until(lambda: names(client, bucket) == [], "now it is gone")
+    until(lambda: keys(client, bucket) == [], "now it is gone")

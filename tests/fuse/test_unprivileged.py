@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fuse.support import environment, fails_with, object_bytes, until
+from tests.fuse.support import environment, fails_with, until
 from tests.fuse.users import detach
 from tests.mounting import is_mounted
+from tests.objects import stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -110,7 +111,7 @@ def test_files_are_those_of_the_user(
     line = 'umask 022; echo text > a; chmod 600 a; mkdir d; mv a d/b; cat d/b; stat -c "%u %a" d/b; touch d/c'
     done = ordinary.run("sh", "-ec", f'cd "$1"; {line}', "sh", mounted)
     assert done.stdout == f"text\n{ordinary.uid} 600\n", done.stderr
-    assert object_bytes(client, bucket, "d/b") == b"text\n"
+    assert stored(client, bucket, "d/b") == b"text\n"
     info = client.head_object(bucket, "d/c")
     assert info is not None and info.headers is not None
     assert info.headers.metadata["uid"] == str(ordinary.uid)

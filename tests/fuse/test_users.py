@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.support import fails_with, until
-from tests.fuse.users import User, names, user_of
+from tests.fuse.users import User, user_of
 from tests.mounting import is_mounted
+from tests.objects import keys
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -96,7 +97,7 @@ def test_life_of_a_mount(nobody: Nobody, bucket: str, client: CosClient) -> None
     assert (mine, content) == (f"{UID} 644", "hello")
     assert "Permission denied" in other and "Permission denied" in root
     assert rest == ["1", "State\trunning", "mnt is not a mountpoint"]
-    assert names(client, bucket) == ["file"]
+    assert keys(client, bucket) == ["file"]
 
 
 def test_what_the_user_may_not(nobody: Nobody, bucket: str) -> None:

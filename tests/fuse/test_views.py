@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fuse.support import fails_with, keys, object_bytes, tree, until
+from tests.fuse.support import fails_with, tree, until
 from tests.mounting import Mounted
+from tests.objects import keys, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -162,6 +163,6 @@ def test_conflict_keeps_both(mount: Mount, bucket: str, client: CosClient) -> No
     client.put_object(bucket, "file", b"theirs")
     with fails_with(errno.ESTALE):
         file.close()
-    assert object_bytes(client, bucket, "file") == b"theirs"
+    assert stored(client, bucket, "file") == b"theirs"
     (other,) = [key for key in keys(client, bucket) if key != "file"]
-    assert other.startswith("file.conflict-") and object_bytes(client, bucket, other) == b"MINE"
+    assert other.startswith("file.conflict-") and stored(client, bucket, other) == b"MINE"

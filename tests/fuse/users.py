@@ -19,18 +19,7 @@ from tests.fuse.support import environment
 from tests.mounting import is_mounted
 
 if TYPE_CHECKING:
-    from cosfs.client.client import CosClient
     from cosfs.emulator import Emulator
-
-
-def names(client: CosClient, bucket: str) -> list[str]:
-    return [info.key for info in client.list_objects(bucket).objects]
-
-
-def content(client: CosClient, bucket: str, key: str) -> bytes:
-    info = client.head_object(bucket, key)
-    assert info is not None
-    return client.get_range(bucket, key, 0, info.size)[1] if info.size else b""
 
 
 def alive(pid: int) -> bool:

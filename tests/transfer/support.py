@@ -52,12 +52,6 @@ def open_uploads(client: CosClient, bucket: str) -> list[str]:
     return [upload.key for upload in client.list_uploads(bucket).uploads]
 
 
-def stored(client: CosClient, bucket: str, key: str) -> bytes:
-    """Return what COS holds."""
-    with client.get_object(bucket, key) as stream:
-        return b"".join(stream.chunks())
-
-
 async def settled(engine: Engine) -> None:
     """Wait until no thread works for a call that was given up."""
     with trio.fail_after(10):

@@ -22,7 +22,8 @@ from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.scan import list_objects, walk
 from cosfs.transfer.upload import upload_file
 from cosfs.units import MIB
-from tests.transfer.support import SMALL_LIMITS, Moved, make_file, open_uploads, settled, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, Moved, make_file, open_uploads, settled
 
 
 class Results:

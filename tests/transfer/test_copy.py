@@ -15,7 +15,8 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.parts import part_size
 from cosfs.units import MIB
-from tests.transfer.support import SMALL_LIMITS, Moved, content, open_uploads, settled, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, Moved, content, open_uploads, settled
 
 HEADERS = Headers(
     content_type="text/x-test", cache_control="no-store", content_language="de", metadata={"colour": "blue"}

@@ -21,7 +21,8 @@ from cosfs.transfer.lanes import Window
 from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.scan import list_objects
 from cosfs.transfer.work import checkpoint, pause
-from tests.transfer.support import make_file, settled, stored
+from tests.objects import stored
+from tests.transfer.support import make_file, settled
 from tests.transfer.test_bulk import Results
 
 # --- the window ---

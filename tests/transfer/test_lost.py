@@ -21,7 +21,8 @@ from cosfs.transfer.lost import settle
 from cosfs.transfer.resume import Records
 from cosfs.transfer.upload import upload_file
 from cosfs.units import MIB
-from tests.transfer.support import SMALL_LIMITS, content, make_file, open_uploads, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, content, make_file, open_uploads
 
 SIZE = 4 * MIB
 

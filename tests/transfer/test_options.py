@@ -24,7 +24,8 @@ from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.preserve import link_is_inside
 from cosfs.transfer.upload import upload_file
 from cosfs.units import KIB, MIB
-from tests.transfer.support import SMALL_LIMITS, content, make_file, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, content, make_file
 
 PRESERVE = TransferOptions(preserve=True)
 LINKS = TransferOptions(preserve_symlinks=True)

@@ -24,7 +24,8 @@ from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.resume import Records, State
 from cosfs.transfer.upload import upload_file
 from cosfs.units import MIB
-from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, open_uploads, settled, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, open_uploads, settled
 
 # One request at a time, so that a test knows which parts are done.
 LIMITS = replace(SMALL_LIMITS, max_concurrent_requests=1, resume_threshold=4 * MIB)

@@ -16,7 +16,8 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
-from tests.transfer.support import make_file, stored
+from tests.objects import stored
+from tests.transfer.support import make_file
 
 COUNT = 300
 

@@ -29,6 +29,7 @@ from cosfs.transfer.multipart import MultipartUpload
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.upload import upload_file, upload_stream
 from cosfs.units import KIB, MIB
+from tests.objects import stored
 from tests.transfer.support import (
     SMALL_LIMITS,
     Moved,
@@ -37,7 +38,6 @@ from tests.transfer.support import (
     open_descriptors,
     open_uploads,
     settled,
-    stored,
 )
 
 
