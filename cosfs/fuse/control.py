@@ -177,7 +177,7 @@ def unmount(
         known = status(mountpoint)
         if known is None:
             raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="`cos status` lists all mounts")
-        _wait_for_exit(known.pid, timeout)
+        _wait_for_end(mountpoint, known.pid, timeout)
         return
     if lazy:
         detach(mountpoint, lazy=True)
@@ -200,13 +200,30 @@ def unmount(
             hint=f"`cos status {mountpoint}` shows them; --force leaves them to the next mount",
         )
     detach(mountpoint, lazy=force)
-    if known is not None and known.pid:
-        try:
-            _wait_for_exit(known.pid, timeout or (DETACHED_WAIT if force else 0.0))
-        except FilesystemError:
-            if not force:
-                raise
-            # Somebody has a file open: the process ends when that is closed, which nobody shall wait for.
+    if known is None or not known.pid:
+        return
+    if force:
+        # Somebody may have a file open: the process ends when that is closed, which nobody shall wait for.
+        with contextlib.suppress(FilesystemError):
+            _wait_for_exit(known.pid, timeout or DETACHED_WAIT)
+        return
+    _wait_for_end(mountpoint, known.pid, timeout)
+
+
+def _wait_for_end(mountpoint: Path, pid: int, timeout: float) -> None:
+    """Wait for the process of what was unmounted, unless it goes on for another place."""
+    try:
+        _wait_for_exit(pid, min(timeout or DETACHED_WAIT, DETACHED_WAIT))
+    except FilesystemError:
+        places = registry.other_places(mountpoint)
+        if places:
+            raise FilesystemError(
+                errno.EBUSY,
+                f"{mountpoint} is unmounted, but its process goes on: it is also mounted at "
+                f"{', '.join(places[:NAMES_SHOWN])}",
+                hint="Unmount it there too, and the process ends",
+            ) from None
+        _wait_for_exit(pid, timeout)
 
 
 def _unsent(left: dict[str, Any]) -> str:

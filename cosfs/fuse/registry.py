@@ -107,7 +107,13 @@ def state_path(mountpoint: Path, *, ours: bool = False) -> Path:
 def write_state(mountpoint: Path, source: str) -> None:
     """Register a mount that is about to answer."""
     path = state_path(mountpoint, ours=True)
-    record = {"mountpoint": str(mountpoint), "source": source, "pid": os.getpid(), "started": time.time()}
+    record = {
+        "mountpoint": str(mountpoint),
+        "source": source,
+        "pid": os.getpid(),
+        "started": time.time(),
+        "device": _device(mountpoint),
+    }
     temp = path.with_suffix(".tmp")
     temp.write_text(json.dumps(record))
     temp.rename(path)
@@ -171,11 +177,15 @@ def is_mine(mountpoint: str) -> bool:
 def _mount_table() -> list[tuple[str, str, str, str]]:
     """Mountpoint, type, source and the filesystem's own options of everything mounted."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+    for line in _lines_of(Path("/proc/self/mountinfo")):
         left, _, right = line.partition(" - ")
         kind, source, options = right.split(" ", 2)
         found.append((_unescape(left.split(" ")[4]), kind, _unescape(source), options))
     return found
+
+
+def _lines_of(table: Path) -> list[str]:
+    return table.read_text("utf-8", "surrogateescape").splitlines()
 
 
 def _unescape(text: str) -> str:
@@ -187,6 +197,34 @@ def _unescape(text: str) -> str:
 def mounted_below(path: Path) -> list[str]:
     """Mountpoints of any kind below a directory."""
     return [point for point, _, _ in _mountinfo() if point.startswith(f"{path}/")]
+
+
+def _device(mountpoint: Path) -> str:
+    """The kernel's number of the filesystem mounted here; empty if none is. Does not touch it."""
+    lines = _lines_of(Path("/proc/self/mountinfo"))
+    found = [line.split(" ")[2] for line in lines if _unescape(line.split(" ")[4]) == str(mountpoint)]
+    return found[-1] if found else ""
+
+
+def other_places(mountpoint: Path) -> list[str]:
+    """Where a filesystem is mounted that was unmounted here.
+
+    A bind mount is such a place, and the table of mounts that a process in a container has of its own.
+    """
+    device = read_state(state_path(mountpoint)).get("device")
+    if not device:
+        return []
+    tables: dict[str, str] = {}
+    for process in (Path("/proc/self"), *Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(OSError):
+            tables.setdefault(str((process / "ns/mnt").readlink()), process.name)
+    found = []
+    for pid in tables.values():
+        with contextlib.suppress(OSError):
+            points = [line.split(" ") for line in _lines_of(Path("/proc", pid, "mountinfo"))]
+            note = "" if pid == "self" else f" (as process {pid} sees it)"
+            found += [f"{_unescape(each[4])}{note}" for each in points if each[2] == device]
+    return found
 
 
 def is_mounted(path: Path) -> bool:

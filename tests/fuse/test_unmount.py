@@ -84,6 +84,21 @@ def test_umount_of_a_busy_mount_names_who_uses_it(
             sleeper.kill()
 
 
+def test_umount_of_what_is_mounted_elsewhere_too_says_where(user: User, bucket: str) -> None:
+    user.mount(f"cos://{bucket}")
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    with subprocess.Popen([*unshare, "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None and sleeper.stdout.readline()
+        try:
+            tries = [user.cos("umount", user.mountpoint, *more) for more in ((), ("--timeout", "1"))]
+        finally:
+            sleeper.kill()
+    for done in tries:
+        assert done.returncode == 255
+        assert f"also mounted at {user.mountpoint} (as process {sleeper.pid} sees it)" in done.stderr
+    until(lambda: user.status() == [], "the process ends with the last of its places")
+
+
 def test_process_that_does_not_answer(user: User, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     user.mount(f"cos://{bucket}")
     pid = user.one()["pid"]
