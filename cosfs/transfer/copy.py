@@ -14,7 +14,7 @@ from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, PART_COPY_THRESHOLD, TransferOptions
 from cosfs.transfer.parts import part_ranges, part_size
-from cosfs.transfer.reopen import as_state, claim, held, open_upload, send_missing
+from cosfs.transfer.reopen import as_state, begun_part_size, claim, held, open_upload, send_missing
 from cosfs.transfer.resume import State
 from cosfs.transfer.work import Meter, Progress
 from cosfs.units import MIB
@@ -218,6 +218,7 @@ async def _copy_parts(
     source = CosUrl(request.source_bucket, request.source_key)
     target = CosUrl(request.bucket, request.key)
     record = await claim(engine, "copy", str(source), str(target), info.size, request.options)
+    length = begun_part_size(record, info.size, length)
     wanted = State("copy", "", "", info.size, length, request.bucket, request.key)
     wanted.etag, wanted.version_id = info.etag, request.source_version_id
     wanted.source_bucket, wanted.source_key = request.source_bucket, request.source_key

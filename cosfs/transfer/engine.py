@@ -31,6 +31,7 @@ from cosfs.transfer.flow import Flow, open_nursery
 from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
 from cosfs.transfer.model import Doubt, TransferResult
+from cosfs.transfer.parts import MIN_PART_SIZE
 from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
 from cosfs.transfer.side import Side, SmallCall
@@ -52,8 +53,9 @@ TINY = "tiny"  # whole files, so small that very many of them may be in flight a
 _CLEAN_UP_TIME = 3.0
 # Bytes a second that one transfer gets at least when the bandwidth is limited.
 _SLOWEST = 256 * 1024
-# Seconds that a part may take because the bandwidth is limited.
-_PART_TIME = 10.0
+# Seconds that parts in flight take together because the bandwidth is limited, and one of them alone.
+_PARTS_TIME = 4.0
+_PART_TIME = 2.0
 # Results of a stream of jobs are handed over after so many seconds or at so many.
 _BATCH_TIME = 0.01
 _BATCH = 64
@@ -124,7 +126,16 @@ class Engine:
         """Return how many parts may share the bandwidth."""
         # What is done of a part is lost when it is interrupted, and if all crawl, none is ever done.
         rate = self.settings.max_bandwidth
-        return {LARGE: max(1, int(rate * _PART_TIME) // self.settings.multipart_chunksize)} if rate else {}
+        return {LARGE: max(1, int(rate * _PARTS_TIME) // self.part_size())} if rate else {}
+
+    def part_size(self, traffic_limit: int = 0) -> int:
+        """Return the size of parts, small where the bandwidth is: a part that is interrupted is lost.
+
+        traffic_limit is what COS limits each request to.
+        """
+        rates = [rate for rate in (self.settings.max_bandwidth, traffic_limit) if rate]
+        chunk = self.settings.multipart_chunksize
+        return min(chunk, max(MIN_PART_SIZE, int(min(rates) * _PART_TIME))) if rates else chunk
 
     async def __aenter__(self) -> Engine:
         if self._side_allowed:

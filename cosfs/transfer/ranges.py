@@ -82,7 +82,8 @@ class _Download:
         self._moved = moved
         self._attempt = attempt
         self._pieces: dict[int, tuple[int, int]] = {}  # start -> crc64, length
-        self._length = source.options.part_size or engine.settings.multipart_chunksize
+        self._begun: dict[int, Received] = {}  # by start, of ranges under way; written by threads
+        self._length = source.options.part_size or engine.part_size(source.options.traffic_limit)
         self._record: Record | None = None
         # Files that are gone on with may hold something where there shall be a hole.
         self._sink: Callable[[int], Sink] = partial(sink_for, source)
@@ -125,9 +126,7 @@ class _Download:
         known = 0
         if info is None:
             # The first range tells what there is; most objects end in it.
-            first = await engine.run(
-                _fetch_first, engine, source, temporary.file, self._sink, self._length, moved, kind=SMALL
-            )
+            first = await self._fetch_first(temporary)
             info, known = first.info, first.stop
             self._pieces[0] = first.crc64, first.stop
             self._record = await self._claim(info)
@@ -138,13 +137,17 @@ class _Download:
             )
         async with open_nursery() as nursery:
             changed = await self._begin_record(temporary, info, nursery)
-            fetch = partial(_fetch_range, engine, source, temporary.file, self._sink, info.etag, moved)
+            arrived = self._arrived
+            fetch = partial(
+                _fetch_range, engine, source, temporary.file, self._sink, info.etag, moved, arrived
+            )
 
             def keep(piece: Range, got: Received | None, error: Exception | None) -> None:
                 nonlocal info
                 if error is not None:
                     raise error
                 assert got is not None
+                self._begun.pop(got.start, None)
                 self._pieces[got.start] = got.crc64, got.stop - got.start
                 # A listing does not tell the checksum of the object; every GET does.
                 info = got.info
@@ -155,10 +158,36 @@ class _Download:
             nursery.cancel_scope.cancel()
         return info
 
+    async def _fetch_first(self, temporary: TemporaryFile) -> Received:
+        """Fetch the beginning of an object of which nothing is known yet."""
+        engine, source = self._engine, self._source
+        fetch = partial(_fetch_first, engine, source, temporary.file, self._sink, self._length, self._moved)
+        try:
+            return await engine.run(fetch, self._arrived, kind=SMALL)
+        except BaseException:
+            if 0 in self._begun:
+                # Enough is known by now to go on with it later.
+                info = self._begun[0].info
+                with trio.CancelScope(shield=True):
+                    self._record = await self._claim(info)
+                    self._describe(temporary, info)
+            raise
+
+    def _arrived(self, got: Received) -> None:
+        self._begun[got.start] = got
+
     def _missing(self, start: int, stop: int, length: int) -> Iterator[Range]:
-        for begin in range(start, stop, length):
-            if begin not in self._pieces:
-                yield begin, min(begin + length, stop)
+        """Yield what lies between the pieces, cut at multiples of length."""
+        position = start
+        for begin, end in [
+            *sorted((at, at + count) for at, (_, count) in self._pieces.items()),
+            (stop, stop),
+        ]:
+            while position < begin:
+                cut = min((position // length + 1) * length, begin)
+                yield position, cut
+                position = cut
+            position = max(position, end)
 
     # --- the record
 
@@ -188,7 +217,6 @@ class _Download:
             return None
         state = self._record.state
         same = (state.etag, state.size) == (info.etag, info.size)
-        same = same and state.part_size == parts.part_size(info.size, self._length)
         reopen = partial(TemporaryFile.reopen, self._target, state.temporary, state.file)
         temporary = await trio.to_thread.run_sync(reopen)
         if temporary is None or not same:
@@ -235,7 +263,22 @@ class _Download:
         record = self._record
         if record is None:
             return lambda start, stop, crc: None
-        state = record.state
+        self._describe(temporary, info)
+        done = record.state.done
+        changed: Callable[[], None] = await nursery.start(partial(saving, record))
+        changed()
+
+        def note(start: int, stop: int, crc: int) -> None:
+            done[str(start)] = [stop, crc]
+            changed()
+
+        return note
+
+    def _describe(self, temporary: TemporaryFile, info: ObjectInfo) -> None:
+        """Have the record say what is downloaded where."""
+        if self._record is None:
+            return
+        state = self._record.state
         source = self._source
         state.bucket, state.key, state.version_id = source.bucket, source.key, source.version_id
         state.etag, state.size, state.crc64 = info.etag, info.size, info.crc64
@@ -243,23 +286,25 @@ class _Download:
         state.part_size = parts.part_size(info.size, self._length)
         state.temporary, state.file = temporary.name, temporary.identity
         root = self._target.root
-        state.root = os.path.abspath(root.path) if root is not None else ""  # noqa: PTH100, ASYNC240
+        state.root = os.path.abspath(root.path) if root is not None else ""  # noqa: PTH100
         state.keep_options(source.options)
         state.done = {str(start): [start + length, crc] for start, (crc, length) in self._pieces.items()}
-        changed: Callable[[], None] = await nursery.start(partial(saving, record))
-        changed()
 
-        def note(start: int, stop: int, crc: int) -> None:
-            state.done[str(start)] = [stop, crc]
-            changed()
-
-        return note
+    def _keep_what_arrived(self) -> None:
+        """Count the beginnings of ranges that were interrupted as pieces of their own."""
+        assert self._record is not None
+        for start, got in list(self._begun.items()):
+            if start not in self._pieces and got.stop > start:
+                self._pieces[start] = got.crc64, got.stop - start
+                self._record.state.done[str(start)] = [got.stop, got.crc64]
 
     async def _end(self, temporary: TemporaryFile, error: BaseException | None) -> None:
         """Keep the file and the record if the download can be resumed; else remove the record."""
         record, records = self._record, self._engine.records
         if record is None or records is None:
             return
+        if error is not None:
+            self._keep_what_arrived()
         wanted = error is not None and bool(self._pieces) and can_be_resumed(error)
         with trio.CancelScope(shield=True):
             if wanted and await trio.to_thread.run_sync(record.keep):
@@ -276,11 +321,12 @@ def _fetch_first(
     sink: Callable[[int], Sink],
     length: int,
     progress: Progress,
+    arrived: Callable[[Received], None],
 ) -> Received:
     """GET the first length bytes of an object nobody knows anything about."""
     meter = Meter(engine, progress)
     with file as fd:
-        got = receive(engine, source, 0, length, sink(fd), meter)
+        got = receive(engine, source, 0, length, sink(fd), meter, arrived=arrived)
     meter.flush()
     return got
 
@@ -292,13 +338,14 @@ def _fetch_range(
     sink: Callable[[int], Sink],
     etag: str,
     progress: Progress,
+    arrived: Callable[[Received], None],
     piece: Range,
 ) -> Received:
     """GET one range into its place in the file."""
     start, stop = piece
     meter = Meter(engine, progress)
     with file as fd:
-        got = receive(engine, source, start, stop, sink(fd), meter, if_match=etag)
+        got = receive(engine, source, start, stop, sink(fd), meter, if_match=etag, arrived=arrived)
     meter.flush()
     if got.stop != stop:
         raise IntegrityError(f"{source}: bytes {got.stop} to {stop} did not arrive")

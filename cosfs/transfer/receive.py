@@ -94,10 +94,12 @@ def receive(
     meter: Meter,
     *,
     if_match: str = "",
+    arrived: Callable[[Received], None] | None = None,
 ) -> Received:
     """GET bytes [start, stop) in a worker thread; a body that breaks off is continued where it did.
 
-    What comes after a break is the same object, by If-Match, or PreconditionFailedError.
+    arrived hears of each piece that is in the sink, with all before it. What comes after a break is the
+    same object, by If-Match, or PreconditionFailedError.
     """
     position, crc, tries = start, 0, 0
     summed = source.options.verify != "none"
@@ -126,6 +128,8 @@ def receive(
                         crc = crc64(piece, crc)
                     position += count
                     meter.add(count)
+                    if arrived is not None:
+                        arrived(Received(info, start, position, crc))
             return Received(info, start, position, crc)
         except NetworkError as error:
             # Without an ETag nobody could tell whether the rest is of the same object.

@@ -17,10 +17,10 @@ from cosfs.transfer.engine import Engine, open_nursery
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.multipart import MultipartUpload, Piece
 from cosfs.transfer.options import TransferOptions
-from cosfs.transfer.parts import part_range
+from cosfs.transfer.parts import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, part_count, part_range
 from cosfs.transfer.resume import Operation, Record, State, can_be_resumed, saving
 
-__all__ = ["as_state", "claim", "doubt_of", "held", "open_upload", "send_missing"]
+__all__ = ["as_state", "begun_part_size", "claim", "doubt_of", "held", "open_upload", "send_missing"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,15 @@ async def claim(
     if engine.records is None or not wanted or encrypted or size < engine.settings.resume_threshold:
         return None
     return await trio.to_thread.run_sync(engine.records.claim, op, source, destination)
+
+
+def begun_part_size(record: Record | None, size: int, length: int) -> int:
+    """Return the size of the parts that were sent already, or else length: settings may be others now."""
+    if record is None or not record.state.upload_id or record.state.size != size:
+        return length
+    begun = record.state.part_size
+    fits = MIN_PART_SIZE <= begun <= MAX_PART_SIZE and part_count(size, begun) <= MAX_PARTS
+    return begun if fits else length
 
 
 def as_state(headers: Headers, *, forbid_overwrite: bool) -> dict[str, Any]:

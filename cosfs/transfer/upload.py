@@ -19,7 +19,7 @@ from cosfs.transfer.model import TransferResult, upload_result
 from cosfs.transfer.multipart import MultipartUpload, as_damage, damaged_on_the_way
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.preserve import with_attributes
-from cosfs.transfer.reopen import as_state, claim, held, open_upload, send_missing
+from cosfs.transfer.reopen import as_state, begun_part_size, claim, held, open_upload, send_missing
 from cosfs.transfer.resume import Record, State
 from cosfs.transfer.stream import upload_stream
 from cosfs.transfer.work import Meter, Progress, SharedFile, metered
@@ -256,11 +256,12 @@ async def _send_parts(
 
     try:
         before = os.fstat(fd)
-        configured = file.options.part_size or engine.settings.multipart_chunksize
+        configured = file.options.part_size or engine.part_size(file.options.traffic_limit)
         length = parts.part_size(before.st_size, configured)
         record = await claim(
             engine, "upload", source, f"cos://{file.bucket}/{file.key}", before.st_size, file.options
         )
+        length = begun_part_size(record, before.st_size, length)
         headers = _headers(file, before)
         wanted = State("upload", source, "", before.st_size, length, file.bucket, file.key)
         wanted.file = [before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns]
