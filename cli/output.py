@@ -105,6 +105,7 @@ class Output:
         self._lock = threading.RLock()
         self.quiet = False  # nothing but the exit code
         self.only_errors = False  # no result lines
+        self.aside = False  # result lines on stderr, because stdout is for data of others
         self.color = "auto"
         self.where = ""  # put before errors: "line 3: "
         self.hide: Callable[[], None] | None = None
@@ -168,6 +169,13 @@ class Output:
     def result(self, text: str) -> None:
         """Write one result line ("upload: …"): data, but silenced by --quiet and --only-show-errors."""
         if not self.quiet and not self.only_errors:
+            self.event(text)
+
+    def event(self, text: str) -> None:
+        """Write one line about what happened, out of the way of the data of other commands."""
+        if self.aside:
+            self._stderr(text)
+        else:
             self.line(text, flush=True)
 
     def json(self, value: object) -> None:

@@ -246,7 +246,7 @@ class Report:
             self._state.failed_items += self.failed
         elif not self._hushed:
             if self._format == "jsonl":
-                self._out.line(_event_text(summary))
+                self._out.event(_event_text(summary))
             elif self._format == "json":
                 opening = "" if self._open_document else '{"Results": ['
                 end = "\n" if self._open_document else ""
@@ -291,7 +291,7 @@ class Report:
             if self._apart:
                 self.records.append(json.loads(_event_text(event)))
             elif self._format == "jsonl":
-                self._out.line(_event_text(event), flush=True)
+                self._out.event(_event_text(event))
             elif self._format == "json":
                 before = ",\n  " if self._open_document else '{"Results": [\n  '
                 self._open_document = True

@@ -28,6 +28,8 @@ NOT_RUNNABLE = frozenset(
 )
 # What these print are results, which the report of all writes; others print data of their own.
 _REPORTING = frozenset({"abort", "check", "cp", "mb", "mv", "rb", "rm", "sync"})
+# What these print is not in lines, even with --output jsonl.
+_PRINTING_BYTES = frozenset({"cat", "head", "tail"})
 _AT_ONCE = 64  # lines; their requests are limited by --concurrency
 
 
@@ -41,7 +43,19 @@ class Line:
 
     @property
     def prints_data(self) -> bool:
-        return self.args[0] not in _REPORTING or (self.args[0] == "cp" and "-" in self.args)
+        return self.args[0] not in _REPORTING or self._copies_to_stdout
+
+    @property
+    def _copies_to_stdout(self) -> bool:
+        return self.args[0] == "cp" and "-" in self.args
+
+    def keeps_stdout(self, output: str) -> bool:
+        """Whether what it prints must not stand between the results of other lines."""
+        from .main import COMMANDS
+
+        if output == "jsonl":
+            return self.args[0] in _PRINTING_BYTES or self._copies_to_stdout
+        return self.prints_data and not self.problem and self.args[0] in COMMANDS
 
 
 @command("run")
@@ -65,8 +79,9 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
 
     Words are quoted as in a shell; lines that begin with # are comments. Many lines run at the same
     time, in any order, and their transfers share one engine: do not let one line depend on another.
-    Those that print data (ls, cat) take turns. With --output json the results are one document, in
-    which such data has no place; --output jsonl takes both.
+    Those that print data (ls, cat) take turns, and have standard output for themselves: results then
+    go to standard error (if the lines come from a pipe, from the first such line on). With --output json
+    the results are one document, in which such data has no place; --output jsonl takes both, bytes apart.
 
     A line that fails does not stop the others. The exit code is 1 if one failed, 2 if one skipped
     something.
@@ -90,7 +105,9 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
     elif file == "-":
         lines = read_lines(sys.stdin)
     else:
-        lines = iter(_checked_lines(str(file), state.format))
+        checked = _checked_lines(str(file), state.format)
+        state.out.aside = any(line.keeps_stdout(state.format) for line in checked)
+        lines = iter(checked)
     setup = pop_setup(state, {**values, "error_on_no_transfer": False})
     report = Report(state, report_file=setup.report)
 
@@ -125,6 +142,7 @@ async def _run_lines(state: State, run: Run, lines: Iterator[Line], *, dryrun: b
             line = await trio.to_thread.run_sync(next, lines, None, abandon_on_cancel=True)
             if line is None:
                 break
+            state.out.aside |= line.keeps_stdout(state.format)
             nursery.start_soon(run_one, line)
     run.display.complete = True
 

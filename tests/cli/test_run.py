@@ -52,9 +52,36 @@ def test_lines_of_all_kinds(run: Run, client: CosClient, bucket: str, files: Pat
     assert (files / "fetched").read_text() == "1"
     assert [path.name for path in (files / "tree").iterdir()] == ["b"]
     assert sorted(path.name for path in (files / "globbed").iterdir()) == ["a", "b"]
-    assert f"upload: f 07 to cos://{bucket}/in/f 07" in result.lines
-    assert any(line.endswith("          2 b") for line in result.lines)
-    assert sum(line.startswith("upload:") for line in result.lines) == 21
+    told = result.err.splitlines()
+    assert f"upload: f 07 to cos://{bucket}/in/f 07" in told
+    assert sum(line.startswith("upload:") for line in told) == 21
+    assert [line.split()[-2:] for line in result.lines] == [["1", "a"], ["2", "b"]]
+
+
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+@pytest.mark.parametrize("output", ["text", "jsonl"])
+def test_data_has_stdout_for_itself(
+    client: CosClient, bucket: str, files: Path, cos_environment: dict[str, str], output: str, piped: bool
+) -> None:
+    client.put_object(bucket, "data", b"no newline at its end")
+    write(
+        files,
+        f"cat cos://{bucket}/data",
+        *(f"cp 'f {number:02}' cos://{bucket}/in/" for number in range(5)),
+        f"cp cos://{bucket}/data -",
+    )
+    result = subprocess.run(
+        ["cos", "run", "-" if piped else "list", "--output", output],
+        input=(files / "list").read_bytes(),
+        cwd=files, env=cos_environment, capture_output=True, check=True,
+    )  # fmt: skip
+    assert result.stdout == b"no newline at its end" * 2
+    assert result.stderr.count(b"upload") == 5
+
+
+def test_results_are_on_stdout_where_no_data_is(run: Run, bucket: str, files: Path) -> None:
+    write(files, f"cp 'f 00' cos://{bucket}/", f"rm cos://{bucket}/x")
+    assert len(run("run", "list").lines) == 2
 
 
 def test_one_process_and_one_pool_of_connections(
