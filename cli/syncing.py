@@ -301,7 +301,10 @@ class SyncCopy(JobMaker):
 
     def problem(self, problem: Problem, *, at_source: bool) -> None:
         """Report what cannot be read; at the destination it is no item of ours."""
-        if at_source:
+        if at_source and problem.clash:
+            target = self._to.name(problem.relative)
+            self.report.failure(self.label, problem.path, target, TransferError(problem.reason))
+        elif at_source:
             self.report.skip(self.label, problem.path, "unreadable", problem.reason)
         else:
             text = f"{printable(problem.path)} at the destination: {problem.reason}"

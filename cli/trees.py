@@ -55,6 +55,7 @@ class TreeCopy(JobMaker):
         entries = walk(
             source.path,
             on_warning=lambda path, reason: self.report.skip(self.label, path, "unreadable", reason),
+            on_clash=lambda path, reason: self.report.failure(self.label, path, "", TransferError(reason)),
             keep=selection.keeps,
             symlinks=self.options.symlinks,
             directories=self.options.keep_dirs,

@@ -184,7 +184,11 @@ class _Events:
         self._say(SyncEvent("skip", self.source.name(relative), self.destination.name(relative), reason))
 
     def problem(self, problem: Problem, *, at_source: bool) -> None:
-        if at_source:
+        if at_source and problem.clash:
+            error = TransferError(f"{problem.path}: {problem.reason}")
+            target = self.destination.name(problem.relative)
+            self._say(SyncEvent(self.action, problem.path, target, problem.reason, error=error))
+        elif at_source:
             self._say(SyncEvent("skip", problem.path, "", problem.reason))
 
     def missing(self, name: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "decode_key",
     "encode_key",
     "encode_name",
+    "is_encoded_well",
     "is_marker",
     "key_problem",
     "local_name",
@@ -140,6 +141,17 @@ def local_name(relative: str, size: int, *, encode: bool) -> tuple[str, str]:
     elif marker_with_content:
         return relative, "it ends in / and has content"
     return relative, key_problem(relative)
+
+
+def is_encoded_well(name: str, *, is_directory: bool) -> bool:
+    """Whether the slashes of a decoded name are where encode_key has them: before it, or one behind a file's.
+
+    Others would make a key of it that belongs into another directory.
+    """
+    inner = name.lstrip("/")
+    if not inner:
+        return not (is_directory and name)
+    return "/" not in (inner if is_directory else inner.removesuffix("/"))
 
 
 def encode_name(name: bytes) -> str:

@@ -20,7 +20,7 @@ import trio
 
 from cosfs.client.model import ListPage, ObjectInfo
 from cosfs.transfer.engine import Engine, Pending
-from cosfs.transfer.paths import decode_key, encode_name, temporary_number
+from cosfs.transfer.paths import decode_key, encode_name, is_encoded_well, temporary_number
 
 __all__ = ["LocalEntry", "LocalWalk", "ObjectListing", "Prefix", "list_objects", "stat_entry", "walk"]
 
@@ -190,9 +190,10 @@ class _Level:
 class _Tree:
     """The blocking walk: iterate over it in one thread at a time."""
 
-    def __init__(self, root: str, rules: _Rules, warn: Warn) -> None:
+    def __init__(self, root: str, rules: _Rules, warn: Warn, clash: Warn) -> None:
         self._rules = rules
         self._warn = warn
+        self._clash = clash
         self._follow = rules.symlinks == "follow"
         info = Path(root).stat()
         self._device = info.st_dev
@@ -223,9 +224,28 @@ class _Tree:
                     continue
                 is_directory = self._is_directory(item, level.relative + spelled)
                 name = spelled + "/" if is_directory else spelled
-                if self._rules.keep(level.relative + name):
-                    level.entries.append((name.encode(), is_directory, item.name))
+                if not self._rules.keep(level.relative + name):
+                    continue
+                if self._rules.encoded_names and not is_encoded_well(spelled, is_directory=is_directory):
+                    self._clash(level.path + item.name, "stands for a name in another directory")
+                    continue
+                level.entries.append((name.encode(), is_directory, item.name))
         level.entries.sort(reverse=True)
+        if self._rules.encoded_names:
+            self._drop_twins(level)
+
+    def _drop_twins(self, level: _Level) -> None:
+        """Leave out names that stand for the same key: nobody knows which of them is meant."""
+        names: dict[tuple[bytes, bool], list[str]] = {}
+        for sort_key, is_directory, name in level.entries:
+            names.setdefault((sort_key, is_directory), []).append(name)
+        if len(names) == len(level.entries):
+            return
+        for twins in names.values():
+            for name in twins if len(twins) > 1 else ():
+                other = next(each for each in sorted(twins) if each != name)
+                self._clash(level.path + name, f"stands for the same name as {other!r}")
+        level.entries = [entry for entry in level.entries if len(names[entry[:2]]) == 1]
 
     def _is_directory(self, item: os.DirEntry[str], relative: str) -> bool:
         if not item.is_symlink():
@@ -343,12 +363,13 @@ class LocalWalk:
     _BATCH = 1000
     _BATCH_TIME = 0.05
 
-    def __init__(self, root: str, rules: _Rules, on_warning: Warn | None) -> None:
+    def __init__(self, root: str, rules: _Rules, on_warning: Warn | None, on_clash: Warn | None) -> None:
         self._root = root
         self._rules = rules
         self._on_warning = on_warning
+        self._on_clash = on_clash or on_warning
         self._entries: deque[LocalEntry] = deque()
-        self._warnings: list[tuple[str, str]] = []
+        self._problems: list[tuple[Warn | None, str, str]] = []
         self._tree: Iterator[LocalEntry] | None = None
         self._done = False
 
@@ -365,14 +386,14 @@ class LocalWalk:
         return self._entries.popleft()
 
     def _tell(self) -> None:
-        warnings, self._warnings = self._warnings, []
-        if self._on_warning is not None:
-            for path, reason in warnings:
-                self._on_warning(path, reason)
+        problems, self._problems = self._problems, []
+        for tell, path, reason in problems:
+            if tell is not None:
+                tell(path, reason)
 
     def _read_some(self) -> None:
         if self._tree is None:
-            self._tree = iter(_Tree(self._root, self._rules, self._note))
+            self._tree = iter(_Tree(self._root, self._rules, self._warn, self._clash))
         end = time.monotonic() + self._BATCH_TIME
         for entry in self._tree:
             self._entries.append(entry)
@@ -380,14 +401,18 @@ class LocalWalk:
                 return
         self._done = True
 
-    def _note(self, path: str, reason: str) -> None:
-        self._warnings.append((path, reason))
+    def _warn(self, path: str, reason: str) -> None:
+        self._problems.append((self._on_warning, path, reason))
+
+    def _clash(self, path: str, reason: str) -> None:
+        self._problems.append((self._on_clash, path, reason))
 
 
 def walk(
     root: Path | str,
     *,
     on_warning: Warn | None = None,
+    on_clash: Warn | None = None,
     keep: Keep | None = None,
     symlinks: str = "follow",
     directories: bool = False,
@@ -400,7 +425,8 @@ def walk(
     special and unreadable files, names that are not UTF-8. keep(relative) says what is wanted; what
     it does not want is never looked at, a directory (`sub/`) not even read. symlinks: `follow`, `skip`
     (say nothing) or `keep` (as entries with a link_target). directories adds an entry for each directory.
-    encoded_names reads names as paths.encode_key writes them. Raises OSError if root cannot be read.
+    encoded_names reads names as paths.encode_key writes them; on_clash (else on_warning) hears of those
+    that stand for the key of another file. Raises OSError if root cannot be read.
     """
     rules = _Rules(symlinks, directories, one_filesystem, encoded_names, keep or _keep_all)
-    return LocalWalk(os.fspath(root), rules, on_warning)
+    return LocalWalk(os.fspath(root), rules, on_warning, on_clash)

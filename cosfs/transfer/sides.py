@@ -123,6 +123,7 @@ class Problem(NamedTuple):
     relative: str
     path: str
     reason: str
+    clash: bool = False  # it stands for the same key as another file
 
 
 OnProblem = Callable[[Problem], None]
@@ -178,21 +179,20 @@ class LocalSide:
         def warn(path: str, reason: str) -> None:
             on_problem(Problem(self._relative(path), path, reason))
 
+        def clash(path: str, reason: str) -> None:
+            on_problem(Problem(self._relative(path), path, reason, clash=True))
+
         found = walk(
             self.path,
             on_warning=warn,
+            on_clash=clash,
             keep=keep,
             symlinks=self._symlinks,
             directories=self._directories,
             one_filesystem=self._one_filesystem,
             encoded_names=self._encoded,
         )
-        last = ""
         async for item in found:
-            if item.relative <= last:
-                warn(item.path, "stands for the same name as another file")
-                continue
-            last = item.relative
             yield Entry(item.relative, file_side(item, links=self._links), item)
 
     def _relative(self, path: str) -> str:

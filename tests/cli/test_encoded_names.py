@@ -1,0 +1,29 @@
+"""Local names that --key-policy encode reads: two of them can mean one key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cosfs.client.client import CosClient
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize("command", ["sync", "cp"])
+def test_names_that_stand_for_one_key(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, command: str
+) -> None:
+    """Nothing is overwritten, nothing deleted, and what is wrong is said; the rest is done."""
+    source = tmp_path / "d"
+    for name in ("a", "%61", "ok", "x/y", "x%2Fy", "%78z/1", "xz/1", "%2Fgood", "dir%2F/1"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    client.put_object(bucket, "t/a", b"before")
+    client.put_object(bucket, "t/xz/1", b"before")
+    options = ["--delete"] if command == "sync" else ["-r"]
+    told = run(command, "d", f"cos://{bucket}/t/", "--key-policy", "encode", *options, code=1).err
+    for name in ("a", "%61", "x%2Fy", "%78z", "xz", "dir%2F"):
+        assert any(f"upload failed: d/{name}" in line and "stands for" in line for line in told.splitlines())
+    found = {info.key: info.size for info in client.list_objects(bucket, prefix="t/").objects}
+    assert found == {"t//good": 7, "t/a": 6, "t/ok": 2, "t/x/y": 3, "t/xz/1": 6}
