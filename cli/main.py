@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -216,6 +217,7 @@ cos = Program(
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit code."""
+    _collect_less_often()
     _open_missing_streams()
     keeping = "surrogateescape"  # names need not be UTF-8
     for stream, errors in (
@@ -228,6 +230,12 @@ def main() -> NoReturn:
     state.own_process = True
     code = run(sys.argv[1:], state)
     _leave(code)
+
+
+def _collect_less_often() -> None:
+    """Look for cycles rarely: imports alone would cause a hundred searches that find nothing."""
+    gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def _open_missing_streams() -> None:

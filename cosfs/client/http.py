@@ -1,26 +1,26 @@
-"""Connections to COS: made, kept, handed out; one request out, one answer in.
+"""Connections to COS: kept, handed out; one request out, one answer in.
 
-urllib3 makes the connections (names, TCP, TLS, CONNECT through proxies); what travels on them is
-in `wire`. No retries here, no redirects, no decoding. Knows nothing of COS.
+`dial` makes the connections; what travels on them is in `wire`. No retries here, no redirects, no
+decoding. Knows nothing of COS.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import socket
 import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from cosfs.client.body import Body
+from cosfs.client.dial import Dialer
 from cosfs.client.endpoint import Address
 from cosfs.client.proxy import Proxies
-from cosfs.client.waiting import current_hub, offload
+from cosfs.client.waiting import current_hub
 from cosfs.client.wire import (
     Connection,
     Key,
@@ -31,17 +31,8 @@ from cosfs.client.wire import (
     parse_head,
 )
 from cosfs.config import ClientSettings
-from cosfs.errors import (
-    CertificateError,
-    ConfigError,
-    NetworkError,
-    NetworkTimeoutError,
-    NotCosError,
-)
+from cosfs.errors import NetworkError, NetworkTimeoutError, NotCosError
 from cosfs.units import KIB
-
-if TYPE_CHECKING:
-    from urllib3.connection import HTTPConnection
 
 __all__ = ["Limits", "Response", "StaleConnectionError", "Transport"]
 
@@ -153,8 +144,8 @@ class Transport:
         self._idle: dict[Key, deque[Connection]] = {}
         self._busy: set[Connection] = set()
         self._closed = 0  # how often: what was handed out before is not kept afterwards
-        self._ssl_context: ssl.SSLContext | None = None
         self.proxies = Proxies(settings.proxy)
+        self._dialer = Dialer(settings, self.proxies)
         self._pid = os.getpid()
         self.cancelled = threading.Event()
         self.last_heard = 0.0  # when the last bytes of any answer arrived (time.monotonic)
@@ -246,7 +237,7 @@ class Transport:
             else:
                 connection = None
         if connection is None:
-            connection = offload(lambda: self._connect(address, key, limits))
+            connection = self._connect(address, key, limits)
             with self._lock:
                 self._busy.add(connection)
         connection.handed_out = closed
@@ -255,6 +246,12 @@ class Transport:
             self.discard(connection)
             raise NetworkError("cancelled")
         return connection
+
+    def _connect(self, address: Address, key: Key, limits: Limits) -> Connection:
+        if self.cancelled.is_set():
+            raise NetworkError("cancelled")
+        timeout = max(0.001, min(self._settings.connect_timeout, limits.deadline - time.monotonic()))
+        return Connection(self._dialer.connect(address, timeout), key, address.host)
 
     def give_back(self, connection: Connection, headers: Mapping[str, str]) -> None:
         """Keep a connection whose answer was read to its end."""
@@ -284,84 +281,6 @@ class Transport:
             raise _exchange_error(error, host, doing, stale) from error
         raise error
 
-    # --- making connections
-
-    def _connect(self, address: Address, key: Key, limits: Limits) -> Connection:
-        from urllib3 import exceptions as failures
-
-        if self.cancelled.is_set():
-            raise NetworkError("cancelled")
-        timeout = max(0.001, min(self._settings.connect_timeout, limits.deadline - time.monotonic()))
-        wrapper, via = self._make(address, timeout)
-        host = f"{address.host}:{address.port}"
-        try:
-            wrapper.connect()
-        except (OSError, failures.HTTPError) as error:
-            wrapper.close()
-            failure = _connect_error(error, host, via)
-            failure.sent = False
-            raise failure from error
-        except BaseException:
-            wrapper.close()
-            raise
-        return Connection(wrapper, key, address.host)
-
-    def _make(self, address: Address, timeout: float) -> tuple[HTTPConnection, str]:
-        """Return a connection that is not open yet, and the proxy it goes through, if any."""
-        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
-        from urllib3.util import parse_url
-
-        secure = address.scheme == "https"
-        proxy = self.proxies.choose(address)
-        if proxy is None:
-            if not secure:
-                return HTTPConnection(address.host, address.port, timeout=timeout), ""
-            context = self._tls()
-            return HTTPSConnection(address.host, address.port, timeout=timeout, ssl_context=context), ""
-        via = f"{proxy.host}:{proxy.port}"
-        if not secure and proxy.scheme != "https":
-            return HTTPConnection(proxy.host, proxy.port, timeout=timeout), via
-        made = HTTPSConnection(
-            proxy.host,
-            proxy.port,
-            timeout=timeout,
-            ssl_context=self._tls(),
-            proxy=parse_url(proxy.url),
-            proxy_config=ProxyConfig(self._tls(), False, None, None),
-        )
-        if secure:
-            made.set_tunnel(address.host, address.port, dict(proxy.headers), scheme=proxy.scheme)
-        return made, via
-
-    def _tls(self) -> ssl.SSLContext:
-        with self._lock:
-            if self._ssl_context is None:
-                self._ssl_context = _make_tls(self._settings)
-            return self._ssl_context
-
-
-def _make_tls(settings: ClientSettings) -> ssl.SSLContext:
-    """Return how to speak TLS; verified unless the user said otherwise."""
-    cafile = settings.ca_bundle or None
-    if cafile is None:
-        paths = ssl.get_default_verify_paths()
-        if paths.cafile is None and paths.capath is None:
-            # A machine without ca-certificates; the SDKs bring a list of their own.
-            try:
-                import certifi
-
-                cafile = certifi.where()
-            except ImportError:
-                pass
-    try:
-        context = ssl.create_default_context(cafile=cafile)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"cannot use {cafile} as a list of certificates: {error}") from error
-    if not settings.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
 
 def _exchange_error(error: OSError, host: str, doing: str, stale: bool) -> NetworkError:
     """Return what went wrong on an open connection, in words."""
@@ -377,57 +296,3 @@ def _exchange_error(error: OSError, host: str, doing: str, stale: bool) -> Netwo
         return NetworkError(f"the encrypted connection to {host} broke off{where}")
     reason = error.strerror or str(error) or type(error).__name__
     return NetworkError(f"the connection to {host} broke off{where}: {reason}", hint="Check the network")
-
-
-def _connect_error(error: Exception, host: str, via: str) -> NetworkError:
-    """Return what went wrong while a connection was made, in words."""
-    from urllib3 import exceptions as failures
-
-    through = f" through the proxy {via}" if via else ""
-    peer = via or host
-    cause = _innermost(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return CertificateError(
-            f"the TLS certificate of {host} cannot be trusted: {cause.verify_message}",
-            hint="If a proxy of yours inspects TLS, give its certificate with --ca-bundle",
-        )
-    if isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-        return NetworkError(f"{host}{through} hung up before the connection was encrypted")
-    if isinstance(cause, ssl.SSLError):
-        if cause.reason in (
-            "WRONG_VERSION_NUMBER",
-            "HTTP_REQUEST",
-            "UNEXPECTED_MESSAGE",
-            "RECORD_LAYER_FAILURE",
-        ):
-            return NotCosError(
-                f"{host} does not speak TLS", hint="Write http:// in endpoint_url if that is meant"
-            )
-        return CertificateError(f"no encrypted connection to {host}{through}: {cause.reason or cause}")
-    if isinstance(error, failures.NameResolutionError) or isinstance(cause, socket.gaierror):
-        return NetworkError(
-            f"the name of {peer.rpartition(':')[0]} cannot be resolved",
-            hint="Check the network, the region and endpoint_url",
-        )
-    if isinstance(cause, ConnectionRefusedError):
-        return NetworkError(
-            f"{peer} refuses connections", hint="Check endpoint_url and whether it is running"
-        )
-    if isinstance(cause, (TimeoutError, failures.ConnectTimeoutError)):
-        return NetworkTimeoutError(
-            f"no connection to {peer} in time", hint="Check the network, a firewall and the proxy"
-        )
-    if "Tunnel connection failed" in str(cause):
-        status = str(cause).removeprefix("Tunnel connection failed: ")
-        hint = (
-            "Write user:password@ into the proxy's address" if status.startswith("407") else "Check the proxy"
-        )
-        return NotCosError(f"the proxy {via} refuses to connect to {host}: {status}", hint=hint)
-    reason = getattr(cause, "strerror", None) or str(cause)
-    return NetworkError(f"no connection to {host}{through}: {reason}", hint="Check the network")
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

@@ -26,6 +26,7 @@ __all__ = [
     "Connection",
     "Key",
     "Limits",
+    "Owner",
     "Reader",
     "StaleConnectionError",
     "encode_head",
@@ -68,8 +69,8 @@ class Limits:
         self.deadline = deadline
 
 
-class _Owner(Protocol):
-    """What a socket belongs to; urllib3's connection is one."""
+class Owner(Protocol):
+    """What a socket belongs to; a connection of urllib3 is one."""
 
     sock: socket.socket
 
@@ -254,7 +255,7 @@ class Connection:
         "wrapper",
     )
 
-    def __init__(self, wrapper: _Owner, key: Key, host: str) -> None:
+    def __init__(self, wrapper: Owner, key: Key, host: str) -> None:
         self.wrapper = wrapper  # owns the socket
         self.sock: socket.socket = wrapper.sock
         self.key = key

@@ -37,7 +37,8 @@ class Window:
         """Count an answer; idle is for how long the thread had nothing to do, trouble how many requests were
         repeated, both since the beginning."""
         if not self._since:
-            self._since, self._idle, self._trouble = now, idle, trouble
+            # What was waited for the first answer counts, or the first round would be none.
+            self._since, self._trouble = now - idle, trouble
         self._done += 1
         if self._done < self.size:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 from typing import Any
@@ -18,8 +19,9 @@ def test_requests_go_to_the_address_of_the_bucket(
 ) -> None:
     resolve = socket.getaddrinfo
 
-    def resolve_own(host: str, *args: Any, **options: Any) -> Any:
-        return resolve("127.0.0.1" if host == f"{bucket}.cos.localhost" else host, *args, **options)
+    def resolve_own(host: str | bytes, *args: Any, **options: Any) -> Any:
+        own = os.fsdecode(host) == f"{bucket}.cos.localhost"
+        return resolve("127.0.0.1" if own else host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve_own)
     port = emulator.endpoint_url.rsplit(":", 1)[1]

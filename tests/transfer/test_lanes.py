@@ -42,6 +42,12 @@ def test_window_doubles_while_there_is_time_to_spare() -> None:
     assert sizes == [32, 32, 64, 128, 256, 256]  # the first round only sets the marks
 
 
+def test_window_grows_after_the_first_answers_if_they_were_waited_for() -> None:
+    window = Window(256)
+    answers(window, 32, start=1, idle=0.02)
+    assert window.size == 64
+
+
 def test_window_stays_when_the_thread_is_busy_all_the_time() -> None:
     window = Window(256)
     for turn in range(6):
