@@ -10,7 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 
 FORMATS = ("table", "json", "jsonl", "text")
 LINES = "lines"  # no --output given and stdout is no terminal: what `aws s3` prints
@@ -50,10 +50,26 @@ def width(text: str) -> int:
     """Count the columns text takes on a terminal: wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
-    )
+    from rich.cells import cell_len
+
+    # Vowel signs that stand beside their letter take a column in most terminals, which rich does not count.
+    return cell_len(text) + sum(unicodedata.category(char) == "Mc" for char in text)
+
+
+def folded(text: str, columns: int) -> list[str]:
+    """Cut text into pieces that take so many columns at most, at a space where one is near the end."""
+    lines = []
+    while width(text) > columns:
+        fits = 1
+        while width(text[: fits + 1]) <= columns:
+            fits += 1
+        head = text[:fits]
+        cut = head.rfind(" ") + 1
+        if cut > columns // 2 and not text[len(head) :].startswith(" "):
+            head = head[:cut]
+        lines.append(head)
+        text = text[len(head) :]
+    return [*lines, text]
 
 
 _TOGETHER = 2000  # lines
@@ -274,18 +290,21 @@ class Column:
     right: bool = False
 
 
+_NARROWEST = 4  # columns; a table that does not fit even so is torn
+
+
 class Table:
     """A table drawn while its rows arrive: the first batch fixes the widths, so memory is bounded.
 
-    A later cell that is wider than its column pushes its own row's border out instead of being cut:
-    a key that is not shown in full could not be copied.
+    A later cell that is wider than its column pushes its own row's border out instead of being cut: all of
+    a key must be seen. On a terminal, where that would tear the rows apart, cells go over several lines.
     """
 
     def __init__(self, out: Output, columns: Sequence[Column]) -> None:
         self._out = out
         self._columns = columns
         self._widths: list[int] = []
-        self._screen = 0  # columns of the terminal, where the table does not fit into it
+        self._screen = 0  # columns of the terminal; 0 if it is none
 
     def rows(self, rows: Iterable[Sequence[str]]) -> None:
         """Draw rows; the first call draws the head too."""
@@ -293,11 +312,10 @@ class Table:
         if not self._widths:
             titles = [column.title for column in self._columns]
             self._widths = [max(width(row[i]) for row in [titles, *batch]) for i in range(len(titles))]
-            screen = screen_width()
-            if screen and sum(self._widths) + 3 * len(self._widths) + 1 > screen:
-                self._screen = screen
-            self._out.lines([self._rule("┌┬┐"), self._row(titles, head=True), self._rule("├┼┤")])
-        self._out.lines(self._row(row) for row in batch)
+            self._screen = screen_width()
+            self._fit()
+            self._out.lines([self._rule("┌┬┐"), *self._row(titles, head=True), self._rule("├┼┤")])
+        self._out.lines(line for row in batch for line in self._row(row))
 
     def end(self) -> None:
         """Draw the head if there was no row, then the lower border."""
@@ -306,13 +324,19 @@ class Table:
         self._out.lines([self._rule("└┴┘")])
 
     def _rule(self, corners: str) -> str:
-        rule = corners[0] + corners[1].join("─" * (each + 2) for each in self._widths) + corners[2]
-        return rule[: self._screen] if self._screen else rule
+        return corners[0] + corners[1].join("─" * (each + 2) for each in self._widths) + corners[2]
 
-    def _row(self, cells: Sequence[str], *, head: bool = False) -> str:
-        row = "│" + "│".join(self._cells(cells, head))
-        # A border that the terminal puts on the next line would tear every row apart.
-        return row.rstrip() if self._screen else row + "│"
+    def _fit(self) -> None:
+        """Make the widest columns narrower until the table fits into the terminal."""
+        most = self._screen - 3 * len(self._widths) - 1
+        while self._screen and sum(self._widths) > most and max(self._widths) > _NARROWEST:
+            self._widths[self._widths.index(max(self._widths))] -= 1
+
+    def _row(self, cells: Sequence[str], *, head: bool = False) -> Iterator[str]:
+        pieces = [folded(cell, space) for cell, space in zip(cells, self._widths, strict=True)]
+        lines = zip_longest(*pieces, fillvalue="") if self._screen else [tuple(cells)]
+        for line in lines:
+            yield "│" + "│".join(self._cells(line, head)) + "│"
 
     def _cells(self, cells: Sequence[str], head: bool) -> Iterator[str]:
         for cell, space, column in zip(cells, self._widths, self._columns, strict=True):

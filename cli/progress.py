@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .output import printable
+from .output import folded, printable, width
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -259,5 +259,10 @@ def _columns() -> int:
 
 
 def _shortened(name: str, limit: int = 28) -> str:
-    """Cut a long name in its middle: its end tells files apart."""
-    return name if len(name) <= limit else f"{name[:10]}…{name[-(limit - 11) :]}"
+    """Cut a long name in its middle, by the columns it takes: its end tells files apart."""
+    if width(name) <= limit:
+        return name
+    head, tail = folded(name, 10)[0], max(0, len(name) - limit)
+    while width(name[tail:]) > limit - 11:
+        tail += 1
+    return f"{head}…{name[tail:]}"

@@ -29,6 +29,7 @@ def test_width_counts_columns() -> None:
     assert width("abc") == 3
     assert width("文件") == 4
     assert width("e\u0301") == 1
+    assert width("\u2708\ufe0f") == 2  # a variation selector takes none
 
 
 def test_table_looks_as_the_plan_draws_it(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -57,16 +58,25 @@ def test_empty_table_has_a_head(capsysbinary: pytest.CaptureFixture[bytes]) -> N
     assert capsysbinary.readouterr().out.decode().splitlines() == ["┌─────┐", "│ Key │", "├─────┤", "└─────┘"]
 
 
-def test_table_on_a_narrow_terminal_has_no_border_to_tear(
+def test_table_on_a_narrow_terminal_folds_its_cells(
     capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.output.screen_width", lambda: 12)
-    table(Output(), [Column("A"), Column("B")], [("x", "yyyyyy"), ("z", "")])
-    assert capsysbinary.readouterr().out.decode().splitlines() == [
-        "┌───┬───────",
-        "│ A │ B",
-        "├───┼───────",
-        "│ x │ yyyyyy",
-        "│ z │",
-        "└───┴───────",
+    monkeypatch.setattr("cli.output.screen_width", lambda: 24)
+    drawn = Table(Output(), [Column("Key"), Column("When")])
+    drawn.rows([("x" * 30, "2026-11-23 09:36")])
+    drawn.rows([("文件文件文件文件", "")])
+    drawn.end()
+    lines = capsysbinary.readouterr().out.decode().splitlines()
+    assert lines == [
+        "┌──────────┬───────────┐",
+        "│ Key      │ When      │",
+        "├──────────┼───────────┤",
+        "│ xxxxxxxx │ 2026-11-2 │",
+        "│ xxxxxxxx │ 3 09:36   │",
+        "│ xxxxxxxx │           │",
+        "│ xxxxxx   │           │",
+        "│ 文件文件 │           │",
+        "│ 文件文件 │           │",
+        "└──────────┴───────────┘",
     ]
+    assert {width(line) for line in lines} == {24}
