@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
 ABSENT_TTL = 1.0  # seconds for which the kernel believes that a name is not there
+# What a full machine says. Whatever else fails in the cache directory is not about the file of the caller.
+OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 QUIET = frozenset({errno.ENOENT, errno.ENODATA, errno.ENOTSUP, errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -47,7 +49,7 @@ def _answering(call: str, *args: object) -> Iterator[None]:
         raise pyfuse3.FUSEError(exc.errno) from exc
     except OSError as exc:
         log.warning("%s%r: %s", call, args, exc)
-        raise pyfuse3.FUSEError(exc.errno or errno.EIO) from exc
+        raise pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO) from exc
     except sqlite3.OperationalError as exc:  # the journal cannot be written
         log.error("%s%r: the cache directory cannot be written: %s", call, args, exc)
         full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL

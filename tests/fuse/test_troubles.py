@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -198,6 +199,19 @@ def test_blocks_of_the_cache_give_way_to_what_is_written(
     assert (mounted.path / "read").read_bytes() == read
     assert mounted.unmount() == 0, mounted.log_text()
     assert stored(client, bucket, "written") == written
+
+
+def test_a_cache_directory_that_somebody_removed_is_an_io_error(
+    mount: Mount, bucket: str, client: CosClient
+) -> None:
+    """Not ENOENT, which would be about the file that is written."""
+    mounted = mount(f"cos://{bucket}")
+    (mounted.path / "before").write_bytes(b"x" * MIB)
+    shutil.rmtree(mounted.cache_dir)
+    with fails_with(errno.EIO):
+        (mounted.path / "after").write_bytes(b"x" * MIB)
+    assert (mounted.path / "before").read_bytes() == b"x" * MIB
+    assert str(mounted.cache_dir) in mounted.log_text()
 
 
 def test_mounting_with_a_full_cache_disk(user: User, bucket: str, small_disk: Path) -> None:
