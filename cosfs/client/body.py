@@ -53,6 +53,10 @@ class FileBody:
     def __len__(self) -> int:
         return self.length
 
+    def windows(self, size: int) -> Iterator[tuple[int, int]] | None:
+        """Return (offset, length) of what the kernel may send; None: what is sent has to be read."""
+        return None
+
     def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
         """Read the window from its start. A chunk is overwritten by the next one."""
         buffer = memoryview(bytearray(min(size, self.length)))

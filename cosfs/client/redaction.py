@@ -23,22 +23,22 @@ _HEADERS = frozenset(
         "x-cos-copy-source-server-side-encryption-customer-key-md5",
     }
 )
-_PATTERNS = (
+_PATTERNS = (  # compiled when something is shown for the first time
     # Queries, Authorization, and what an answer to a wrong signature repeats of them.
-    re.compile(
+    (
         r"(?i)\b((?:q-signature|signature|x-amz-signature|x-cos-security-token|x-amz-security-token|sign)=)"
         r"[^&\s;,<\"']+"
     ),
-    re.compile(
+    (
         r"(?i)\b((?:authorization|x-tc-token|x-cos-security-token|[a-z-]*customer-key(?:-md5)?|cookie)\s*[:=]\s*)"
         r"[^\r\n;<]+"
     ),
     # JSON of STS, of the metadata service, of programs.
-    re.compile(
+    (
         r"(?i)([\"']?(?:tmp)?(?:secret_?key|secret_?access_?key|session_?token|web_?identity_?token|token|tokencode)"
         r"[\"']?\s*[:=]\s*[\"'])[^\"']+"
     ),
-    re.compile(r"(://[^/\s:@]+:)[^@/\s]+(?=@)"),  # the password of a proxy
+    r"(://[^/\s:@]+:)[^@/\s]+(?=@)",  # the password of a proxy
 )
 
 
@@ -47,7 +47,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         text = text.replace(secret, _MASK)
     for pattern in _PATTERNS:
-        text = pattern.sub(rf"\g<1>{_MASK}", text)
+        text = re.sub(pattern, rf"\g<1>{_MASK}", text)
     return text
 
 

@@ -173,6 +173,19 @@ class MeteredFile(FileBody):
         super().__init__(fd, offset, length)
         self._meter = meter
 
+    def windows(self, size: int) -> Iterator[tuple[int, int]] | None:
+        """Cut the window into pieces; doing that again takes the progress back."""
+        return self._windows(size)
+
+    def _windows(self, size: int) -> Iterator[tuple[int, int]]:
+        meter, end = self._meter, self.offset + self.length
+        meter.rewind()
+        for start in range(self.offset, end, size):
+            count = min(size, end - start)
+            meter.before(count)
+            yield start, count
+            meter.add(count)
+
     def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
         """Read the window from its start; reading it again takes the progress back."""
         meter = self._meter
@@ -187,6 +200,9 @@ class SummedFile(MeteredFile):
     """A window of a file whose checksum is computed while it is sent."""
 
     __slots__ = ("_crc64",)
+
+    def windows(self, size: int) -> None:
+        """What is summed up has to be read."""
 
     def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
         """Read the window from its start, and sum it up anew."""
