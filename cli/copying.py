@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cosfs.client.url import CosUrl
 from cosfs.errors import AlreadyExistsError, ConfigError, COSError, TransferError
 
+from .headers import CONTENT_FIELDS
 from .places import Operation
 
 if TYPE_CHECKING:
@@ -121,15 +122,7 @@ class Copying:
     @property
     def _changes(self) -> frozenset[str]:
         """The options that change metadata, which a copy can only keep or replace as a whole."""
-        return self.options.choice.given & {
-            "metadata",
-            "content_type",
-            "cache_control",
-            "content_disposition",
-            "content_encoding",
-            "content_language",
-            "expires",
-        }
+        return self.options.choice.given & {"metadata", *CONTENT_FIELDS}
 
     @cached_property
     def copy_extra(self) -> Mapping[str, str]:

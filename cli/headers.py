@@ -82,17 +82,21 @@ header_options: Callable[[F], F] = apply(
     click.option("--no-guess-mime-type", is_flag=True, help="Do not derive Content-Type from the name."),
 )
 
-_NAMES = (
-    "acl",
-    "grants",
-    "storage_class",
-    "metadata",
+# Header fields of an object that COS gives back as they were put.
+CONTENT_FIELDS = (
     "content_type",
     "cache_control",
     "content_disposition",
     "content_encoding",
     "content_language",
     "expires",
+)
+_NAMES = (
+    "acl",
+    "grants",
+    "storage_class",
+    "metadata",
+    *CONTENT_FIELDS,
     "tags",
     "sse",
     "sse_kms_key_id",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
-from cosfs.errors import ConfigError, COSError, ServiceError, TransferError
+from cosfs.errors import ConfigError, COSError, TransferError
 
 from .copying import Copying, Progress, not_removed, nothing
 from .objects import closing
@@ -362,8 +362,7 @@ class Remover:
             if failure is None:
                 done()
             else:
-                error = ServiceError(failure.message, code=failure.code)
-                self._run.report.failure(self._label, task.source, task.target, error)
+                self._run.report.failure(self._label, task.source, task.target, failure.error())
 
         if self._bucket is not None:
             await delete_many(self._run.engine, self._bucket, self._removable, on_result=on_result)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .listing import Range, upload_pages
 from .options import BUCKET_URL, DURATION, OBJECT_URL, command, dryrun_option, group, recursive_option
 from .output import Column, Table, printable, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cosfs.client.client import CosClient
     from cosfs.client.model import Upload
     from cosfs.client.url import CosUrl
 
@@ -48,13 +47,16 @@ def uploads(ctx: click.Context, /, url: CosUrl, older_than: float, upload_id: st
         return _parts(state, url, upload_id)
     client = state.client
     bucket = client.resolve_bucket(url.bucket)
+    is_old = _older_than(older_than)
     records = (
         {
             "Key": each.key,
             "UploadId": each.upload_id,
             "Initiated": utc_time(each.initiated),
         }
-        for each in _below(client, bucket, url.key, older_than)
+        for page in upload_pages(client, Range(bucket, url.key))
+        for each in page.items
+        if is_old(each)
     )
     columns = [Column("Initiated"), Column("Upload ID"), Column("Key")]
     return _show(state, "Uploads", columns, records, ("Initiated", "UploadId", "Key"))
@@ -123,13 +125,19 @@ async def _abort_all(
 ) -> None:
     from cosfs.errors import COSError
 
+    from .objects import list_uploads
+
     client = run.state.client
     bucket = await run.engine.run(client.resolve_bucket, url.bucket)
 
+    is_old = _older_than(older_than)
+
     async def wanted() -> AsyncIterator[Upload]:
-        async for each in _listed(run, bucket, url.key, older_than):
+        async for each in list_uploads(run.engine, bucket, url.key):
             if run.stopping:
                 return
+            if not is_old(each):
+                continue
             if not recursive and (each.key != url.key or upload_id not in ("", each.upload_id)):
                 continue
             if dryrun:
@@ -150,44 +158,14 @@ async def _abort_all(
     await run.engine.run_many(client.abort_upload, wanted(), on_result)
 
 
+def _older_than(seconds: float) -> Callable[[Upload], bool]:
+    """Return what tells uploads that began so long ago; all did if it is 0."""
+    limit = time.time() - seconds
+    return lambda upload: not seconds or upload.initiated <= limit
+
+
 def _name(upload: Upload) -> str:
     return f"cos://{upload.bucket}/{upload.key}?uploadId={upload.upload_id}"
-
-
-async def _listed(run: Run, bucket: str, prefix: str, older_than: float) -> AsyncIterator[Upload]:
-    """List page by page; what is aborted meanwhile does not disturb the markers."""
-    key_marker = upload_id_marker = ""
-    limit = time.time() - older_than
-    while True:
-        listing = partial(
-            run.state.client.list_uploads,
-            bucket,
-            prefix=prefix,
-            key_marker=key_marker,
-            upload_id_marker=upload_id_marker,
-        )
-        page = await run.engine.run(listing)
-        for upload in page.uploads:
-            if not older_than or upload.initiated <= limit:
-                yield upload
-        if not page.next_key_marker:
-            return
-        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker
-
-
-def _below(client: CosClient, bucket: str, prefix: str, older_than: float) -> Iterator[Upload]:
-    key_marker = upload_id_marker = ""
-    limit = time.time() - older_than
-    while True:
-        page = client.list_uploads(
-            bucket, prefix=prefix, key_marker=key_marker, upload_id_marker=upload_id_marker
-        )
-        for upload in page.uploads:
-            if not older_than or upload.initiated <= limit:
-                yield upload
-        if not page.next_key_marker:
-            return
-        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker
 
 
 def _show(

@@ -12,7 +12,7 @@ from cosfs.client.documents import access, keeping
 from cosfs.client.documents.setting import Setting
 from cosfs.errors import ObjectNotFoundError, UsageError
 
-from .headers import ACLS, grant_headers, parse_metadata
+from .headers import ACLS, CONTENT_FIELDS, grant_headers, parse_metadata
 from .options import OBJECT_URL, dryrun_option, group
 from .output import printable
 from .setting_builders import parse_tags
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
     from .running import Run
     from .state import State
 
-_TEXTS = (
-    "content_type",
-    "cache_control",
-    "content_disposition",
-    "content_encoding",
-    "content_language",
-    "expires",
-)
 object_argument = click.argument("url", type=OBJECT_URL, metavar="cos://BUCKET/KEY")
 version_option = click.option("--version-id", default="", metavar="ID", help="This version of the object.")
 
@@ -238,7 +230,9 @@ def _shown(info: ObjectInfo) -> dict[str, Any]:
     assert info.headers is not None
     headers = info.headers
     found: dict[str, Any] = {
-        name.replace("_", "-").title(): getattr(headers, name) for name in _TEXTS if getattr(headers, name)
+        name.replace("_", "-").title(): getattr(headers, name)
+        for name in CONTENT_FIELDS
+        if getattr(headers, name)
     }
     metadata = {name: unquote(value) for name, value in headers.metadata.items()}
     return found | {"StorageClass": info.storage_class, "Metadata": metadata}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cosfs.errors import ConfigError, COSError, ObjectNotFoundError
 
 if TYPE_CHECKING:
-    from cosfs.client.model import ObjectInfo, ObjectVersion
+    from cosfs.client.model import ObjectInfo, ObjectVersion, Upload
     from cosfs.transfer.engine import Engine
 
     from .filters import Selection
@@ -192,3 +192,23 @@ async def list_versions(engine: Engine, bucket: str, prefix: str) -> AsyncGenera
         if not page.next_key_marker:
             return
         key_marker, version_id_marker = page.next_key_marker, page.next_version_id_marker
+
+
+async def list_uploads(engine: Engine, bucket: str, prefix: str = "") -> AsyncGenerator[Upload, None]:
+    """Iterate over all unfinished uploads below prefix; what is aborted meanwhile disturbs no marker."""
+    key_marker = upload_id_marker = ""
+    while True:
+        page = await engine.run(
+            partial(
+                engine.client.list_uploads,
+                bucket,
+                prefix=prefix,
+                key_marker=key_marker,
+                upload_id_marker=upload_id_marker,
+            )
+        )
+        for upload in page.uploads:
+            yield upload
+        if not page.next_key_marker:
+            return
+        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker

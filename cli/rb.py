@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
+from .deleting import tell_deleted
 from .options import BUCKET_URL, command, dryrun_option
 
 if TYPE_CHECKING:
-    from cosfs.client.model import DeleteFailure, ObjectId
+    from cosfs.client.model import ObjectId
     from cosfs.client.url import CosUrl
 
     from .report import Report
@@ -123,7 +123,6 @@ def _empty(state: State, bucket: str, report: Report, *, dryrun: bool) -> int:
 
 async def _delete_versions(run: Run, bucket: str, *, dryrun: bool) -> None:
     from cosfs.client.model import ObjectId
-    from cosfs.errors import ServiceError
     from cosfs.transfer.delete import delete_many
 
     from .objects import list_versions
@@ -138,31 +137,16 @@ async def _delete_versions(run: Run, bucket: str, *, dryrun: bool) -> None:
             run.display.expect(0)
             yield ObjectId(version.key, version.version_id)
 
-    def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
-        target = f"cos://{bucket}/{found.key}"
-        run.display.finish()
-        if failure is None:
-            run.report.deleted(target, found.version_id)
-        else:
-            error = ServiceError(failure.message, code=failure.code)
-            run.report.failure("delete", "", target, error)
-
-    await delete_many(run.engine, bucket, everything(), on_result=on_result)
+    await delete_many(run.engine, bucket, everything(), on_result=tell_deleted(run, bucket))
 
 
 async def _abort_uploads(run: Run, bucket: str, *, dryrun: bool) -> None:
-    client = run.state.client
-    key_marker = upload_id_marker = ""
-    while not run.stopping:
-        listing = partial(
-            client.list_uploads, bucket, key_marker=key_marker, upload_id_marker=upload_id_marker
-        )
-        page = await run.engine.run(listing)
-        for upload in page.uploads:
-            if dryrun:
-                run.report.would_change("abort", f"cos://{bucket}/{upload.key} ({upload.upload_id})")
-                continue
-            await run.engine.run(client.abort_upload, upload)
-        if not page.next_key_marker:
+    from .objects import list_uploads
+
+    async for upload in list_uploads(run.engine, bucket):
+        if run.stopping:
             return
-        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker
+        if dryrun:
+            run.report.would_change("abort", f"cos://{bucket}/{upload.key} ({upload.upload_id})")
+        else:
+            await run.engine.run(run.state.client.abort_upload, upload)

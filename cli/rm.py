@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .deleting import tell_deleted
 from .options import (
     BUCKET_URL,
     command,
@@ -21,7 +22,7 @@ from .output import printable
 from .places import find_glob
 
 if TYPE_CHECKING:
-    from cosfs.client.model import DeleteFailure, ObjectId
+    from cosfs.client.model import ObjectId
     from cosfs.client.url import CosUrl
 
     from .running import Run
@@ -148,16 +149,8 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
                     run.display.expect(0)
                     yield found
 
-    def on_result(found: ObjectId, failure: DeleteFailure | None) -> None:
-        target = f"cos://{bucket}/{found.key}"
-        run.display.finish()
-        if failure is None:
-            run.report.deleted(target, found.version_id)
-        else:
-            run.report.failure("delete", "", target, _error(failure), found.version_id)
-
     async with aclosing(chosen()) as ids:
-        await delete_many(run.engine, bucket, ids, on_result=on_result)
+        await delete_many(run.engine, bucket, ids, on_result=tell_deleted(run, bucket))
     run.display.complete = True
     _remark(run, url, options, recursive, counted.number)
 
@@ -229,12 +222,6 @@ async def _candidates(
     async with aclosing(found):
         async for info in found:
             yield ObjectId(info.key)
-
-
-def _error(failure: DeleteFailure) -> Exception:
-    from cosfs.errors import ServiceError
-
-    return ServiceError(failure.message, code=failure.code)
 
 
 def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: int) -> None:

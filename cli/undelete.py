@@ -185,7 +185,6 @@ class _Undeleting:
             raise error
 
     async def _remove_markers(self) -> None:
-        from cosfs.errors import ServiceError
         from cosfs.transfer.delete import delete_many
 
         markers, self._markers = self._markers, []
@@ -197,7 +196,7 @@ class _Undeleting:
             target = self._target(marker.key)
             left[marker.key] -= 1
             if failure is not None:
-                error = ServiceError(failure.message, code=failure.code, target=target)
+                error = failure.error(target)
                 self._run.report.failure("undelete", "", target, error, version_id=marker.version_id)
             elif not left[marker.key]:
                 self._run.display.finish()

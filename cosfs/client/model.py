@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cosfs.errors import UsageError
+from cosfs.errors import ServiceError, UsageError
 
 STANDARD = "STANDARD"
 ARCHIVED_CLASSES = frozenset({"ARCHIVE", "DEEP_ARCHIVE", "MAZ_ARCHIVE"})
@@ -188,3 +188,7 @@ class DeleteFailure:
     version_id: str
     code: str
     message: str
+
+    def error(self, target: str = "") -> ServiceError:
+        """Return what a request for this object alone would have raised."""
+        return ServiceError(self.message, code=self.code, target=target)

@@ -15,7 +15,7 @@ from typing import Protocol
 import trio
 
 from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
-from cosfs.errors import ConfigError, COSError, NotFoundError, ServiceError, TransferError
+from cosfs.errors import ConfigError, COSError, NotFoundError, TransferError
 from cosfs.transfer.backup import Backup
 from cosfs.transfer.compare import is_md5
 from cosfs.transfer.contents import FileContent, same_by_etag, same_content
@@ -222,7 +222,7 @@ class Sync:
         def told(found: ObjectId, failure: DeleteFailure | None) -> None:
             entry = waiting.pop(found.key)
             self._deleted(entry, failure is None)
-            on_result(entry, ServiceError(failure.message, code=failure.code) if failure else None)
+            on_result(entry, failure.error() if failure else None)
 
         async def keys() -> AsyncIterator[ObjectId]:
             async for extra in self._backed_up(on_result):
