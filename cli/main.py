@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import click
 
 from .options import CONTEXT, GLOBAL_OPTIONS, format_options
-from .output import StdoutClosedError, printable
+from .output import Output, StdoutClosedError, printable
 from .state import State
 from .title import hide_secrets
 
@@ -241,9 +241,11 @@ def _collect_less_often() -> None:
 def _open_missing_streams() -> None:
     """Open what was closed by `>&-`: a socket must not get number 1 or 2 and be written to.
 
-    Reading the standard input there is not fails: it is not the same as an empty one.
+    Reading the standard input there is not fails: it is not the same as an empty one. So does writing data
+    where nobody gets it; what only tells of work that is done is left out.
     """
-    null = os.O_WRONLY, os.O_RDWR, os.O_RDWR
+    Output.no_stdout = sys.stdout is None
+    null = os.O_WRONLY, os.O_RDONLY, os.O_RDWR
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, null[number]), mode))

@@ -115,6 +115,8 @@ class Output:
     with each of a thousand lines a second would not be seen.
     """
 
+    no_stdout = False  # it was closed before we were started
+
     def __init__(self, within: Output | None = None) -> None:
         """Write to the streams; or, as one of several commands at once, by way of another Output."""
         self._within = within
@@ -191,6 +193,8 @@ class Output:
         """Write one line about what happened, out of the way of the data of other commands."""
         if self.aside:
             self._stderr(text)
+        elif self.no_stdout:
+            pass
         else:
             self.line(text, flush=True)
 

@@ -254,8 +254,9 @@ def test_standard_input_that_is_closed_is_not_an_empty_one(
 ) -> None:
     script = f"cos cp - cos://{bucket}/k <&-"
     done = subprocess.run(
-        ["bash", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=30
-    )
+        ["bash", "-c", script], env={**cos_environment, "BUCKET": bucket},
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "") and "Bad file descriptor" in done.stderr
     assert not client.list_objects(bucket).objects
 
@@ -272,7 +273,8 @@ def test_report_that_cannot_be_written_is_named(cos: Any, tmp_path: Path, bucket
 @pytest.mark.parametrize(
     ("script", "code", "words"),
     [
-        ("cos ls >&-", 0, ""),
+        ("cos ls >&-", 255, "cos: standard output: Bad file descriptor\n"),
+        ("echo x | cos cp - cos://$BUCKET/k >&-", 0, ""),
         ("cos ls cos://nosuch-1250000000 2>&-", 254, ""),
         ("cos ls 0<&- >/dev/null", 0, ""),
         ("cos ls >/dev/full", 255, "cos: standard output: No space left on device\n"),
