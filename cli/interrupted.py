@@ -119,19 +119,24 @@ def resume(state: State, job_ids: tuple[str, ...]) -> int:
                     f"{job_id} is nothing that can be gone on with: files that a killed command left",
                     hint=f"'cos jobs clean {job_id}' removes them",
                 )
-    wanted = [_get(records, records.match(job_id)) for job_id in job_ids]
+    wanted = {found: _get(records, found) for found in map(records.match, job_ids)}
 
     async def job(run: Run) -> None:
-        for each in wanted:
+        for job_id, each in wanted.items():
             if not run.stopping:
-                await _resume(run, each)
+                await _resume(run, job_id, each)
 
     return run_job(state, job, Report(state), verb="resuming")
 
 
-async def _resume(run: Run, job: Job) -> None:
-    from cosfs.errors import ConfigError, COSError
+async def _resume(run: Run, job_id: str, job: Job) -> None:
+    from cosfs.errors import ConfigError, COSError, TransferError
     from cosfs.transfer.jobs import resume as go_on
+
+    if run.engine.records is not None and run.engine.records.is_running(job_id):
+        busy = TransferError("a process works on this job now", hint="Wait for its end")
+        run.report.failure(job.op, job.source, job.destination, busy)
+        return
 
     run.display.expect(job.size, job.source)
     started = time.monotonic()

@@ -54,8 +54,8 @@ _CLEAN_UP_TIME = 3.0
 # Bytes a second that one transfer gets at least when the bandwidth is limited.
 _SLOWEST = 256 * 1024
 # Seconds that parts in flight take together because the bandwidth is limited, and one of them alone.
-_PARTS_TIME = 4.0
-_PART_TIME = 2.0
+_PARTS_TIME = 2.0
+_PART_TIME = 1.0
 # Results of a stream of jobs are handed over after so many seconds or at so many.
 _BATCH_TIME = 0.01
 _BATCH = 64

@@ -16,6 +16,7 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.emulator.faults import Fault
+from cosfs.transfer.resume import Records
 from cosfs.units import MIB
 from tests.cli.conftest import Run, Terminal
 from tests.conftest import Cos
@@ -222,3 +223,21 @@ def test_unfinished_downloads_are_no_extras(run: Run, client: CosClient, bucket:
         "r/.cos-0000000b.tmp",
         "r/a",
     ]
+
+
+def test_job_that_runs_is_not_resumed_beside_it(
+    run: Run, emulator: Emulator, bucket: str, tmp_path: Path, cos_environment: dict[str, str]
+) -> None:
+    make(tmp_path / "f")
+    emulator.faults.error("UploadPart", "AccessDenied", 403, count=0).skip = 5
+    run("cp", "f", f"cos://{bucket}/k", code=1)
+    emulator.faults.clear()
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    records = Records(Path(cos_environment["HOME"]) / ".cos/resume")
+    working = records.open(job["Id"])
+    assert working is not None
+    emulator.requests.reset()
+    assert "a process works on this job now" in run("jobs", "resume", job["Id"], code=1).err
+    assert emulator.requests.total == 0
+    working.release()
+    run("jobs", "resume", job["Id"], job["Id"][:8])

@@ -286,9 +286,8 @@ def test_report_that_cannot_be_written_is_named(cos: Any, tmp_path: Path, bucket
 def test_closed_and_full_streams(
     cos_environment: dict[str, str], bucket: str, script: str, code: int, words: str
 ) -> None:
-    done = subprocess.run(
-        ["bash", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=30
-    )
+    environment = {**cos_environment, "BUCKET": bucket}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (code, words)
 
 

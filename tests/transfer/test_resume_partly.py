@@ -17,7 +17,8 @@ from cosfs.transfer.engine import LARGE, Engine
 from cosfs.transfer.resume import Records
 from cosfs.transfer.upload import upload_file
 from cosfs.units import KIB, MIB
-from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, settled, stored
+from tests.objects import stored
+from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, settled
 
 LIMITS = replace(SMALL_LIMITS, max_concurrent_requests=1, resume_threshold=4 * MIB)
 SIZE = 8 * MIB + 5
@@ -99,6 +100,6 @@ def test_parts_are_small_where_the_bandwidth_is(client: CosClient) -> None:
         rate: Engine(client, replace(limits, max_bandwidth=rate)).part_size()
         for rate in (0, 100 * KIB, 2 * MIB, 100 * MIB)
     }
-    assert sizes == {0: 8 * MIB, 100 * KIB: MIB, 2 * MIB: 4 * MIB, 100 * MIB: 8 * MIB}
-    assert Engine(client, limits).part_size(MIB) == 2 * MIB
+    assert sizes == {0: 8 * MIB, 100 * KIB: MIB, 2 * MIB: 2 * MIB, 100 * MIB: 8 * MIB}
+    assert Engine(client, limits).part_size(3 * MIB) == 3 * MIB
     assert Engine(client, replace(limits, max_bandwidth=MIB))._part_limit() == {LARGE: 2}
