@@ -21,7 +21,7 @@ def reset(scope: dict[str, Any]) -> NoReturn:
     """Drop the connection hard: the client sees a reset, not an orderly end."""
     transport = scope["transport"]
     connection = transport.get_extra_info("socket")
-    if connection is not None:
+    if connection is not None and connection.fileno() >= 0:  # the client may have gone first
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
     raise ClientGoneError

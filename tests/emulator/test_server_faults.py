@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +18,7 @@ from cosfs.emulator.app import log_line
 from cosfs.emulator.requestlog import Entry
 from cosfs.emulator.values import Request
 from tests.emulator.asking import HOST, Asker
-from tests.emulator.wire import exchange
+from tests.emulator.wire import connected, exchange, head
 
 
 def get(emulator: Emulator, bucket: str, key: str = "k") -> requests.Response:
@@ -219,3 +221,19 @@ def test_log_lines_cannot_write_on_the_terminal(served: Emulator, public: str) -
     exchange(served, raw.encode("latin-1"))
     line = log_line(served.requests.log()[-1])
     assert "\x9b" not in line and "\\x9b31m" in line
+
+
+def test_a_reset_of_a_connection_that_has_gone_is_no_error(
+    served: Emulator, public: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.requests.reset()
+    served.faults.latency(0.2, "GetObject", count=1)
+    served.faults.reset("GetObject")
+    with connected(served) as connection:
+        connection.sendall(head(public, "GET", "/k"))
+        linger = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    while not served.requests.log():
+        time.sleep(0.01)
+    assert get(served, public).status_code == 404
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
