@@ -10,6 +10,7 @@ from types import TracebackType
 from cosfs.client.auth import presign, sign_form
 from cosfs.client.endpoint import Address
 from cosfs.client.looks import Looks
+from cosfs.client.movement import Movement
 from cosfs.client.retry import Retrier
 from cosfs.client.session import NOTHING, Known
 from cosfs.client.stats import ClientStats
@@ -54,9 +55,28 @@ class CosClient(Uploads, SubResources):
         return self._session.slow_listeners
 
     @property
-    def last_heard(self) -> float:
-        """When the last bytes of any answer arrived (time.monotonic); 0 if none ever did."""
-        return self._session.transport.last_heard
+    def movement(self) -> Movement:
+        """Tells whether anything comes of requests."""
+        return self._session.movement
+
+    def limit_stalls(self, seconds: float) -> None:
+        """Have a request that nothing comes of end after so many seconds, with all its tries.
+
+        One whose body moves takes as long as it takes, unless it moves more slowly than its share of the
+        slowest line there is.
+        """
+        self._session.stall_limit = seconds
+
+    def last_heard(self, bucket: str) -> float:
+        """When the last bytes of an answer came from where a bucket is (time.monotonic); 0: never.
+
+        An empty bucket means the list of all.
+        """
+        return self._session.last_heard(bucket)
+
+    def place_of(self, bucket: str) -> str:
+        """Return a name for where a bucket is: other buckets of that name are reached in the same way."""
+        return self._session.place_of(bucket)
 
     def cancel(self) -> None:
         """Make every request, waiting or running, fail soon with NetworkError. For good."""

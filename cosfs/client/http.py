@@ -74,8 +74,10 @@ class Response:
         if self._connection is None:
             return 0
         try:
+            self._limits.resume()
             count = self._reader.read_into(buffer, self._limits)
-            self._transport.last_heard = time.monotonic()
+            self._transport.hear(self._connection)
+            self._limits.received(count)
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
@@ -88,8 +90,10 @@ class Response:
         if self._connection is None:
             return b""
         try:
+            self._limits.resume()
             data = self._reader.read_some(most, self._limits)
-            self._transport.last_heard = time.monotonic()
+            self._transport.hear(self._connection)
+            self._limits.received(len(data))
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
@@ -113,7 +117,13 @@ class Response:
 
     def limit_silence_only(self) -> None:
         """Let the rest of the body take as long as it wants, as long as it goes on."""
-        self._limits.deadline = math.inf
+        if not self._limits.stall:
+            self._limits.deadline = math.inf
+
+    @property
+    def deadline(self) -> float:
+        """Until when the next bytes must be here (time.monotonic)."""
+        return self._limits.deadline
 
     def close(self) -> None:
         """Give up the rest of the body. The connection goes with it: the rest would be in the way."""
@@ -148,7 +158,9 @@ class Transport:
         self._dialer = Dialer(settings, self.proxies)
         self._pid = os.getpid()
         self.cancelled = threading.Event()
-        self.last_heard = 0.0  # when the last bytes of any answer arrived (time.monotonic)
+        self._heard: dict[
+            tuple[str, int], float
+        ] = {}  # when the last bytes of an answer came, by host and port
 
     def send(
         self,
@@ -172,7 +184,7 @@ class Transport:
         try:
             lines = self._exchange(connection, head, body, limits)
             status, fields = parse_head(lines, address.host)
-            self.last_heard = time.monotonic()
+            self.hear(connection)
             while status < 200:  # 100 Continue, 103 Early Hints
                 status, fields = parse_head(connection.read_head(limits), address.host)
             return Response(status, fields, connection, self, limits, method == "HEAD")
@@ -194,6 +206,19 @@ class Transport:
             connection.since = -1.0  # half a request is on the wire
             return [*lines, "connection: close"]
         return connection.read_head(limits)
+
+    def hear(self, connection: Connection) -> None:
+        """Note that bytes have arrived."""
+        self._heard[connection.key[1:]] = time.monotonic()
+
+    def last_heard(self, address: Address) -> float:
+        """When the last bytes of any answer of a host arrived (time.monotonic); 0 if none ever did."""
+        return self._heard.get((address.host, address.port), 0.0)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being sent or answered."""
+        return len(self._busy)
 
     def cancel(self) -> None:
         """Make requests in flight and all later ones fail."""

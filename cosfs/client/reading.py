@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from cosfs.client.buckets import Buckets
@@ -77,10 +78,12 @@ class Reading(Buckets):
         if_none_match: str = "",
         version_id: str = "",
         headers: Mapping[str, str] = NOTHING,
+        deadline: float = math.inf,
     ) -> ObjectStream:
         """Open the bytes [start, stop) of an object; they end with the object if it is shorter.
 
-        headers are sent as they are (a traffic limit, the customer's key).
+        headers are sent as they are (a traffic limit, the customer's key). deadline is that of a stream that
+        broke off and is gone on with (time.monotonic).
         Raises ServiceError with code InvalidRange if start is at or behind the end, unless it is
         0: an empty object gives an empty stream. An object that still has the etag if_none_match
         raises ServiceError with code NotModified.
@@ -95,7 +98,9 @@ class Reading(Buckets):
             sent["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         call = Call("GetObject", "GET", bucket, key, version_params(version_id), sent)
         try:
-            stream = self._session.run_operation(call, lambda attempt: self._open(call, start, stop, attempt))
+            stream = self._session.run_operation(
+                call, lambda attempt: self._open(call, start, stop, attempt), deadline
+            )
         except ServiceError as error:
             if error.status == 416 and start == 0:
                 return self._empty_stream(bucket, key, 0, version_id, {**headers, **conditions})

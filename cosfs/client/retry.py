@@ -91,6 +91,7 @@ class Attempt:
     deadline: float = 0.0
     # Whether an earlier try got no answer, or one of a service in trouble: it may have worked after all.
     uncertain: bool = False
+    sent: int = 0  # set by the caller: bytes of the body that have been sent by the try that came furthest
     # Set by the caller: the headers of the last error answer.
     headers: Mapping[str, str] = field(default_factory=dict)
     # Set by the caller: the credentials of this try.

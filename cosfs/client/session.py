@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from cosfs.client.body import Body, body_length
 from cosfs.client.dates import parse_http_date
 from cosfs.client.endpoint import Address, Endpoint
 from cosfs.client.http import Response, Transport
+from cosfs.client.movement import COPIED, SLOWEST, Movement
 from cosfs.client.redaction import shown_answer, shown_request
 from cosfs.client.regions import RegionFile
 from cosfs.client.retry import Attempt, Retrier
@@ -43,7 +45,6 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # A request with all its tries. Bodies get time on top for a line as slow as this.
 TIME_LIMIT = 120.0
-SLOWEST = 4 * KIB
 # COS copies up to 5 GB before it answers a copy; joining parts takes long as well.
 SLOW_TIME_LIMIT = 1200.0
 SLOW_SILENCE = 300.0
@@ -68,7 +69,9 @@ class Call:
         "operation",
         "params",
         "redirected",
+        "signed",
         "slow",
+        "work",
     )
 
     def __init__(
@@ -82,6 +85,7 @@ class Call:
         body: Body | None = None,
         *,
         slow: bool = False,
+        work: int = 0,
         expects: int = 0,
     ) -> None:
         self.operation = operation
@@ -92,8 +96,10 @@ class Call:
         self.headers = headers
         self.body = body
         self.slow = slow  # COS works for minutes before it answers
+        self.work = work  # bytes that it copies or joins meanwhile, as far as is known
         self.expects = expects  # bytes of the answer that are read within the time limit
         self.redirected = False
+        self.signed = True
         self.instead_of = ""  # the operation that failed without a reason, which this one is to tell
 
     @property
@@ -148,6 +154,8 @@ class Session:
         self._clock_offset = 0.0
         self._answered = False
         self._proved: Credentials | None = None  # that COS took in its last good answer
+        self.movement = Movement()
+        self.stall_limit = 0.0  # seconds; see CosClient.limit_stalls
         self.retrier = Retrier(
             settings.max_retries,
             self.transport.cancelled,
@@ -184,10 +192,16 @@ class Session:
         """Send a call, with retries, and parse the body of its answer."""
         return self.run(call, lambda response, _: self.parsed(call, response, parse))
 
-    def run_operation(self, call: Call, operation: Callable[[Attempt], T]) -> T:
-        """Run an operation with retries, and once more if its bucket turns out to be elsewhere."""
+    def run_operation(self, call: Call, operation: Callable[[Attempt], T], deadline: float = math.inf) -> T:
+        """Run an operation with retries, and once more if its bucket turns out to be elsewhere.
+
+        deadline is one of before (time.monotonic) that holds on, if that is earlier than what is usual.
+        """
+        limit = min(self._time_limit(call), deadline - time.monotonic())
+        if call.work:
+            self.movement.note(call.bucket, call.key, call.work / COPIED)
         try:
-            return self.retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+            return self.retrier.run(operation, limit, f"{call.operation} {call.target!r}")
         except _Moved as moved:
             error: COSError = moved.error
         except BucketNotFoundError as not_found:
@@ -196,9 +210,30 @@ class Session:
                 raise
         call.redirected = True
         try:
-            return self.retrier.run(operation, call.time_limit, f"{call.operation} {call.target!r}")
+            return self.retrier.run(operation, limit, f"{call.operation} {call.target!r}")
         except _Moved:
             raise error from None
+
+    def _time_limit(self, call: Call) -> float:
+        """Seconds that a call may take with all its tries; the bytes of bodies add to them, see Limits."""
+        stall = self.stall_limit
+        return stall + call.work / COPIED if stall else call.time_limit
+
+    def _limits(self, call: Call, attempt: Attempt) -> Limits:
+        silence, stall = self.settings.read_timeout, self.stall_limit
+        if call.slow:
+            silence = max(SLOW_SILENCE, silence)
+        limits = Limits(silence, attempt.deadline)
+        if stall:
+            movement, bucket, key = self.movement, call.bucket, call.key
+            limits.stall = stall
+            limits.sent_before = attempt.sent
+            # All that is on its way shares a line.
+            limits.pace = lambda: SLOWEST / max(1, self.transport.in_flight)
+            limits.on_moved = lambda: movement.note(
+                bucket, key if key is not None else call.params.get("prefix")
+            )
+        return limits
 
     def send(self, call: Call, attempt: Attempt) -> Response:
         """Send a call once and return the answer, whose body the caller reads; error answers raise."""
@@ -220,12 +255,18 @@ class Session:
                 self.seen.add(call.bucket)
             self._answered = True
             self._proved = attempt.credentials
+            if call.method != "GET":  # what a GET brings is in its body
+                self.movement.note(call.bucket, call.key)
             return response
         raise self._failure(call, response, attempt, region)
 
     def is_answered(self, call: Call, timeout: float) -> bool:
-        """Return whether a call is answered within timeout seconds, whatever with; one try."""
+        """Return whether a call is answered within timeout seconds, whatever with; one try.
+
+        It is not signed: a refusal is an answer, and keys may have ended that cannot be renewed now.
+        """
         self.transport.forget_idle()  # they may lead nowhere without knowing it
+        call.signed = False
         try:
             self.send(call, Attempt(deadline=time.monotonic() + timeout)).close()
         except NetworkError:
@@ -233,6 +274,23 @@ class Session:
         except (COSError, _Moved):
             pass
         return True
+
+    def last_heard(self, bucket: str) -> float:
+        """When the last bytes of an answer came from where a bucket is, or the list of buckets; 0: never."""
+        if not bucket:
+            return self.transport.last_heard(self.endpoint.service())
+        region = self.regions.get(bucket) or self.settings.region
+        if not region and self.endpoint.needs_region(bucket):
+            return 0.0
+        addresses = (self.endpoint.bucket(bucket, region), self.endpoint.object(bucket, region, "key"))
+        return max(map(self.transport.last_heard, addresses))
+
+    def place_of(self, bucket: str) -> str:
+        """Return a name for where a bucket is: other buckets of that name are reached in the same way."""
+        region = self.regions.get(bucket) or self.settings.region
+        if bucket and not region and self.endpoint.needs_region(bucket):
+            return bucket
+        return (self.endpoint.bucket(bucket, region) if bucket else self.endpoint.service()).origin
 
     def region(self, bucket: str) -> str:
         """Return the region to send requests for a bucket to; it may be empty with an endpoint_url."""
@@ -307,12 +365,11 @@ class Session:
             headers["Content-Length"] = str(body_length(call.body))
         elif call.method in ("PUT", "POST"):
             headers["Content-Length"] = "0"
-        if self.credentials is not None:
+        if self.credentials is not None and call.signed:
             attempt.credentials = self.credentials.get()
         headers = self.signed_headers(call.method, address, call.params, headers, attempt.credentials)
         target = f"{address.path}?{encode_query(call.params)}" if call.params else address.path
-        silence = max(SLOW_SILENCE, self.settings.read_timeout) if call.slow else self.settings.read_timeout
-        limits = Limits(silence, attempt.deadline)
+        limits = self._limits(call, attempt)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s", shown_request(call.method, address.host_header, target, headers))
         began = time.perf_counter()
@@ -323,6 +380,7 @@ class Session:
             raise
         finally:
             attempt.deadline = limits.deadline
+            attempt.sent = limits.sent_before
         sent = body_length(call.body) if call.body is not None else 0
         self.stats.answered(call.operation, response.status, time.perf_counter() - began, sent)
         return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -74,6 +75,11 @@ class ObjectStream:
         """Let whoever reads decide how long that may take: only silence is an error."""
         if self._response is not None:
             self._response.limit_silence_only()
+
+    @property
+    def deadline(self) -> float:
+        """Until when the next bytes must be here (time.monotonic); infinite if only silence is an error."""
+        return self._response.deadline if self._response is not None else math.inf
 
     def _end(self) -> int:
         if self._response is not None and self._response.length is None:

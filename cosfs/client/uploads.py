@@ -105,7 +105,9 @@ class Uploads(Writing):
         sent["x-cos-copy-source-range"] = f"bytes={start}-{stop - 1}"
         sent.update(extra)
         params = {"partNumber": str(number), "uploadId": upload.upload_id}
-        call = Call("UploadPartCopy", "PUT", upload.bucket, upload.key, params, sent, slow=True)
+        call = Call(
+            "UploadPartCopy", "PUT", upload.bucket, upload.key, params, sent, slow=True, work=stop - start
+        )
 
         def finish(response: Response, attempt: Attempt) -> Part:
             root = self._session.element(call, response, "CopyPartResult")
@@ -129,7 +131,7 @@ class Uploads(Writing):
         call = Call(
             "CompleteUpload", "POST", upload.bucket, upload.key, {"uploadId": upload.upload_id}, sent, body
         )
-        call.slow = True
+        call.slow, call.work = True, sum(part.size for part in ordered)
         expected = combined(ordered)
         uncertain = False
 

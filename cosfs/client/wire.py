@@ -62,14 +62,54 @@ class StaleConnectionError(NetworkError):
 class Limits:
     """How long a request may take: silence between two bytes, and until when (time.monotonic).
 
-    The time that a body takes its time to be read (it may be held back) moves the deadline.
+    The time that a body takes its time to be read (it may be held back) moves the deadline. With a stall
+    limit the bytes of bodies move it too, to so many seconds from now at most: a slow line may take as long
+    as it wants, a drip may not. pace tells how many bytes a second are no drip. on_moved hears of them.
     """
 
-    __slots__ = ("deadline", "silence")
+    __slots__ = ("_resting_since", "_sent", "deadline", "on_moved", "pace", "sent_before", "silence", "stall")
 
-    def __init__(self, silence: float, deadline: float) -> None:
+    def __init__(
+        self,
+        silence: float,
+        deadline: float,
+        stall: float = 0.0,
+        pace: Callable[[], float] = lambda: 0.0,
+        on_moved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.silence = silence
         self.deadline = deadline
+        self.stall = stall
+        self.pace = pace
+        self.on_moved = on_moved
+        self.sent_before = 0  # bytes of the body that an earlier try has sent already
+        self._sent = 0
+        self._resting_since = 0.0
+
+    def sent(self, count: int) -> None:
+        """So many bytes of the body are gone. What was sent before counts for nothing."""
+        if self.stall:
+            self._sent += count
+            if self._sent > self.sent_before:
+                self._moved(self._sent - self.sent_before)
+                self.sent_before = self._sent
+
+    def received(self, count: int) -> None:
+        """So many bytes of the answer's body are here; the next ones are asked for when there is time."""
+        if self.stall:
+            self._resting_since = self._moved(count)
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self._resting_since:
+            self.deadline += time.monotonic() - self._resting_since
+            self._resting_since = 0.0
+
+    def _moved(self, count: int) -> float:
+        now = time.monotonic()
+        self.deadline = min(now + self.stall, self.deadline + count / self.pace())
+        self.on_moved()
+        return now
 
 
 class Owner(Protocol):
@@ -318,17 +358,22 @@ class Connection:
             self._send(b"".join((head, body)), limits)
         else:
             self._send(head, limits)
-            self._send(body, limits)
+            self._send(body, limits, counted=True)
 
-    def _send(self, data: bytes | bytearray | memoryview, limits: Limits) -> None:
+    def _send(self, data: bytes | bytearray | memoryview, limits: Limits, *, counted: bool = False) -> None:
         """Send everything; the limit of silence is for each step, not for all."""
         sent = self._write(data, limits) if len(data) <= _SEND else 0
+        if counted and sent:
+            limits.sent(sent)
         if sent == len(data):
             return
         view = memoryview(data).cast("B")
         while sent < len(view):
             # TLS counts the time for all it is given.
-            sent += self._write(view[sent : sent + _SEND], limits)
+            count = self._write(view[sent : sent + _SEND], limits)
+            sent += count
+            if counted:
+                limits.sent(count)
 
     def _write(self, piece: bytes | bytearray | memoryview, limits: Limits) -> int:
         hub = self._hub
@@ -367,7 +412,7 @@ class Connection:
         windows = body.windows(_WINDOW) if type(self.sock) is socket.socket else None
         if windows is None:
             for chunk in _paced(body.chunks(_SEND), limits):
-                self._send(chunk, limits)
+                self._send(chunk, limits, counted=True)
             return
         for start, count in _paced(windows, limits):
             self._send_window(body.fileno(), start, start + count, limits)
@@ -388,8 +433,9 @@ class Connection:
             if not sent:
                 # Not every file can be sent so; what else is wrong with this one, reading it will show.
                 for chunk in FileBody(fd, start, stop - start).chunks(_SEND):
-                    self._send(chunk, limits)
+                    self._send(chunk, limits, counted=True)
                 return
+            limits.sent(sent)
             start += sent
 
     def _wait_writable(self, limits: Limits) -> None:

@@ -102,11 +102,13 @@ class Writing(Reading):
         headers: Headers | None = None,
         storage_class: str = "",
         forbid_overwrite: bool = False,
+        size: int = 0,
         extra: Mapping[str, str] = NOTHING,
     ) -> PutResult:
         """Have COS copy an object of up to 5 GB. headers None keeps the source's, otherwise they replace all.
 
-        extra headers are sent in either case: an ACL, encryption, customers' keys.
+        extra headers are sent in either case: an ACL, encryption, customers' keys. size is that of the
+        object, if it is known: the larger it is, the longer the answer is waited for.
 
         A source that no longer has the etag if_match raises PreconditionFailedError.
         """
@@ -121,7 +123,7 @@ class Writing(Reading):
         if "x-cos-tagging" in sent:
             # The tags have a directive of their own, and without it the source's are kept.
             sent["x-cos-tagging-directive"] = "Replaced"
-        call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True)
+        call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True, work=size)
 
         def finish(response: Response, attempt: Attempt) -> PutResult:
             root = self._session.element(call, response, "CopyObjectResult")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import trio
 
+from cosfs.client.movement import Place
 from cosfs.errors import FilesystemError
 from cosfs.fs import names
 from cosfs.fs.commit import Committer
@@ -134,6 +135,29 @@ class Calls:
     def _writable(self) -> None:
         if self.settings.read_only:
             raise FilesystemError(errno.EROFS)
+
+    def places(self, parent: int, name: bytes) -> list[Place]:
+        """Where in COS a name of a directory is: as a file, or as a directory."""
+        directory, component = self._dir(parent), names.from_name(name)
+        if component is None:
+            return [(directory.bucket, directory.prefix)]
+        if directory.is_buckets:
+            return [(component, "")]
+        key = directory.child_key(component)
+        return [(directory.bucket, key), (directory.bucket, f"{key}/")]
+
+    def places_of(self, fh: int) -> list[Place]:
+        """Where in COS an open directory is."""
+        node = self._dirs[fh].node
+        return [(node.bucket, node.prefix)]
+
+    def url_of(self, number: int, *, is_handle: bool) -> str:
+        """What an inode or a handle is, for people."""
+        if is_handle:
+            handle = self._files.get(number) or self._dirs.get(number)
+            return handle.node.url if handle is not None else f"handle {number}"
+        node = self.tree.table.get(number)
+        return node.url if node is not None else f"inode {number}"
 
     async def lookup(self, parent: int, name: bytes) -> Node:
         """Return the node of a name; the caller counts the kernel's reference."""

@@ -428,12 +428,14 @@ class Committer:
 
     async def wait_for_room(self) -> None:
         """Wait while more is closed and not sent than there shall be; files being written do not count."""
-        while True:
-            waiting = [node for node, _ in self.outbox.waiting if isinstance(node, FileNode)]
-            closed = sum(node.size for node in waiting if node.dirty and not node.writers)
-            if closed <= self._settings.max_pending:
-                return
+        while self.too_much():
             await self.outbox.progress()
+
+    def too_much(self) -> list[FileNode]:
+        """The files that are closed and not sent, if they are more than there shall be."""
+        waiting = [node for node, _ in self.outbox.waiting if isinstance(node, FileNode)]
+        closed = [node for node in waiting if node.dirty and not node.writers]
+        return closed if sum(node.size for node in closed) > self._settings.max_pending else []
 
     def send_later(self, node: FileNode, delay: float = 0.0) -> None:
         """Send a file whose state is in the journal; nobody waits for it."""

@@ -120,6 +120,13 @@ class Entries(Directories, OpenFiles):
             raise FilesystemError(errno.EISDIR)
         # A small file on its way to COS is removed when it has arrived.
         self.committer.give_up_sending(node)
+        if node.lock.locked() or self.tree.moves.any:
+            places = [(node.bucket, node.key)]
+            await self.remote.patience.bounded(places, self._unlink, directory, name, node)
+        else:
+            await self._unlink(directory, name, node)
+
+    async def _unlink(self, directory: DirNode, name: bytes, node: FileNode) -> None:
         async with self.tree.moves.change(directory), node.lock:
             await self._keep_directory(directory, name)
             await self.committer.stop(node)

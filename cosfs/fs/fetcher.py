@@ -7,6 +7,8 @@ brings many blocks; each is handed to its waiters as soon as it is whole.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -158,11 +160,11 @@ class Fetcher:
         size = self.block_size
         start, end = first * size, min(stop * size, source.size)
         next_no = first
-        tries = 0
+        tries, deadline = 0, math.inf
         while start < end:
             # Not inside the try: a request that was not answered has been repeated already.
             stream = self._remote.client.get_object(
-                source.bucket, source.key, start=start, stop=end, if_match=source.etag
+                source.bucket, source.key, start=start, stop=end, if_match=source.etag, deadline=deadline
             )
             try:
                 with stream:
@@ -177,8 +179,8 @@ class Fetcher:
                         next_no += 1
             except COSError as exc:
                 # A connection that broke off half-way: go on behind the last whole block.
-                tries += 1
-                if not exc.retryable or tries > 4:
+                tries, deadline = tries + 1, stream.deadline
+                if not exc.retryable or tries > 4 or time.monotonic() >= deadline:
                     raise
 
     def _arrived(self, source: Source, block_no: int, data: Block) -> None:

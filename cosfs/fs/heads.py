@@ -178,7 +178,7 @@ class Heads:
         try:
             await self._remote.look(bucket, list(names_of), told)
             if left:
-                await self._remote.many(head, list(left.items()), answered)
+                await self._remote.many(head, list(left.items()), answered, bucket=bucket)
         except (COSError, FilesystemError) as exc:
             log.debug("attributes ahead of time: %s", exc)  # whoever wants them asks himself, and is told
         finally:

@@ -297,6 +297,11 @@ class Moves:
         self._changing: Counter[DirNode] = Counter()
         self._left = trio.Event()
 
+    @property
+    def any(self) -> bool:
+        """Whether any directory is being moved."""
+        return bool(self._moving)
+
     @asynccontextmanager
     async def change(self, *directories: DirNode) -> AsyncIterator[None]:
         """Write keys in some directories; waits while one of them is being moved."""

@@ -83,7 +83,7 @@ class Listing:
         self.attributes = Order()  # in which attributes are asked for
         self.contents = Order()  # in which files are read
         self._remote = remote
-        self._bucket = bucket
+        self.bucket = bucket
         self._prefix = prefix
         self._hide = hide
         self._page_hook = page_hook
@@ -161,7 +161,7 @@ class Listing:
         page = bisect_right(self._starts, index, key=itemgetter(0)) - 1
         start, marker, _ = self._starts[max(0, page)]
         again = Listing(
-            self._remote, self._bucket, self._prefix, hide=self._hide, page_hook=self._page_hook,
+            self._remote, self.bucket, self._prefix, hide=self._hide, page_hook=self._page_hook,
             page_size=self._page_size,
         )  # fmt: skip
         again.started = self.started
@@ -196,7 +196,7 @@ class Listing:
 
     def _fetch(self, marker: str) -> ListPage:
         page = self._remote.client.list_objects(
-            self._bucket, prefix=self._prefix, delimiter="/", marker=marker, max_keys=self._page_size
+            self.bucket, prefix=self._prefix, delimiter="/", marker=marker, max_keys=self._page_size
         )
         return self._page_hook(page)
 

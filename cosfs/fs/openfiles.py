@@ -146,7 +146,7 @@ class OpenFiles(Calls):
         if handle.epoch != node.epoch:
             raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
         if self.settings.max_pending and self.settings.write_back == "async":
-            await self.committer.wait_for_room()
+            await self._wait_for_room()
         content = self._content(node)
         if handle.flags & os.O_APPEND:
             offset = content.size
@@ -171,8 +171,15 @@ class OpenFiles(Calls):
     async def _wait_for_commit(self, node: FileNode) -> None:
         """A large file is not changed while it is being read for sending."""
         while self.committer.reads_staging(node):
-            async with node.lock:
-                pass
+            await self.remote.patience.acquire(node.lock, (node.bucket, node.key))
+            node.lock.release()
+
+    async def _wait_for_room(self) -> None:
+        """Wait while too much is closed and not sent, as long as any of it gets to COS."""
+        waiting = self.committer.too_much()
+        if waiting:
+            places = [(node.bucket, node.key) for node in waiting]
+            await self.remote.patience.wait(places, self.committer.wait_for_room)
 
     async def flush(self, fh: int) -> None:
         """close() of one descriptor: COS has the file, or (write-back async) the journal."""
@@ -196,7 +203,7 @@ class OpenFiles(Calls):
     async def _send(self, node: FileNode) -> None:
         """Return when COS has the file; it stays ours if COS is out of reach for too long."""
         if node.changed:
-            patiently = self.remote.reachability.patiently
+            patiently = partial(self.remote.patience.patiently, [(node.bucket, node.key)])
             await self._with_room(node.size, patiently, self.committer.flush, node)
 
     @staticmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -206,6 +207,7 @@ class PastClient(CosClient):
         if_none_match: str = "",
         version_id: str = "",
         headers: Mapping[str, str] = NOTHING,
+        deadline: float = math.inf,
     ) -> ObjectStream:
         return super().get_object(
             bucket,
@@ -216,6 +218,7 @@ class PastClient(CosClient):
             if_none_match=if_none_match,
             version_id=version_id or self._version(bucket, key),
             headers=headers,
+            deadline=deadline,
         )
 
     def get_range(

@@ -15,21 +15,17 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, TypeVarTuple
 
 import trio
 
 from cosfs.client.client import CosClient
-from cosfs.errors import COSError, NetworkError, UnreachableError
+from cosfs.errors import NetworkError, UnreachableError
 
 __all__ = ["Reachability"]
 
 log = logging.getLogger("cosfs.mount")
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 PERIOD = 1.0  # seconds between looks at who waits
 PROBE_TIMEOUT = 5.0
@@ -37,16 +33,23 @@ PROBE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Reachability:
-    """Notes whether COS answers. bucket is asked for it, or the account if it is empty.
+    """Notes whether COS answers where a bucket is. That is asked for it, or the account if it is empty.
 
     Without run() nothing is ever found out, and every call is let through. All times are time.monotonic().
     """
 
-    def __init__(self, client: CosClient, bucket: str = "", *, io_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        client: CosClient,
+        bucket: str = "",
+        *,
+        io_timeout: float = 60.0,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
         self.io_timeout = io_timeout
         self.lost_since = math.inf  # nothing was heard of COS since
         self.losses = 0
-        self.on_return: list[Callable[[], None]] = []
+        self._on_return = on_return
         self._client = client
         self._bucket = bucket
         self._questions: dict[trio.CancelScope, float] = {}  # and when they began; oldest first
@@ -67,9 +70,9 @@ class Reachability:
     def check(self) -> None:
         """Fail at once while COS cannot be reached."""
         if self.is_lost:
-            raise self._unreachable()
+            raise self.unreachable()
 
-    def _unreachable(self) -> UnreachableError:
+    def unreachable(self) -> UnreachableError:
         return UnreachableError(f"COS has not been reachable for {self.lost_for:.0f} s")
 
     # Calls under way
@@ -106,62 +109,7 @@ class Reachability:
         finally:
             del self._changes[mark]
 
-    async def bounded(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Run fn(*args), but do not wait for it longer than COS may be out of reach.
-
-        It goes on in the background then: what was begun may still reach COS, so it must not be forgotten
-        while it does.
-        """
-        if self._nursery is None:
-            return await fn(*args)
-        done = trio.Event()
-        answers: list[T] = []
-        errors: list[BaseException] = []
-        given_up = False
-
-        async def work() -> None:
-            try:
-                answers.append(await fn(*args))
-            except Exception as exc:
-                errors.append(exc)
-                if given_up:
-                    log.log(logging.WARNING if isinstance(exc, COSError) else logging.ERROR, "%s", exc)
-            finally:
-                done.set()
-
-        mark = object()
-        self._changes[mark] = time.monotonic()
-        self._nursery.start_soon(work)
-        try:
-            while not done.is_set():
-                with trio.move_on_after(PERIOD):
-                    await done.wait()
-                    break
-                if self.lost_for >= self.io_timeout:
-                    self.check()
-        finally:
-            given_up = True
-            del self._changes[mark]
-        if errors:
-            raise errors[0]
-        if not answers:
-            raise UnreachableError("the mount ends")
-        return answers[0]
-
-    async def patiently(self, fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        """Run fn(*args) and, if COS gets out of reach, again when it is back before io_timeout is over."""
-        while True:
-            losses = self.losses
-            try:
-                return await self.bounded(fn, *args)
-            except NetworkError as exc:
-                if await self._returns_in_time(losses):
-                    continue
-                if self.is_lost:
-                    raise self._unreachable() from exc
-                raise
-
-    async def _returns_in_time(self, losses: int) -> bool:
+    async def returns_in_time(self, losses: int) -> bool:
         """Wait for COS if it was lost a further time; False if it was not, or does not return."""
         if self._nursery is None:
             return False
@@ -177,7 +125,7 @@ class Reachability:
     # Finding out
 
     def _suspect(self, began: float) -> None:
-        if self._client.last_heard < began:
+        if self._client.last_heard(self._bucket) < began:
             self._suspicion.set()
 
     async def run(self) -> None:
@@ -202,7 +150,11 @@ class Reachability:
     def _quiet_since(self) -> float:
         """When the silence began that calls wait in; now if none does."""
         oldest = [next(iter(calls.values())) for calls in (self._questions, self._changes) if calls]
-        return max(min(oldest, default=math.inf), self._client.last_heard) if oldest else time.monotonic()
+        return (
+            max(min(oldest, default=math.inf), self._client.last_heard(self._bucket))
+            if oldest
+            else time.monotonic()
+        )
 
     @property
     def _probe_timeout(self) -> float:
@@ -232,5 +184,4 @@ class Reachability:
         self.lost_since = math.inf
         self._returned.set()
         self._returned = trio.Event()
-        for listener in self.on_return:
-            listener()
+        self._on_return()

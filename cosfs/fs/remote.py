@@ -1,7 +1,7 @@
 """The filesystem's way to COS: blocking client calls run in threads, one limit per kind.
 
 Kinds keep each other's tokens apart, so that a hundred uploads cannot make `ls` wait. Nobody waits for a COS
-that is out of reach: see reachability.
+that is out of reach: see patience.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.errors import COSError
-from cosfs.fs.reachability import Reachability
+from cosfs.fs.patience import Patience
 from cosfs.transfer.engine import TINY, Engine
 from cosfs.transfer.job import Job
 from cosfs.transfer.lanes import Window
@@ -42,10 +42,10 @@ class Remote:
         metadata: int = 64,
         data: int = 32,
         change: int = 32,
-        reachability: Reachability | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.client = client
-        self.reachability = reachability or Reachability(client)
+        self.patience = patience or Patience(client)
         self._metadata = trio.CapacityLimiter(metadata)
         self._data = trio.CapacityLimiter(data)
         self._change = trio.CapacityLimiter(change)
@@ -67,7 +67,7 @@ class Remote:
         Nothing is told without such a process, and UNANSWERED of what it is left to the caller to ask for.
         """
         if self._looker is not None and self._looker.is_usable:
-            with self.reachability.question():
+            with self.patience.of(bucket).question():
                 await self._looker.look(bucket, keys, told)
 
     def use_lanes(self, engine: Engine) -> None:
@@ -78,7 +78,7 @@ class Remote:
         """Run a request whose answer is a head only, one of many perhaps."""
         if self._engine is None:
             return await self.metadata(fn, *args, **kwargs)
-        with self.reachability.question():
+        with self.patience.of(_bucket_of(fn, args)).question():
             return await self._in_lane(self._engine, "question", partial(fn, *args, **kwargs))
         raise AssertionError("unreachable")  # question() raises when it ended the wait
 
@@ -86,7 +86,7 @@ class Remote:
         """Do a change of which there may be many, with little to send or nothing; not abandoned either."""
         if self._engine is None:
             return await self.change(fn, *args, **kwargs)
-        with self.reachability.change(), trio.CancelScope(shield=True):
+        with self.patience.of(_bucket_of(fn, args)).change(), trio.CancelScope(shield=True):
             return await self._in_lane(self._engine, "change", partial(fn, *args, **kwargs))
         raise AssertionError("unreachable")  # nothing cancels this scope
 
@@ -95,12 +95,14 @@ class Remote:
         fn: Callable[[I], T],
         items: Sequence[I],
         on_result: Callable[[I, T | None, Exception | None], None],
+        *,
+        bucket: str,
     ) -> None:
         """Call fn(item), a small question, for each item and on_result(item, value, error) with each answer.
 
-        Questions that somebody waits for go first.
+        All are about one bucket. Questions that somebody waits for go first.
         """
-        with self.reachability.question():
+        with self.patience.of(bucket).question():
             if self._engine is not None:
                 await self._engine.run_many(fn, items, on_result, kind=TINY)
                 return
@@ -136,14 +138,24 @@ class Remote:
 
         An abandoned PUT could still land after we have told the caller that it failed.
         """
-        with self.reachability.change():
+        with self.patience.of(_bucket_of(fn, args)).change():
             return await trio.to_thread.run_sync(partial(fn, *args, **kwargs), limiter=self._change)
 
     async def _run(
         self, limiter: trio.CapacityLimiter, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        with self.reachability.question():
+        with self.patience.of(_bucket_of(fn, args)).question():
             return await trio.to_thread.run_sync(
                 partial(fn, *args, **kwargs), limiter=limiter, abandon_on_cancel=True
             )
         raise AssertionError("unreachable")  # question() raises when it ended the wait
+
+
+def _bucket_of(fn: Callable[..., object], args: Sequence[object]) -> str:
+    """The bucket a request is about: the first argument of the client's methods, or what else has one."""
+    owner = getattr(fn, "__self__", None)
+    for candidate in (owner, *args[:1]):
+        bucket = getattr(candidate, "bucket", None)
+        if isinstance(bucket, str):
+            return bucket
+    return args[0] if isinstance(owner, CosClient) and args and isinstance(args[0], str) else ""

@@ -196,7 +196,7 @@ class Renamer:
         return await self._remote.small_change(
             self._remote.client.copy_object,
             bucket, key, from_bucket, info.key,
-            if_match=info.etag, headers=headers, storage_class=info.storage_class,
+            if_match=info.etag, headers=headers, storage_class=info.storage_class, size=info.size,
         )  # fmt: skip
 
     async def directory(self, node: DirNode, parent: DirNode, name: bytes, component: str) -> None:
@@ -288,7 +288,7 @@ class TreeMover:
         self.copied: list[tuple[str, str]] = []  # source key, etag
         self.made: dict[str, Copied] = {}  # by the new key
         self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
-        self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free
+        self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free or are directories
 
     async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
         """Copy page by page; the first failure stops everything."""
@@ -320,7 +320,7 @@ class TreeMover:
     ) -> None:
         async with slots:
             free = not await self._committer.leavings.take(new_bucket, new_key) and not new_key.endswith("/")
-            if free:
+            if free or new_key.endswith("/"):
                 self._tried[new_key] = info.etag
             try:
                 made = await self._copy(bucket, info, new_bucket, new_key, forbid=free)
@@ -350,7 +350,7 @@ class TreeMover:
         result = await self._remote.change(
             client.copy_object,
             new_bucket, new_key, bucket, info.key,
-            if_match=info.etag, storage_class=info.storage_class, forbid_overwrite=forbid,
+            if_match=info.etag, storage_class=info.storage_class, forbid_overwrite=forbid, size=info.size,
         )  # fmt: skip
         return result.etag
 
@@ -390,7 +390,7 @@ class TreeMover:
         made = [(key, copy.etag) for key, copy in self.made.items() if key != keep]
         self._committer.deleter.schedule_all(new_bucket, made)
         for key, etag in self._tried.items():
-            if key not in self.made:  # perhaps only the answer was lost
+            if key not in self.made and key != keep:  # perhaps only the answer was lost
                 self._committer.deleter.schedule(new_bucket, key, etag, careful=True)
         for key in self.made:
             self._committer.deleter.replaced(new_bucket, key)

@@ -173,7 +173,7 @@ class Sender:
         return await self._remote.change(
             self._remote.client.copy_object,
             bucket, key, bucket, key,
-            if_match=info.etag, headers=headers, storage_class=info.storage_class,
+            if_match=info.etag, headers=headers, storage_class=info.storage_class, size=info.size,
         )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ class SmallFiles:
             self._heads.told(parent, name, found[0], since)
 
         try:
-            await self._remote.many(self._get, wanted, landed)
+            await self._remote.many(self._get, wanted, landed, bucket=parent.bucket)
         except COSError as exc:
             log.debug("files ahead of time: %s", exc)  # whoever reads them asks himself, and is told
         finally:

@@ -99,7 +99,7 @@ def families(running: Mount) -> Iterator[Family]:
     opened.add(now["open_directories"], kind="directory")
     yield opened
     yield _one("cosfs_known_inodes", "gauge", "Names that the kernel holds.", now["known_inodes"])
-    reach = running.reachability
+    reach = running.patience
     yield _one("cosfs_unreachable_seconds", "gauge", "How long COS has been out of reach.", reach.lost_for)
     yield _one("cosfs_outages_total", "counter", "How often COS came to be out of reach.", reach.losses)
     expiry = running.client.credentials_expire

@@ -150,6 +150,7 @@ def _serve(
     _raise_file_limit()
     with ExitStack() as stack:
         client = stack.enter_context(_closing_client(make_client))
+        client.limit_stalls(mount_settings.io_timeout)
         bucket = check_source(client, mount_settings)
         mount_settings = replace(mount_settings, bucket=bucket)
         if mount_settings.as_of is not None:

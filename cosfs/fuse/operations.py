@@ -34,31 +34,8 @@ BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
 ABSENT_TTL = 1.0  # seconds for which the kernel believes that a name is not there
 # What a full machine says. Whatever else fails in the cache directory is not about the file of the caller.
 OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+BY_HANDLE = frozenset({"readdir", "releasedir", "fsyncdir", "read", "write", "flush", "fsync", "release"})
 QUIET = frozenset({errno.ENOENT, errno.ENODATA, errno.ENOTSUP, errno.EEXIST, errno.ENOTEMPTY})
-
-
-@contextmanager
-def _answering(call: str, *args: object) -> Iterator[None]:
-    """Turn every error into the errno of this call."""
-    try:
-        yield
-    except COSError as exc:
-        own = isinstance(exc, FilesystemError) and not exc.hint
-        if exc.errno not in QUIET:
-            log.log(logging.DEBUG if own else logging.WARNING, "%s%r: %s", call, args, exc)
-        raise pyfuse3.FUSEError(exc.errno) from exc
-    except OSError as exc:
-        log.warning("%s%r: %s", call, args, exc)
-        raise pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO) from exc
-    except sqlite3.OperationalError as exc:  # the journal cannot be written
-        log.error("%s%r: the cache directory cannot be written: %s", call, args, exc)
-        full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
-        raise pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO) from exc
-    except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
-        raise
-    except Exception as exc:
-        log.exception("%s%r", call, args)
-        raise pyfuse3.FUSEError(errno.EIO) from exc
 
 
 def _caller(ctx: Any) -> Caller:
@@ -76,7 +53,38 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._fs = fs
         self._ttl = fs.settings.metadata_ttl
-        self._bounded = fs.remote.reachability.bounded
+        self._bounded = fs.remote.patience.bounded
+
+    @contextmanager
+    def _answering(self, call: str, number: int, *args: object) -> Iterator[None]:
+        """Turn every error into the errno of this call; number is the inode's, or the handle's."""
+        try:
+            yield
+        except COSError as exc:
+            own = isinstance(exc, FilesystemError) and not exc.hint
+            if exc.errno not in QUIET:
+                level = logging.DEBUG if own else logging.WARNING
+                log.log(level, "%s of %s fails: %s", call, self._shown(call, number, args), exc)
+            raise pyfuse3.FUSEError(exc.errno) from exc
+        except OSError as exc:
+            log.warning("%s of %s fails: %s", call, self._shown(call, number, args), exc)
+            raise pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO) from exc
+        except sqlite3.OperationalError as exc:  # the journal cannot be written
+            where = self._shown(call, number, args)
+            log.error("%s of %s fails: the cache directory cannot be written: %s", call, where, exc)
+            full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
+            raise pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO) from exc
+        except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
+            raise
+        except Exception as exc:
+            log.exception("%s of %s", call, self._shown(call, number, args))
+            raise pyfuse3.FUSEError(errno.EIO) from exc
+
+    def _shown(self, call: str, number: int, args: Sequence[object]) -> str:
+        """What a call was about, for people."""
+        parts = [self._fs.url_of(number, is_handle=call in BY_HANDLE)]
+        parts += [os.fsdecode(arg) if isinstance(arg, bytes) else repr(arg) for arg in args]
+        return ascii(" ".join(parts))
 
     # Entries
 
@@ -107,7 +115,7 @@ class Operations(pyfuse3.Operations):
         return self._entry(node)
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> Any:
-        with _answering("lookup", parent_inode, name):
+        with self._answering("lookup", parent_inode, name):
             try:
                 return self._counted(await self._fs.lookup(parent_inode, name))
             except FilesystemError as exc:
@@ -124,11 +132,11 @@ class Operations(pyfuse3.Operations):
             self._fs.forget(inode, nlookup)
 
     async def getattr(self, inode: int, ctx: Any) -> Any:
-        with _answering("getattr", inode):
+        with self._answering("getattr", inode):
             return self._entry(await self._fs.getattr(inode))
 
     async def setattr(self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any) -> Any:
-        with _answering("setattr", inode):
+        with self._answering("setattr", inode):
             change = Change(
                 mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
                 uid=attr.st_uid if fields.update_uid else None,
@@ -142,11 +150,11 @@ class Operations(pyfuse3.Operations):
     # Directories
 
     async def opendir(self, inode: int, ctx: Any) -> int:
-        with _answering("opendir", inode):
+        with self._answering("opendir", inode):
             return await self._fs.opendir(inode)
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        with _answering("readdir", fh, start_id):
+        with self._answering("readdir", fh, start_id):
             handle, listing = await self._fs.readdir(fh, start_id)
             position = start_id
             if position < DOTS and not self._dots(handle.node, position, token):
@@ -212,46 +220,70 @@ class Operations(pyfuse3.Operations):
         return found
 
     async def releasedir(self, fh: int) -> None:
-        with _answering("releasedir", fh):
+        with self._answering("releasedir", fh):
             self._fs.releasedir(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        with _answering("fsyncdir", fh):
-            await self._bounded(self._fs.fsyncdir, fh)
+        with self._answering("fsyncdir", fh):
+            await self._bounded(self._fs.places_of(fh), self._fs.fsyncdir, fh)
 
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: Any) -> Any:
-        with _answering("mkdir", parent_inode, name):
-            return self._counted(await self._bounded(self._fs.mkdir, parent_inode, name, mode, _caller(ctx)))
+        with self._answering("mkdir", parent_inode, name):
+            return self._counted(
+                await self._bounded(
+                    self._fs.places(parent_inode, name),
+                    self._fs.mkdir,
+                    parent_inode,
+                    name,
+                    mode,
+                    _caller(ctx),
+                )
+            )
 
     async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
-        with _answering("rmdir", parent_inode, name):
-            await self._bounded(self._fs.rmdir, parent_inode, name)
+        with self._answering("rmdir", parent_inode, name):
+            await self._bounded(self._fs.places(parent_inode, name), self._fs.rmdir, parent_inode, name)
 
     # Names
 
     async def create(self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
-        with _answering("create", parent_inode, name):
+        with self._answering("create", parent_inode, name):
             fh, node = await self._fs.create(parent_inode, name, mode, flags, _caller(ctx))
             return self._file_info(fh), self._counted(node)
 
     async def mknod(self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
-        with _answering("mknod", parent_inode, name):
+        with self._answering("mknod", parent_inode, name):
             return self._counted(
-                await self._bounded(self._fs.mknod, parent_inode, name, mode, rdev, _caller(ctx))
+                await self._bounded(
+                    self._fs.places(parent_inode, name),
+                    self._fs.mknod,
+                    parent_inode,
+                    name,
+                    mode,
+                    rdev,
+                    _caller(ctx),
+                )
             )
 
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Any) -> Any:
-        with _answering("symlink", parent_inode, name):
+        with self._answering("symlink", parent_inode, name):
             return self._counted(
-                await self._bounded(self._fs.symlink, parent_inode, name, target, _caller(ctx))
+                await self._bounded(
+                    self._fs.places(parent_inode, name),
+                    self._fs.symlink,
+                    parent_inode,
+                    name,
+                    target,
+                    _caller(ctx),
+                )
             )
 
     async def readlink(self, inode: int, ctx: Any) -> bytes:
-        with _answering("readlink", inode):
+        with self._answering("readlink", inode):
             return await self._fs.readlink(inode)
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
-        with _answering("unlink", parent_inode, name):
+        with self._answering("unlink", parent_inode, name):
             await self._fs.unlink(parent_inode, name)
 
     async def rename(
@@ -263,10 +295,11 @@ class Operations(pyfuse3.Operations):
         flags: int,
         ctx: Any,
     ) -> None:
-        with _answering("rename", parent_inode_old, name_old, parent_inode_new, name_new):
-            await self._bounded(
-                self._fs.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags
-            )
+        with self._answering("rename", parent_inode_old, name_old, name_new):
+            old = parent_inode_old, name_old
+            new = parent_inode_new, name_new
+            places = [*self._fs.places(*old), *self._fs.places(*new)]
+            await self._bounded(places, self._fs.rename, *old, *new, flags)
 
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any) -> Any:
         raise pyfuse3.FUSEError(errno.EPERM)  # COS has no second name for an object
@@ -274,7 +307,7 @@ class Operations(pyfuse3.Operations):
     # Open files
 
     async def open(self, inode: int, flags: int, ctx: Any) -> Any:
-        with _answering("open", inode):
+        with self._answering("open", inode):
             return self._file_info(await self._fs.open(inode, flags, ctx.pid))
 
     def _file_info(self, fh: int) -> Any:
@@ -283,23 +316,23 @@ class Operations(pyfuse3.Operations):
         )
 
     async def read(self, fh: int, off: int, size: int) -> Any:
-        with _answering("read", fh, off, size):
+        with self._answering("read", fh, off, size):
             return await self._fs.read(fh, off, size)
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        with _answering("write", fh, off, len(buf)):
+        with self._answering("write", fh, off, len(buf)):
             return await self._fs.write(fh, off, buf)
 
     async def flush(self, fh: int) -> None:
-        with _answering("flush", fh):
+        with self._answering("flush", fh):
             await self._fs.flush(fh)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        with _answering("fsync", fh):
+        with self._answering("fsync", fh):
             await self._fs.fsync(fh)
 
     async def release(self, fh: int) -> None:
-        with _answering("release", fh):
+        with self._answering("release", fh):
             await self._fs.release(fh)
 
     # The rest
@@ -317,19 +350,19 @@ class Operations(pyfuse3.Operations):
         return True  # default_permissions: the kernel has checked
 
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
-        with _answering("getxattr", inode, name):
+        with self._answering("getxattr", inode, name):
             return await self._fs.getxattr(inode, name)
 
     async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
-        with _answering("listxattr", inode):
+        with self._answering("listxattr", inode):
             return await self._fs.listxattr(inode)
 
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        with _answering("setxattr", inode, name):
+        with self._answering("setxattr", inode, name):
             await self._fs.setxattr(inode, name, value)
 
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        with _answering("removexattr", inode, name):
+        with self._answering("removexattr", inode, name):
             await self._fs.removexattr(inode, name)
 
     def stacktrace(self) -> None:

@@ -18,8 +18,8 @@ from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
+from cosfs.fs.patience import Patience
 from cosfs.fs.place import BLOCKS, Place, lock_directory
-from cosfs.fs.reachability import Reachability
 from cosfs.fs.recovery import Recovery, left_over
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import MIB, FsSettings
@@ -82,7 +82,7 @@ class Mount:
         self.stopping = False
         self.metrics = Metrics()
         self.unsent = 0  # changes left to the next mount
-        self.reachability = Reachability(client, settings.bucket, io_timeout=settings.io_timeout)
+        self.patience = Patience(client, settings.bucket, io_timeout=settings.io_timeout)
         memory = min(settings.readahead, 64 * MIB) + 32 * MIB
         self._lock = lock_directory(settings.cache_dir)
         self.cache = BlockCache(
@@ -103,14 +103,14 @@ class Mount:
         """Build the filesystem and start what runs beside it."""
         settings = self.settings
         self.background = background
-        remote = Remote(self.client, reachability=self.reachability)
+        remote = Remote(self.client, patience=self.patience)
         if self.looker is not None:
             remote.use_looker(self.looker)
             background.keep_running(self.looker.run)
         self.fs = assemble(remote, settings, engine, background, self.cache, self.journal, self.store)
         self.fs.tree.use_kernel(self.kernel)
-        self.reachability.on_return.append(self.fs.committer.outbox.hurry)
-        background.keep_running(self.reachability.run)
+        self.patience.on_return.append(self.fs.committer.outbox.hurry)
+        background.keep_running(self.patience.run)
         background.keep_running(Sweeper(self.fs.tree, self.kernel.forget_name).run)
         self.recovery = Recovery(self.fs, self.left_over)
         return self.fs
@@ -139,8 +139,8 @@ class Mount:
             "uptime": time.time() - self.started,
             "write_back": self.settings.write_back,
             "attributes": self.settings.attributes,
-            "unreachable": self.reachability.lost_for,
-            "outages": self.reachability.losses,
+            "unreachable": self.patience.lost_for,
+            "outages": self.patience.losses,
             "read_only": self.settings.read_only,
             "as_of": self.mount.as_of,
             "cache_dir": str(self.settings.cache_dir),

@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.ending import end_tidily
 from scripts.stressing import model
 from scripts.stressing.crash import Result, Series
+from scripts.stressing.faults import FaultSeries, FaultWorld
 from scripts.stressing.report import shown, write
 from scripts.stressing.world import World
 
@@ -28,9 +29,10 @@ def _arguments() -> argparse.Namespace:
 
 def _series(seed: int, runs: int, evidence: Path, *, faulty: bool) -> Result:
     with tempfile.TemporaryDirectory(prefix="cos-stress-") as name:
-        world = World(Path(name))
+        world = FaultWorld(Path(name)) if faulty else World(Path(name))
         try:
-            return Series(world, seed, evidence, faulty=faulty).run(runs)
+            made = FaultSeries if isinstance(world, FaultWorld) else Series
+            return made(world, seed, evidence).run(runs)
         finally:
             world.close()
 

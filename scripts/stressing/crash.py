@@ -14,7 +14,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.stressing.faults import spoil
 from scripts.stressing.world import World, within
 from scripts.stressing.writer import Directory, Tree, Writer, look
 from tests.mounting import Mounted
@@ -52,11 +51,12 @@ class Result:
 class Series:
     """Runs one after the other on the same trees. What is known of a loss is kept below evidence."""
 
-    def __init__(self, world: World, seed: int, evidence: Path, *, faulty: bool = False) -> None:
+    options: tuple[str, ...] = ()  # of the mounts
+
+    def __init__(self, world: World, seed: int, evidence: Path) -> None:
         self.world = world
         self.seed = seed
         self.evidence = evidence
-        self.faulty = faulty
         self.result = Result()
         self.trees: list[Tree] = [{} for _ in range(WRITERS)]
         self.mounted: Mounted | None = None
@@ -102,8 +102,7 @@ class Series:
         self.result.modes[self.write_back] += 1
         self._tell(f"{ending} of a mount in mode {self.write_back}")
         self._load(chance, seed, outage=ending.startswith("outage"))
-        self.result.calls += sum(writer.calls for writer in self._writers)
-        self.result.cut_short += sum(writer.next is not None for writer in self._writers)
+        self._count()
         self.world.keep_journal()
         if "cos recover" in ending:
             failure = self._recover(chance, killed="kill of cos recover" in ending)
@@ -122,17 +121,11 @@ class Series:
     def _mount(self, chance: random.Random) -> None:
         self.write_back = chance.choice(("close", "async"))
         self._tell(f"mount, {self.write_back}")
-        self.mounted = self.world.mount(self.write_back)
+        self.mounted = self.world.mount(self.write_back, *self.options)
 
     def _load(self, chance: random.Random, seed: int, *, outage: bool) -> None:
         """Let programs work on the mount, and kill it."""
-        mounted = self.mounted
-        assert mounted is not None
-        self._writers = []
-        for number in range(WRITERS):
-            top = mounted.path / f"w{number}"
-            top.mkdir(exist_ok=True)
-            self._writers.append(Writer(top, seed * 10 + number, self.trees[number]))
+        self._make_writers(seed)
         try:
             self._disturb(chance)
             for writer in self._writers:
@@ -140,15 +133,27 @@ class Series:
             time.sleep(chance.uniform(0.02, LONGEST))
             if outage:
                 self._tell("outage")
-                self.world.emulator.stop()
+                self.world.cut()
                 time.sleep(chance.uniform(0.0, 0.5))
             self._kill()
             for writer in self._writers:
                 writer.stopping.set()
                 writer.join(30)
         finally:
-            self.world.emulator.start()
+            self.world.repair()
             self.world.emulator.faults.clear()
+
+    def _make_writers(self, seed: int) -> None:
+        assert self.mounted is not None
+        self._writers = []
+        for number in range(WRITERS):
+            top = self.mounted.path / f"w{number}"
+            top.mkdir(exist_ok=True)
+            self._writers.append(Writer(top, seed * 10 + number, self.trees[number]))
+
+    def _count(self) -> None:
+        self.result.calls += sum(writer.calls for writer in self._writers)
+        self.result.cut_short += sum(writer.next is not None for writer in self._writers)
 
     def _kill(self) -> None:
         assert self.mounted is not None
@@ -160,7 +165,7 @@ class Series:
 
     def _mount_and_kill(self, chance: random.Random) -> None:
         """Kill a mount while it recovers, mostly: it needs about a second until it serves."""
-        mounted = self.world.start(chance.choice(("close", "async")))
+        mounted = self.world.start(chance.choice(("close", "async")), *self.options)
         self.mounted = mounted
         self.world.emulator.faults.latency(chance.choice((0.0, 0.01, 0.05)))
         self._tell("mount")
@@ -192,8 +197,6 @@ class Series:
     def _disturb(self, chance: random.Random) -> None:
         """Slow the server down a little, so that the mount dies between any two requests."""
         self.world.emulator.faults.latency(chance.choice((0.0, 0.003, 0.02)))
-        if self.faulty:
-            spoil(self.world, chance)
 
     # What became of it
 

@@ -55,6 +55,14 @@ class World:
         self.client.close()
         self.emulator.stop()
 
+    def cut(self) -> None:
+        """Have COS away from now on."""
+        self.emulator.stop()
+
+    def repair(self) -> None:
+        """Have COS back, if it was away."""
+        self.emulator.start()
+
     # The mount
 
     def start(self, write_back: str, *options: str) -> Mounted:

@@ -12,17 +12,19 @@ import trio.testing
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.errors import NetworkError, UnreachableError
+from cosfs.errors import NetworkError, NetworkTimeoutError, UnreachableError
 from cosfs.fs import reachability
-from cosfs.fs.reachability import Reachability
+from cosfs.fs.patience import Patience
 from cosfs.fs.remote import Remote
 from tests.fs.support import until
+
+PLACE = ("", "key")
 
 
 @pytest.fixture
 async def remote(client: CosClient, bucket: str, nursery: trio.Nursery) -> AsyncIterator[Remote]:
-    made = Remote(client, reachability=Reachability(client, bucket, io_timeout=0.4))
-    nursery.start_soon(made.reachability.run)
+    made = Remote(client, patience=Patience(client, bucket, io_timeout=0.4))
+    nursery.start_soon(made.patience.run)
     await trio.testing.wait_all_tasks_blocked()
     yield made
     nursery.cancel_scope.cancel()
@@ -46,8 +48,8 @@ async def test_one_failure_is_no_outage(remote: Remote, emulator: Emulator, buck
     emulator.faults.reset("HeadObject", count=0)
     with pytest.raises(NetworkError):
         await remote.metadata(remote.client.head_object, bucket, "key")
-    await until(lambda: not remote.reachability._suspicion.is_set())
-    assert not remote.reachability.is_lost
+    await until(lambda: not remote.patience.of("")._suspicion.is_set())
+    assert not remote.patience.of("").is_lost
 
 
 async def test_a_slow_answer_is_no_outage(remote: Remote, emulator: Emulator, bucket: str) -> None:
@@ -55,7 +57,7 @@ async def test_a_slow_answer_is_no_outage(remote: Remote, emulator: Emulator, bu
     emulator.faults.latency(1.0, "HeadObject")
     info = await remote.metadata(remote.client.head_object, bucket, "key")
     assert info is not None
-    assert remote.reachability.losses == 0
+    assert remote.patience.of("").losses == 0
 
 
 async def test_questions_fail_at_once_and_work_again(
@@ -63,19 +65,19 @@ async def test_questions_fail_at_once_and_work_again(
 ) -> None:
     with pytest.raises(NetworkError):
         await remote.metadata(fail)
-    await until(lambda: remote.reachability.is_lost)
+    await until(lambda: remote.patience.of("").is_lost)
     for run in (remote.metadata, remote.data, remote.change):
         with pytest.raises(UnreachableError, match="not been reachable"):
             await run(fail)
     dead()
-    await until(lambda: not remote.reachability.is_lost)
+    await until(lambda: not remote.patience.of("").is_lost)
     await remote.metadata(remote.client.head_bucket, bucket)
 
 
 async def test_who_waits_for_an_answer_is_released(remote: Remote, dead: Callable[[], None]) -> None:
     with trio.fail_after(10), pytest.raises(UnreachableError):
         await remote.metadata(time.sleep, 3)
-    assert remote.reachability.lost_for >= 0.2
+    assert remote.patience.of("").lost_for >= 0.2
 
 
 async def test_what_was_begun_goes_on_when_nobody_waits_any_longer(
@@ -87,8 +89,8 @@ async def test_what_was_begun_goes_on_when_nobody_waits_any_longer(
         await trio.sleep(2)
         done.set()
 
-    with pytest.raises(UnreachableError):
-        await remote.reachability.bounded(slow)
+    with pytest.raises(NetworkTimeoutError):
+        await remote.patience.bounded([PLACE], slow)
     assert not done.is_set()
     with trio.fail_after(10):
         await done.wait()
@@ -98,20 +100,20 @@ async def test_patience_lasts_for_the_time_of_an_outage(remote: Remote, dead: Ca
     tries: list[bool] = []
 
     async def send() -> str:
-        tries.append(remote.reachability.is_lost)
+        tries.append(remote.patience.of("").is_lost)
         if len(tries) == 1:
             await remote.change(fail)
         return "sent"
 
-    remote.reachability.io_timeout = 20
+    remote.patience.of("").io_timeout = 20
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_after, remote, dead)
-        assert await remote.reachability.patiently(send) == "sent"
+        assert await remote.patience.patiently([PLACE], send) == "sent"
     assert tries == [False, False]
 
 
 async def _after(remote: Remote, end: Callable[[], None]) -> None:
-    await until(lambda: remote.reachability.is_lost)
+    await until(lambda: remote.patience.of("").is_lost)
     end()
 
 
@@ -120,4 +122,4 @@ async def test_without_a_watch_every_call_is_let_through(client: CosClient, sett
     for _ in range(2):
         with pytest.raises(NetworkError, match="no way"):
             await remote.metadata(fail)
-    assert await remote.reachability.bounded(trio.sleep, 0) is None
+    assert await remote.patience.bounded([PLACE], trio.sleep, 0) is None

@@ -592,3 +592,27 @@ async def test_a_changed_file_across_buckets(filesystem: Filesystems, bucket: st
     await files.removed()
     assert await files.keys() == []
     assert await files.get(f"{other}/a") == b"012XY56789"
+
+
+async def test_a_directory_whose_copy_was_made_without_an_answer_is_not_left_behind(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.mkdir("old")
+    await files.put("old/file", b"x")
+    emulator.faults.reset("CopyObject", after=True, count=0)
+    await fails(errno.EIO, files.rename("old", "new"))
+    emulator.faults.clear()
+    await files.removed()
+    assert await files.keys() == ["old/", "old/file"]
+    assert await files.list() == ["old"]
+
+
+async def test_a_failed_move_leaves_the_directory_it_was_to_replace(files: Files, emulator: Emulator) -> None:
+    await files.mkdir("old")
+    await files.put("old/file", b"x")
+    await files.mkdir("new")
+    emulator.faults.reset("CopyObject", after=True, count=0)
+    await fails(errno.EIO, files.rename("old", "new"))
+    emulator.faults.clear()
+    await files.removed()
+    assert await files.keys() == ["new/", "old/", "old/file"]

@@ -1,0 +1,91 @@
+"""The way to a server, which can be cut and repaired."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+
+class Line:
+    """The way to an emulator, which can be cut: connections are refused, or lead nowhere."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = self._listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        self._is_hole = False
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._start()
+
+    def _listen(self, port: int) -> socket.socket:
+        return socket.create_server(("127.0.0.1", port), backlog=1024)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(near)
+                if self._is_hole:
+                    continue
+            try:
+                far = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self._open.add(far)
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _copy(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                if self._is_hole:
+                    return  # lost on the way
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _hang_up(self) -> None:
+        with self._lock:
+            for each in self._open:
+                try:
+                    each.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                each.close()
+            self._open.clear()
+
+    def refuse(self) -> None:
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was closed before
+        self._listener.close()
+        self._hang_up()
+
+    def swallow(self) -> None:
+        """Take everything and answer nothing, on connections that are open too."""
+        self._is_hole = True
+
+    def cut(self, how: str) -> None:
+        self.refuse() if how == "refused" else self.swallow()
+
+    def repair(self) -> None:
+        if self._is_hole:
+            self._is_hole = False
+            self._hang_up()
+        else:
+            self._listener = self._listen(self.port)
+            self._start()
+
+    def close(self) -> None:
+        self.refuse()
