@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 from xml.etree.ElementTree import Element
@@ -230,9 +231,9 @@ class Session:
             limits.sent_before = attempt.sent
             # All that is on its way shares a line.
             limits.pace = lambda: SLOWEST / max(1, self.transport.in_flight)
-            limits.on_moved = lambda: movement.note(
-                bucket, key if key is not None else call.params.get("prefix")
-            )
+            if key is None:
+                key = call.params.get("prefix", "")  # of a listing
+            limits.on_moved = partial(movement.note, bucket, key)
         return limits
 
     def send(self, call: Call, attempt: Attempt) -> Response:

@@ -37,6 +37,12 @@ class Source:
         return BlockKey(self.bucket, self.key, self.etag, block_no)
 
 
+# Seconds for which a block that could not be read is not asked for again. When a read fails that went ahead,
+# the kernel reads a part of it once more before it tells the program: that would be as long again.
+FAILED_FOR = 1.0
+FAILURES_KEPT = 1000
+
+
 class _Flight:
     """A block on its way here."""
 
@@ -65,6 +71,7 @@ class Fetcher:
         self._remote = remote
         self._background = background
         self._flights: dict[BlockKey, _Flight] = {}
+        self._failures: dict[BlockKey, tuple[float, COSError]] = {}  # lately; until when they count
         self._token = trio.lowlevel.current_trio_token()
 
     def hot(self, source: Source, block_no: int) -> Block | None:
@@ -79,6 +86,7 @@ class Fetcher:
                 return data
             flight = self._flights.get(source.block(block_no))
             if flight is None:
+                self._check_failed(source.block(block_no))
                 self.fetch(source, block_no, block_no + 1)
                 flight = self._flights[source.block(block_no)]
             await flight.done.wait()
@@ -87,6 +95,14 @@ class Fetcher:
             if flight.error is not None and not isinstance(flight.error, _Abandoned):
                 raise flight.error
         raise FilesystemError(5, f"{source.key}: block {block_no} could not be read")
+
+    def _check_failed(self, key: BlockKey) -> None:
+        """Fail as a moment ago."""
+        if self._failures:
+            until, error = self._failures.pop(key, (0.0, None))
+            if error is not None and trio.current_time() < until:
+                self._failures[key] = until, error
+                raise error
 
     def wanted(self, source: Source, block_no: int) -> bool:
         """Whether a block is neither in memory nor on its way."""
@@ -153,7 +169,14 @@ class Fetcher:
             if not isinstance(exc, COSError):
                 log.exception("reading %r", source.key)
             for block_no in range(first, stop):
+                if isinstance(exc, COSError) and exc.retryable and source.block(block_no) in self._flights:
+                    self._note_failure(source.block(block_no), exc)
                 self._drop(source, block_no, exc)
+
+    def _note_failure(self, key: BlockKey, error: COSError) -> None:
+        if len(self._failures) >= FAILURES_KEPT:
+            del self._failures[next(iter(self._failures))]
+        self._failures[key] = trio.current_time() + FAILED_FOR, error
 
     def _read_blocks(self, source: Source, first: int, stop: int) -> None:
         """Read [first, stop) with as few GETs as possible. Runs in a worker thread."""

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import pyfuse3
 import trio
@@ -54,6 +55,7 @@ class Operations(pyfuse3.Operations):
         self._fs = fs
         self._ttl = fs.settings.metadata_ttl
         self._bounded = fs.remote.patience.bounded
+        self._told: WeakSet[COSError] = WeakSet()  # errors that many wait for are logged once
 
     @contextmanager
     def _answering(self, call: str, number: int, *args: object) -> Iterator[None]:
@@ -63,28 +65,32 @@ class Operations(pyfuse3.Operations):
         except COSError as exc:
             own = isinstance(exc, FilesystemError) and not exc.hint
             if exc.errno not in QUIET:
-                level = logging.DEBUG if own else logging.WARNING
-                log.log(level, "%s of %s fails: %s", call, self._shown(call, number, args), exc)
+                level = logging.DEBUG if own or exc in self._told else logging.WARNING
+                self._told.add(exc)
+                log.log(level, "%s of %s failed: %s", call, self._shown(call, number, args), exc)
             raise pyfuse3.FUSEError(exc.errno) from exc
         except OSError as exc:
-            log.warning("%s of %s fails: %s", call, self._shown(call, number, args), exc)
+            log.warning("%s of %s failed: %s", call, self._shown(call, number, args), exc)
             raise pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO) from exc
         except sqlite3.OperationalError as exc:  # the journal cannot be written
             where = self._shown(call, number, args)
-            log.error("%s of %s fails: the cache directory cannot be written: %s", call, where, exc)
+            log.error("%s of %s failed: the cache directory cannot be written: %s", call, where, exc)
             full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
             raise pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO) from exc
         except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
             raise
         except Exception as exc:
-            log.exception("%s of %s", call, self._shown(call, number, args))
+            log.exception("%s of %s failed", call, self._shown(call, number, args))
             raise pyfuse3.FUSEError(errno.EIO) from exc
 
     def _shown(self, call: str, number: int, args: Sequence[object]) -> str:
         """What a call was about, for people."""
-        parts = [self._fs.url_of(number, is_handle=call in BY_HANDLE)]
-        parts += [os.fsdecode(arg) if isinstance(arg, bytes) else repr(arg) for arg in args]
-        return ascii(" ".join(parts))
+        text = self._fs.url_of(number, is_handle=call in BY_HANDLE)
+        names = [os.fsdecode(arg) for arg in args if isinstance(arg, bytes)]
+        if names:
+            text = f"{text.rstrip('/')}/{' to '.join(names)}"
+        numbers = [repr(arg) for arg in args if not isinstance(arg, bytes)]
+        return ascii(text) + (f" ({', '.join(numbers)})" if numbers else "")
 
     # Entries
 
