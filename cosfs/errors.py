@@ -81,11 +81,17 @@ class COSError(Exception):
     exit_code: int = 255
     retryable: bool = False
     uncertain: bool = False
+    cured_by_keys: bool = False  # other credentials would help, and may come
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether what has to be done in the end is worth trying again later."""
+        return self.retryable or self.cured_by_keys
 
     def __str__(self) -> str:
         return f"{self.message}. {self.hint}" if self.hint else self.message
@@ -109,6 +115,7 @@ class CredentialsError(ConfigError):
     """No usable credentials were found."""
 
     errno = _errno.EACCES
+    cured_by_keys = True
 
 
 class MissingCredentialsError(CredentialsError):
@@ -162,6 +169,7 @@ class AuthenticationError(ServiceError):
     """The key, its signature or its token was refused."""
 
     errno = _errno.EACCES
+    cured_by_keys = True
 
 
 class ClockSkewError(AuthenticationError):

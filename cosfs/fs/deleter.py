@@ -233,7 +233,7 @@ class Deleter:
             wanted = await self._unchanged(bucket, removals)
             failed = await self._delete(bucket, wanted)
         except COSError as exc:
-            if exc.retryable:
+            if exc.may_pass:
                 self._put_off(removals, exc)
                 return
             failed = {r.key: str(exc) for r in removals}

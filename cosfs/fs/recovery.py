@@ -164,7 +164,7 @@ class Recovery:
             await fn(*args)
         except (COSError, OSError) as exc:
             log.error("what an earlier mount left is still not done: %s", exc)
-            self._retryable |= isinstance(exc, COSError) and exc.retryable
+            self._retryable |= isinstance(exc, COSError) and exc.may_pass
             self.done.errors.append(str(exc))
 
     def _gone(self, record: Record) -> None:
@@ -362,7 +362,7 @@ class Recovery:
         self.done.left = len(waiting) + len(self._records)
         troubles = [self._fs.committer.outbox.trouble(node) for node in waiting]
         causes = [due.cause for due in troubles if due is not None and due.cause is not None]
-        self._retryable |= any(cause.retryable for cause in causes)
+        self._retryable |= any(cause.may_pass for cause in causes)
         self.done.errors += [str(cause) for cause in causes]
         self.done.errors = self.done.errors[-20:]
 

@@ -8,6 +8,7 @@ copy is refused, what was copied so far is removed again and the old tree is as 
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import time
 from collections.abc import Collection
@@ -17,7 +18,14 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectInfo, PutResult
-from cosfs.errors import AlreadyExistsError, FilesystemError, IntegrityError, NotFoundError
+from cosfs.errors import (
+    AlreadyExistsError,
+    COSError,
+    FilesystemError,
+    IntegrityError,
+    NotFoundError,
+    ServiceError,
+)
 from cosfs.fs import names
 from cosfs.fs.background import together
 from cosfs.fs.commit import Committer
@@ -35,6 +43,7 @@ from cosfs.transfer.engine import Engine
 log = logging.getLogger(__name__)
 
 PARALLEL = 32
+SURE_DELAYS = (1.0, 2.0, 5.0, 10.0)  # until it is known whether a file was replaced
 UNDO_WITHIN = 30.0  # seconds a failing rename waits until its copies are removed; then it goes on behind
 
 
@@ -137,7 +146,9 @@ class Renamer:
         body = {"to": [bucket, key], "etag": etag, "there": there}
         intent = self._journal.add("move", node.bucket, node.key, body)
         try:
-            await self._copy(node, bucket, key)
+            await self._copy_surely(node, bucket, key, there)
+        except trio.Cancelled:
+            raise  # the mount ends; the next one sees whether the copy is there
         except BaseException as exc:
             with self._journal.together():
                 if there == "" and getattr(exc, "retryable", False):
@@ -147,6 +158,33 @@ class Renamer:
             self._deleter.not_replaced(bucket, key)
             raise
         return intent
+
+    async def _copy_surely(self, node: FileNode, bucket: str, key: str, there: str | None) -> None:
+        """Copy the object; what replaces another one, of the etag there, goes on until it is known if it did.
+
+        Otherwise the rename would have failed, and the file of the new name be gone all the same.
+        """
+        uncertain = False
+        for delay in itertools.chain(SURE_DELAYS, itertools.repeat(SURE_DELAYS[-1])):
+            try:
+                await self._copy(node, bucket, key)
+                return
+            except COSError as exc:
+                uncertain = uncertain or exc.uncertain
+                if there == "" or not (uncertain and exc.may_pass):
+                    raise
+                if isinstance(exc, ServiceError) and await self._is_there(bucket, key, there):
+                    raise
+                log.info("whether cos://%s/%s was replaced is not known yet: %s", bucket, key, exc)
+            await trio.sleep(delay)
+
+    async def _is_there(self, bucket: str, key: str, etag: str | None) -> bool:
+        """Whether an object surely is what it was."""
+        try:
+            found = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except COSError:
+            return False
+        return found is not None and found.etag == etag
 
     @staticmethod
     def _rebase(node: FileNode, old: tuple[str, str], new: Source) -> None:

@@ -122,7 +122,7 @@ async def finish_tree_rename(
     try:
         await mover.copy_all(record.bucket, record.key, bucket, prefix)
     except COSError as exc:
-        if exc.retryable:
+        if exc.may_pass:
             raise
         await mover.find_copies(record.bucket, record.key, bucket, prefix)
         with fs.journal.together():

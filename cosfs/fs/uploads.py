@@ -7,6 +7,7 @@ asked for. Uploads that somebody else began at another time are not touched.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -36,7 +37,7 @@ class Uploads:
         self._engine = engine
         self._journal = journal
         self._background = background
-        self._records: dict[str, int] = {}
+        self._records: dict[str, tuple[int, float]] = {}  # and when they were asked for
         self._looks: set[trio.Event] = set()  # for lost ones, until COS was asked once
 
     async def open(
@@ -55,7 +56,7 @@ class Uploads:
                 self._journal.remove(record_id)
             raise
         upload_id = upload.upload.upload_id
-        self._records[upload_id] = record_id
+        self._records[upload_id] = record_id, at
         body = {"upload_id": upload_id, "at": at}
         try:
             if self._tries() - tries > 1:
@@ -77,12 +78,16 @@ class Uploads:
         return result
 
     async def abort(self, upload: MultipartUpload) -> None:
-        """Give an upload up; never raises, is not cancelled."""
-        await upload.abort()
-        self._over(upload)
+        """Give an upload up; never raises, is not cancelled. What COS was not told now it is told later."""
+        if await upload.abort():
+            self._over(upload)
+            return
+        record_id, at = self._records.pop(upload.upload.upload_id, (0, 0.0))
+        if record_id:
+            self._look_for(record_id, upload.upload.bucket, upload.upload.key, at)
 
     def _over(self, upload: MultipartUpload) -> None:
-        record_id = self._records.pop(upload.upload.upload_id, 0)
+        record_id, _ = self._records.pop(upload.upload.upload_id, (0, 0.0))
         if record_id:
             self._journal.remove(record_id)
 
@@ -145,11 +150,11 @@ class Uploads:
     async def _look_again(self, looked: trio.Event, record_id: int, bucket: str, key: str, at: float) -> None:
         """Look for lost uploads until COS has answered; COS may begin one after we gave up waiting."""
         try:
-            for delay in LOOK_DELAYS:
+            for delay in itertools.chain(LOOK_DELAYS, itertools.repeat(LOOK_DELAYS[-1])):
                 await trio.sleep(delay)
                 if await self._is_answered(bucket, key, at):
                     self._journal.remove(record_id)
-                    return  # else the next mount looks again
+                    return
                 looked.set()
         finally:
             looked.set()

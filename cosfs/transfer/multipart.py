@@ -257,20 +257,25 @@ class MultipartUpload:
             pieces.append((part.crc64, part.size))
         return combine_crc64(pieces)
 
-    async def abort(self) -> None:
-        """Give the upload up; never raises, is not cancelled, takes a few seconds at most."""
+    async def abort(self) -> bool:
+        """Give the upload up; never raises, is not cancelled, takes a few seconds at most.
+
+        Returns whether COS knows.
+        """
         if self.completed:
-            return
+            return True
+        known = False
         self._engine.abandon(self._queue)
         with trio.move_on_after(_ABORT_TIME, shield=True) as scope:
             # A part that arrives after the abort would be kept, and billed: wait for those under
             # way, which end at their next piece, and look once more if one did not.
             quiet = await self._quiet(_QUIET_SOON)
-            await self._abort_once()
+            known = await self._abort_once()
             if not quiet and await self._quiet(_QUIET_LATE):
-                await self._abort_once()
+                known = await self._abort_once()
         if scope.cancelled_caught:
             log.warning("gave up aborting the upload of %r after %.0f s", self.upload.key, _ABORT_TIME)
+        return known and not scope.cancelled_caught
 
     async def _quiet(self, seconds: float) -> bool:
         """Wait until no thread works for this upload; return whether it came to that in time."""
@@ -279,11 +284,13 @@ class MultipartUpload:
                 await trio.sleep(0.01)
         return not self._working
 
-    async def _abort_once(self) -> None:
+    async def _abort_once(self) -> bool:
         try:
             await self._engine.run(self._engine.client.abort_upload, self.upload)
         except COSError as error:
             log.warning("could not abort the upload of %r: %s", self.upload.key, error)
+            return False
+        return True
 
 
 def _own(body: Body) -> Body | tuple[SharedFile, int, int]:

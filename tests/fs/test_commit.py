@@ -9,6 +9,7 @@ import stat
 import pytest
 import trio
 
+from cosfs.client import retry
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
@@ -570,3 +571,23 @@ async def test_a_background_retry_and_a_close_do_not_get_in_each_others_way(
     await files.fs.drain()
     assert await files.stored("a") == b"01234" + bytes(5) + b"xxxxx"
     assert files.journal.records() == []
+
+
+async def test_an_upload_that_cannot_be_given_up_now_is_given_up_later(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.001)
+    await files.upload("a", content(6 * MIB))
+    emulator.faults.error("UploadPart", "AccessDenied", 403, count=0)
+    refused = emulator.faults.error("AbortMultipartUpload", "ExpiredToken", 403, count=0)
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"changed", 3 * MIB)
+    with pytest.raises(COSError):
+        await files.fs.flush(fh)
+    assert refused.struck
+    assert [record.kind for record in files.journal.records() if record.kind == "upload"] == ["upload"]
+    emulator.faults.clear()
+    await until(lambda: "upload" not in [record.kind for record in files.journal.records()])
+    uploads = await trio.to_thread.run_sync(files.client.list_uploads, files.bucket)
+    assert uploads.uploads == []
+    await files.close(fh)

@@ -8,6 +8,7 @@ import os
 import pytest
 import trio
 
+from cosfs.client import retry
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError
 from cosfs.fs import deleter
@@ -360,3 +361,26 @@ async def test_a_marker_on_its_way_does_not_come_after_its_removal(files: Files,
     await files.removed()
     assert await files.keys() == []
     assert (await files.fs.lookup(ROOT_INO, b".")).is_dir
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "ServiceUnavailable"])
+async def test_what_is_to_be_removed_outlives_keys_that_have_ended(
+    files: Files, subject: Deleter, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(deleter, "RETRY_DELAYS", (0.02,))
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.001)
+    await uploaded(files, "a", "b", "c")
+    status = 503 if code == "ServiceUnavailable" else 403
+    faults = [
+        emulator.faults.error(each, code, status, count=8) for each in ("DeleteObjects", "DeleteObject")
+    ]
+    for key in ("a", "b"):
+        subject.schedule(files.bucket, key)
+    await until(lambda: faults[0].struck)
+    subject.schedule(files.bucket, "c")
+    await until(lambda: faults[1].struck or faults[0].struck > 1)
+    assert subject.pending == 3
+    emulator.faults.clear()
+    await until(lambda: subject.pending == 0)
+    assert await files.keys() == []
+    assert files.journal.records() == []

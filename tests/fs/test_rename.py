@@ -9,9 +9,11 @@ import stat
 import pytest
 import trio
 
+from cosfs.client import retry
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import rename
 from cosfs.fs.entries import RENAME_NOREPLACE
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -616,3 +618,33 @@ async def test_a_failed_move_leaves_the_directory_it_was_to_replace(files: Files
     emulator.faults.clear()
     await files.removed()
     assert await files.keys() == ["new/", "old/", "old/file"]
+
+
+async def test_a_replaced_file_whose_copy_was_not_answered_is_renamed_in_the_end(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE_DELAY", 0.001)
+    monkeypatch.setattr(rename, "SURE_DELAYS", (0.02,))
+    await files.put("old", b"old")
+    await files.put("new", b"new")
+    lost = emulator.faults.reset("CopyObject", after=True, count=6)  # with all repetitions of the client
+    away = emulator.faults.error("CopyObject", "ExpiredToken", 403, skip=6, count=2)
+    await files.rename("new", "old")
+    await files.removed()
+    assert lost.struck == 6 and away.struck == 2
+    assert await files.keys() == ["old"]
+    assert await files.get("old") == b"new"
+    assert files.journal.records() == []
+
+
+async def test_a_file_that_is_surely_not_replaced_keeps_its_name_at_once(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.put("old", b"old")
+    await files.put("new", b"new")
+    refused = emulator.faults.error("CopyObject", "ExpiredToken", 403, count=0)
+    await fails(errno.EACCES, files.rename("new", "old"))
+    assert refused.struck == 1
+    emulator.faults.clear()
+    assert await files.keys() == ["new", "old"]
+    assert await files.get("old") == b"old"

@@ -22,7 +22,7 @@ from tests.mounting import Mounted
 
 pytestmark = pytest.mark.fuse
 BUCKET = "offline-1250000000"
-BRIEF = ("--io-timeout", "1s", "--metadata-ttl", "0.2s", "--max-retries", "2")
+BRIEF = ("--io-timeout", "2s", "--metadata-ttl", "0.2s", "--max-retries", "2")
 
 
 @pytest.fixture
