@@ -218,7 +218,7 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
     "--io-timeout",
     type=DURATION,
     metavar="TIME",
-    help="How long a call waits while COS gives no answer; default 60s.",
+    help="How long a call waits while nothing comes of it; default 60s.",
 )
 @click.option(
     "--max-pending",

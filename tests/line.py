@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 
 class Line:
-    """The way to an emulator, which can be cut: connections are refused, or lead nowhere."""
+    """The way to an emulator, which can be cut: connections are refused, or lead nowhere.
 
-    def __init__(self, port: int) -> None:
+    With a rate each connection moves so many bytes a second each way, and holds few of them.
+    """
+
+    def __init__(self, port: int, rate: int = 0) -> None:
+        self._rate = rate
         self._target = port
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
@@ -19,7 +24,10 @@ class Line:
         self._start()
 
     def _listen(self, port: int) -> socket.socket:
-        return socket.create_server(("127.0.0.1", port), backlog=1024)
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+        if self._rate:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        return listener
 
     def _start(self) -> None:
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
@@ -46,9 +54,11 @@ class Line:
 
     def _copy(self, one: socket.socket, other: socket.socket) -> None:
         try:
-            while data := one.recv(65536):
+            while data := one.recv(self._rate // 16 or 65536):
                 if self._is_hole:
                     return  # lost on the way
+                if self._rate:
+                    time.sleep(len(data) / self._rate)
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
         except OSError:

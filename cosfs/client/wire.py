@@ -94,6 +94,10 @@ class Limits:
                 self._moved(self._sent - self.sent_before)
                 self.sent_before = self._sent
 
+    def drained(self, count: int) -> float:
+        """So many bytes that were sent are on the line as well."""
+        return self._moved(count)
+
     def received(self, count: int) -> None:
         """So many bytes of the answer's body are here; the next ones are asked for when there is time."""
         if self.stall:
@@ -354,11 +358,13 @@ class Connection:
         elif isinstance(body, FileBody):
             self._send(head, limits)
             self._send_file(body, limits)
+            self._drain(limits)
         elif length <= _JOIN:
             self._send(b"".join((head, body)), limits)
         else:
             self._send(head, limits)
             self._send(body, limits, counted=True)
+            self._drain(limits)
 
     def _send(self, data: bytes | bytearray | memoryview, limits: Limits, *, counted: bool = False) -> None:
         """Send everything; the limit of silence is for each step, not for all."""
@@ -447,6 +453,25 @@ class Connection:
         poll.register(self.sock, select.POLLOUT)
         if not poll.poll(math.ceil(timeout * 1000)):
             raise TimeoutError("timed out")
+
+    def _drain(self, limits: Limits) -> None:
+        """Wait until the kernel has sent what it was given, or an answer comes: on a slow line that moves."""
+        unsent, moved_at = self._unsent() if limits.stall else 0, time.monotonic()
+        while unsent and not self._is_readable(min(limits.stall / 4, self._time_left(limits))):
+            before, unsent = unsent, self._unsent()
+            if unsent < before:
+                moved_at = limits.drained(before - unsent)
+            elif time.monotonic() - moved_at > limits.silence:
+                raise TimeoutError("nothing of the request is on its way")
+
+    def _is_readable(self, seconds: float) -> bool:
+        if self._hub is None:
+            return bool(self._poll.poll(seconds * 1000))
+        try:
+            self._hub.wait(self.sock.fileno(), writable=False, timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
 
     def read_head(self, limits: Limits) -> list[str]:
         """Return the lines of the next head."""

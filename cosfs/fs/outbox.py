@@ -172,7 +172,7 @@ class Outbox:
                 self._settled(node)
                 return
         self._due[node.ino] = due
-        level = logging.WARNING if exc.retryable else logging.ERROR
+        level = logging.WARNING if exc.may_pass else logging.ERROR
         if isinstance(exc, UnreachableError):
             level = logging.DEBUG  # that has been told once for all
         log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
@@ -185,7 +185,7 @@ class Outbox:
 
     def _delay(self, tries: int, exc: COSError) -> float:
         delay = RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)]
-        if tries >= len(RETRY_DELAYS) and not exc.retryable:
+        if tries >= len(RETRY_DELAYS) and not exc.may_pass:
             delay = REFUSED_DELAY
         return min(delay, self._longest)
 

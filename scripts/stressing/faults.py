@@ -1,12 +1,13 @@
 """A server, a network and credentials that fail in every way, under load.
 
-Ten minutes without a network are shortened COMPRESSION times: the outage, and by as much what the settings of
+Ten minutes without a network are shortened, COMPRESSION times as a rule: the outage, and by as much what the settings of
 the mount say of times (--io-timeout, --retry-max, --read-timeout). The mount itself knows nothing of it, and
 its looks whether COS is back (every 10 s at most) are as far apart as ever. Temporary keys live for seconds.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import threading
@@ -21,11 +22,8 @@ from tests.line import Line
 from tests.mounting import Mounted
 
 COMPRESSION = 20
-OUTAGE = 600.0 / COMPRESSION  # seconds
-OPTIONS = (
-    "--io-timeout", f"{60 / COMPRESSION}s", "--retry-max", f"{300 / COMPRESSION}s",
-    "--read-timeout", f"{30 / COMPRESSION}",
-)  # fmt: skip
+OUTAGE = 600.0  # seconds; and the defaults of the settings
+SETTINGS = {"--io-timeout": 60.0, "--retry-max": 300.0, "--read-timeout": 30.0}
 KEY_LIFE = 3  # seconds
 ROTATED_EVERY = 1.5
 SHORT = (0.2, 4.0)  # seconds, of an outage that is none of the long ones
@@ -170,10 +168,13 @@ class Keys:
 class FaultSeries(Series):
     """As a series of kills; and in many runs the mount has to outlive an outage first, under load."""
 
-    options = OPTIONS
-
-    def __init__(self, world: FaultWorld, seed: int, evidence: Path) -> None:
+    def __init__(
+        self, world: FaultWorld, seed: int, evidence: Path, compression: float = COMPRESSION
+    ) -> None:
         super().__init__(world, seed, evidence)
+        settings = {name: f"{seconds / compression:g}" for name, seconds in SETTINGS.items()}
+        self.options = tuple(itertools.chain(*settings.items()))
+        self.outage = OUTAGE / compression
         self.lined = world
         self.keys = Keys(world)
 
@@ -195,7 +196,7 @@ class FaultSeries(Series):
         if length != "none":
             if self.mounted is None:
                 self._mount(chance)
-            seconds = OUTAGE if length == "long" else chance.uniform(*SHORT)
+            seconds = self.outage if length == "long" else chance.uniform(*SHORT)
             failure = self._outlive(chance, seed + (1 << 24), seconds, chance.choice(HOW))
             if failure:
                 return f"after an outage: {failure}"

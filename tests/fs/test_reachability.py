@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 import trio
@@ -12,7 +15,13 @@ import trio.testing
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.errors import NetworkError, NetworkTimeoutError, UnreachableError
+from cosfs.errors import (
+    CredentialsError,
+    NetworkError,
+    NetworkTimeoutError,
+    PermissionDeniedError,
+    UnreachableError,
+)
 from cosfs.fs import reachability
 from cosfs.fs.patience import Patience
 from cosfs.fs.remote import Remote
@@ -123,3 +132,62 @@ async def test_without_a_watch_every_call_is_let_through(client: CosClient, sett
         with pytest.raises(NetworkError, match="no way"):
             await remote.metadata(fail)
     assert await remote.patience.bounded([PLACE], trio.sleep, 0) is None
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["one bucket", "the list of buckets"])
+async def test_a_place_that_is_away_does_not_take_the_others_along(
+    emulator: Emulator, settings: Settings, client: CosClient, bucket: str, whole: bool
+) -> None:
+    """Mounted are all buckets; one of them, or their list, is elsewhere and out of reach."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        here, away = settings.client.endpoint_url, ("away-1250000000", dead)
+        changed = replace(
+            settings.client,
+            max_retries=0,
+            endpoint_url=dead if whole else here,
+            bucket_endpoints=((bucket, f"{here}"),) if whole else (away,),
+        )
+        with CosClient(changed, None) as other:
+            patience = Patience(other, io_timeout=20)
+            remote = Remote(other, patience=patience)
+            lost = "" if whole else away[0]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(patience.run)
+                await trio.testing.wait_all_tasks_blocked()
+
+                async def ask() -> None:
+                    if lost:
+                        await remote.metadata(other.head_bucket, lost)
+                    else:
+                        await remote.metadata(other.list_buckets)
+
+                with pytest.raises(NetworkError):
+                    await ask()
+                await until(lambda: patience.of(lost).is_lost)
+                with pytest.raises(UnreachableError):
+                    await ask()
+                with pytest.raises(PermissionDeniedError):  # an answer: these requests are not signed
+                    await remote.metadata(other.list_objects, bucket)
+                assert not patience.of(bucket).is_lost
+                assert patience.losses == 1 and patience.lost_for > 0
+                assert await patience.bounded([(bucket, "key")], trio.sleep, 0) is None
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_probe_needs_no_keys(client: CosClient, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys may have ended during an outage, and those who give new ones be out of reach."""
+
+    class Gone:
+        def get(self) -> NoReturn:
+            raise CredentialsError("no new keys")
+
+        refresh = get
+
+    monkeypatch.setattr(client._session, "credentials", Gone())
+    with pytest.raises(CredentialsError):
+        client.head_bucket(bucket)
+    assert await trio.to_thread.run_sync(client.is_reachable, bucket, 5.0)
+    monkeypatch.setattr(client._session.transport, "send", lambda *args: fail())
+    assert not await trio.to_thread.run_sync(client.is_reachable, bucket, 5.0)

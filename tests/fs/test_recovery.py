@@ -370,25 +370,6 @@ async def test_giving_up_draining_loses_nothing(filesystem: Filesystems, emulato
     assert uploads.uploads == [] and second.journal.records() == []
 
 
-async def test_writers_wait_while_too_much_is_pending(filesystem: Filesystems, emulator: Emulator) -> None:
-    files = await filesystem("cache", write_back="async", max_pending=100_000)
-    await files.list()
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    await files.put("a", content(80_000))
-    await files.put("b", content(80_000))  # one file may go beyond
-    fh = await files.create("c")
-    with trio.move_on_after(0.2) as scope:
-        await files.write(fh, b"waits")
-    assert scope.cancelled_caught
-    emulator.faults.clear()
-    with trio.fail_after(10):
-        await files.write(fh, b"goes on")
-    await files.close(fh)
-    await files.fs.drain()
-    assert await files.keys() == ["a", "b", "c"]
-    assert await files.stored("c") == b"goes on"
-
-
 async def test_an_answer_that_was_lost_makes_no_conflict_with_ourselves(
     filesystem: Filesystems, emulator: Emulator
 ) -> None:

@@ -145,3 +145,67 @@ async def test_what_the_journal_has_no_room_for_is_sent_all_the_same(filesystem:
     await files.fs.release(fh)
     await until(lambda: not files.fs.pending_files)
     assert await files.stored("a") == content(50_000)
+
+
+async def test_async_files_outlive_an_outage_and_keys_that_end_in_it(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem(write_back="async", multipart_threshold=2 * MIB, part_size=MIB)
+    await files.list()
+    wanted = {f"f{size}": content(size) for size in (0, 1, 100 * KIB, 5 * MIB)}
+    away = emulator.faults.reset("*", count=0)
+    for name, data in wanted.items():
+        await files.put(name, data)
+    await until(lambda: away.struck > len(wanted))
+    emulator.faults.remove(away)
+    ended = emulator.faults.error("*", "ExpiredToken", 403, count=0)
+    await until(lambda: ended.struck > len(wanted))
+    assert await files.get("f1") == wanted["f1"]
+    emulator.faults.clear()
+    await until(lambda: not files.journal.records())
+    assert {key: await files.stored(key) for key in await files.keys()} == wanted
+    uploads = await trio.to_thread.run_sync(files.client.list_uploads, files.bucket)
+    assert not uploads.uploads
+
+
+async def test_async_rename_in_an_outage_sends_the_new_name_only(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.list()
+    away = emulator.faults.error("*", "ServiceUnavailable", 503, count=0)
+    await files.put("first", b"data")
+    await until(lambda: away.struck > 2)
+    await files.rename("first", "second")
+    await files.rename("second", "third")
+    emulator.faults.clear()
+    emulator.requests.reset()
+    await until(lambda: not files.journal.records())
+    assert [(entry.operation, entry.key) for entry in emulator.requests.log()] == [("PutObject", "third")]
+
+
+async def test_writers_wait_while_too_much_is_pending_and_nothing_is_dropped(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    limit = 100 * KIB
+    files = await filesystem(write_back="async", max_pending=limit)
+    away = emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    wanted = {f"{number:02}": content(30 * KIB, number) for number in range(10)}
+    closed: list[str] = []
+
+    async def write() -> None:
+        for name, data in wanted.items():
+            await files.put(name, data)
+            closed.append(name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        await until(lambda: sum(len(wanted[name]) for name in closed) > limit)
+        tries = away.struck
+        await until(lambda: away.struck > tries + 10)  # meanwhile nothing more is taken
+        assert len(closed) == 4
+        assert await files.keys() == []
+        emulator.faults.clear()
+    assert closed == list(wanted)
+    await until(lambda: not files.journal.records())
+    assert {key: await files.stored(key) for key in await files.keys()} == wanted

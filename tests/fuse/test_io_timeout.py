@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from tests.fuse.support import until
-from tests.fuse.users import content
+from tests.fuse.users import content, names
+from tests.line import Line
 from tests.mounting import Mounted
 
 pytestmark = pytest.mark.fuse
@@ -38,7 +39,6 @@ class Case:
     fault: Callable[[Emulator, str], object]
     call: Callable[[Path], object]
     writes: bytes | None = None  # what is in COS when it works again
-    took: float = field(default=-1.0, compare=False)
 
 
 def read(path: Path) -> None:
@@ -164,10 +164,59 @@ def test_calls_end_and_say_why_and_nothing_written_is_lost(
         if case.writes is not None:
             assert (mounted.path / name).read_bytes() == case.writes
     emulator.faults.clear()
-    for name, case in cases.items():
-        if case.writes is not None:
-            until(
-                lambda name=name, case=case: content(client, bucket, name) == case.writes,
-                f"{name} is sent",
-                within=40,
-            )
+    wanted = {name: case.writes for name, case in cases.items() if case.writes is not None}
+    until(lambda: wanted.keys() <= set(names(client, bucket)), "what was written is sent", within=40)
+    assert {name: content(client, bucket, name) for name in wanted} == wanted
+
+
+def test_listings_end(start: Start, bucket: str, emulator: Emulator) -> None:
+    """Of an answer that comes in drips, or stops."""
+    emulator.put_objects(bucket, [(f"{name}/{number:03}", b"x") for name in "ab" for number in range(200)])
+    mounted = start("--attributes", "listing")
+    assert sorted(path.name for path in mounted.path.iterdir()) == ["a", "b"]
+    for name in "ab":
+        if name == "a":
+            emulator.faults.slow(20, "ListObjects")
+        else:
+            emulator.faults.stall(LONG, "ListObjects", 50, count=0)
+        errors = ended(mounted, {name: lambda path: list(path.iterdir())})
+        assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT}
+        assert len(errors) == len(complaints(mounted, name)) == 1
+        emulator.faults.clear()
+        assert len(list((mounted.path / name).iterdir())) == 200
+
+
+def test_who_waits_for_a_stuck_call_ends_as_well(
+    start: Start, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    """All of these need the lock that the first close() holds."""
+    mounted = start()
+    path = mounted.path / "file"
+    path.write_bytes(b"before")
+    emulator.faults.latency(LONG, "PutObject", key="file")
+    emulator.faults.stall_request(LONG, "*Upload*", 0, key="file", count=0)
+    calls: dict[str, Callable[[Path], object]] = {
+        "file": write(MIDDLE),
+        "./file": lambda path: os.truncate(path, 10),
+        ".//file": write(SMALL),
+        "././file": lambda path: path.rename(mounted.path / "renamed"),
+    }
+    errors = ended(mounted, calls)
+    assert errors.keys() == calls.keys()
+    assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT, 0}
+    emulator.faults.clear()
+    until(lambda: len(names(client, bucket)) == 1, "one name is left", within=40)
+
+
+def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str, emulator: Emulator) -> None:
+    """Both take much longer than --io-timeout, and something moves all the time."""
+    data = os.urandom(256 * KIB)
+    client.put_object(bucket, "down", data)
+    line = Line(int(emulator.endpoint_url.rpartition(":")[2]), rate=64 * KIB)
+    try:
+        url = f"http://127.0.0.1:{line.port}"
+        mounted = mount(f"cos://{bucket}", "--io-timeout", "2s", env={"COS_ENDPOINT_URL": url})
+        assert ended(mounted, {"down": read, "up": write(data)}) == {"down": 0, "up": 0}
+        assert content(client, bucket, "up") == data
+    finally:
+        line.close()

@@ -204,3 +204,40 @@ def _options(emulator: Emulator) -> dict[str, object]:
 
 def _settings(emulator: Emulator) -> Settings:
     return load_settings(_options(emulator), environ={"HOME": "/nonexistent"})
+
+
+def test_keys_that_end_during_an_outage(
+    line: Line,
+    emulator: Emulator,
+    client: CosClient,
+    bucket: str,
+    mount: Callable[..., Mounted],
+    cos_environment: dict[str, str],
+) -> None:
+    """STS is as far away as COS; the mount asks it for new keys when both are back."""
+    place = Path(cos_environment["HOME"], ".cos")
+    place.mkdir(mode=0o700)
+    url = f"http://127.0.0.1:{line.port}"
+    (place / "credentials").write_text(
+        "[default]\nassume_role = qcs::cam::uin/100000000001:roleName/emulator\nduration_seconds = 2\n"
+        f"sts_endpoint = {url}\nsecret_id = {emulator.secret_id}\nsecret_key = {emulator.secret_key}\n"
+    )
+    (place / "credentials").chmod(0o600)
+    for key in ("cached", "removed"):
+        client.put_object(bucket, key, key.encode())
+    env = {"COS_ENDPOINT_URL": url, "COS_SECRET_ID": "", "COS_SECRET_KEY": ""}
+    mounted = mount(f"cos://{bucket}", *BRIEF, "--write-back", "async", env=env)
+    assert (mounted.path / "cached").read_bytes() == b"cached"
+    line.refuse()
+    for name in ("one", "two"):
+        (mounted.path / name).write_bytes(name.encode())
+    (mounted.path / "removed").unlink()
+    time.sleep(2.5)  # the keys have ended
+    assert (mounted.path / "cached").read_bytes() == b"cached"
+    line.repair()
+
+    def names() -> list[str]:
+        return [info.key for info in client.list_objects(bucket).objects]
+
+    until(lambda: names() == ["cached", "one", "two"], "all is sent and removed", within=30)
+    assert " ERROR " not in mounted.log_text()
