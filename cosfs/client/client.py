@@ -117,13 +117,15 @@ class CosClient(Uploads, SubResources):
         """Whether a bucket is known to exist, so that what is missing is the object."""
         return bucket in self._session.seen
 
-    def heard_elsewhere(self, operation: str, statuses: Mapping[int, int], seconds: float) -> None:
+    def heard_elsewhere(
+        self, operation: str, bucket: str, statuses: Mapping[int, int], seconds: float
+    ) -> None:
         """Count answers that another client had for this one, the last of them so long after it was asked."""
         for status, count in statuses.items():
             for _ in range(count):
                 self.stats.answered(operation, status, seconds)
         if statuses:
-            self._session.transport.last_heard = time.monotonic()
+            self._session.hear(bucket)
 
     # --- for the control plane
 

@@ -211,6 +211,10 @@ class Transport:
         """Note that bytes have arrived."""
         self._heard[connection.key[1:]] = time.monotonic()
 
+    def hear_of(self, address: Address) -> None:
+        """The same of another process."""
+        self._heard[address.host, address.port] = time.monotonic()
+
     def last_heard(self, address: Address) -> float:
         """When the last bytes of any answer of a host arrived (time.monotonic); 0 if none ever did."""
         return self._heard.get((address.host, address.port), 0.0)

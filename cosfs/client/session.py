@@ -286,6 +286,11 @@ class Session:
         addresses = (self.endpoint.bucket(bucket, region), self.endpoint.object(bucket, region, "key"))
         return max(map(self.transport.last_heard, addresses))
 
+    def hear(self, bucket: str) -> None:
+        """Note that an answer came from where a bucket is."""
+        region = self.region(bucket)
+        self.transport.hear_of(self.endpoint.bucket(bucket, region))
+
     def place_of(self, bucket: str) -> str:
         """Return a name for where a bucket is: other buckets of that name are reached in the same way."""
         region = self.regions.get(bucket) or self.settings.region

@@ -11,7 +11,6 @@ and the outbox tries again until it works or the file is removed.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.leavings import Leavings
+from cosfs.fs.marks import is_one_of, mark_of
 from cosfs.fs.outbox import Changed, Outbox
 from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
@@ -361,7 +361,7 @@ class Committer:
 
     def _note_sending(self, node: FileNode, content: Staging, headers: Headers) -> None:
         """Note what is about to be sent: if no answer comes, and more is written, we know it again."""
-        mark = (content.size, _digest(headers))
+        mark = mark_of(content.size, headers)
         if mark not in content.sending:
             content.sending.append(mark)
             del content.sending[:-SENDING_KEPT]
@@ -370,7 +370,7 @@ class Committer:
     @staticmethod
     def _is_ours(node: FileNode, content: Staging, found: ObjectInfo) -> bool:
         """Whether COS has an earlier version of the same file, sent from here without an answer."""
-        if found.headers is None or (found.size, _digest(found.headers)) not in content.sending:
+        if not is_one_of(found, content.sending):
             return False
         node.expected = found.etag
         if content.base is not None:  # what was not changed here is the same in that version
@@ -471,12 +471,6 @@ class Committer:
             assert isinstance(node, FileNode | DirNode)
             if node.changed if isinstance(node, FileNode) else node.attrs_dirty:
                 yield node
-
-
-def _digest(headers: Headers) -> str:
-    """Tells versions of one file apart: our times are exact to the nanosecond."""
-    text = repr(sorted(headers.metadata.items()))
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _as_result(info: ObjectInfo) -> PutResult:

@@ -19,6 +19,7 @@ from cosfs.client.model import DeleteFailure, ObjectId
 from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.background import together
 from cosfs.fs.journal import Journal, Record
+from cosfs.fs.marks import Mark, is_one_of
 from cosfs.fs.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -33,13 +34,17 @@ REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "
 
 @dataclass(eq=False)
 class _Removal:
-    """careful: the object is only removed if it still has the etag (asked at the last moment)."""
+    """careful: the object is only removed if it still has the etag (asked at the last moment).
+
+    Or if it is one of those that were sent from here without an answer: marks tell them.
+    """
 
     bucket: str
     key: str
     record_id: int
     etag: str = ""
     careful: bool = False
+    marks: tuple[Mark, ...] = ()
     at: float = 0.0  # not tried before this time
     tries: int = 0
     since: float = field(default_factory=trio.current_time)
@@ -50,6 +55,10 @@ class _Removal:
     @property
     def place(self) -> tuple[str, str]:
         return self.bucket, self.key
+
+
+def _body(etag: str, marks: tuple[Mark, ...]) -> dict[str, object]:
+    return {"etag": etag, "sent": marks} if marks else {"etag": etag}
 
 
 class Deleter:
@@ -102,17 +111,28 @@ class Deleter:
                 return True
         return False
 
-    def schedule(self, bucket: str, key: str, etag: str = "", *, careful: bool = False) -> None:
+    def schedule(
+        self, bucket: str, key: str, etag: str = "", *, careful: bool = False, marks: Iterable[Mark] = ()
+    ) -> None:
         """Remove an object soon; a careful removal spares it if its etag has changed.
 
-        The etag is kept in the journal too: a later mount is always careful.
+        marks are of what was sent to the key without an answer, and goes as well. All that is kept in the
+        journal too: a later mount is always careful.
         """
+        marks = tuple(marks)
         known = self._waiting.get((bucket, key))
         if known is not None:
             known.careful = known.careful and careful
+            known.marks += marks
             return
-        record_id = self._journal.add("delete", bucket, key, {"etag": etag})
-        self._add(_Removal(bucket, key, record_id, etag, careful))
+        record_id = self._journal.add("delete", bucket, key, _body(etag, marks))
+        self._add(_Removal(bucket, key, record_id, etag, careful, marks))
+
+    def schedule_unanswered(self, bucket: str, key: str, marks: Iterable[Mark]) -> None:
+        """Remove what was sent to a free key without an answer, if it has arrived."""
+        marks = tuple(marks)
+        if marks:
+            self.schedule(bucket, key, careful=True, marks=marks)
 
     def schedule_all(self, bucket: str, objects: Iterable[tuple[str, str]]) -> None:
         """Remove many objects, given as (key, etag), soon."""
@@ -127,7 +147,8 @@ class Deleter:
             self._journal.remove(record.id)
             return
         etag = record.body.get("etag", "")
-        self._add(_Removal(record.bucket, record.key, record.id, etag, careful=True, written=record.written))
+        marks = tuple((size, digest) for size, digest in record.body.get("sent", ()))
+        self._add(_Removal(record.bucket, record.key, record.id, etag, True, marks, written=record.written))
 
     def _add(self, removal: _Removal) -> None:
         self._waiting[removal.place] = removal
@@ -268,8 +289,14 @@ class Deleter:
             except NotFoundError:
                 spared.add(removal)
                 return
+            if info is not None and is_one_of(info, removal.marks):
+                return
             # Without its etag a later date tells that the object is another one.
-            newer = removal.etag == "" and info is not None and info.last_modified > removal.written + CLOCK
+            newer = (
+                removal.etag == ""
+                and info is not None
+                and (bool(removal.marks) or info.last_modified > removal.written + CLOCK)
+            )
             if info is not None and (info.etag != removal.etag if removal.etag else newer):
                 log.warning("cos://%s/%s was written again since its removal; it stays", bucket, removal.key)
                 spared.add(removal)

@@ -143,8 +143,7 @@ class Entries(Directories, OpenFiles):
             self.committer.leavings.orphan(node, removed=True)
         else:
             self.committer.leavings.abandon_former(node)
-            if node.expected != "":
-                self.deleter.schedule(bucket, key, node.expected or "")
+            self.committer.leavings.remove_objects(node, bucket, key)
         self.tree.remove(node)
 
     async def rename(

@@ -53,12 +53,21 @@ class Leavings:
         removed: nothing takes its place, so if we die before that, the next mount removes it.
         """
         if node.expected == "":
+            self.remove_objects(node, node.bucket, node.key)  # nobody reads them: all bytes are here
             return
         place = node.bucket, node.key
         self._orphans[place] = node
         if removed and place not in self._intents:
             etag = node.expected or ""
             self._intents[place] = self._journal.add("delete", *place, {"etag": etag})
+
+    def remove_objects(self, node: FileNode, bucket: str, key: str) -> None:
+        """Have removed what COS has of a file under a key, or may have because no answer came."""
+        marks = node.content.sending if node.content is not None else []
+        if node.expected == "":
+            self._deleter.schedule_unanswered(bucket, key, marks)
+        else:
+            self._deleter.schedule(bucket, key, node.expected or "", marks=marks)
 
     async def rescue(self, bucket: str, key: str) -> bool:
         """A key is about to be written: save what files of other names still read from it.

@@ -67,7 +67,7 @@ class Remote:
         Nothing is told without such a process, and UNANSWERED of what it is left to the caller to ask for.
         """
         if self._looker is not None and self._looker.is_usable:
-            with self.patience.of(bucket).question():
+            with self.patience.of(bucket).question(), trio.move_on_after(self.patience.io_timeout / 2):
                 await self._looker.look(bucket, keys, told)
 
     def use_lanes(self, engine: Engine) -> None:

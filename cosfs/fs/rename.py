@@ -128,8 +128,8 @@ class Renamer:
         self, node: FileNode, target: FileNode | None, old: tuple[str, str], *, own: str, held: bool
     ) -> None:
         """The bytes of a changed file go to the new name when they are sent; the old object after that."""
-        if not self._committer.leavings.left_behind(node, *old) and node.expected != "":
-            self._deleter.schedule(*old, node.expected or "")
+        if not self._committer.leavings.left_behind(node, *old):
+            self._committer.leavings.remove_objects(node, *old)
         there = target.expected if target is not None else ""
         if own:
             node.expected = own

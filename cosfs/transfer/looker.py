@@ -57,7 +57,7 @@ class Looker:
         self._pid = pid
         self._known: Known | None = None
         self._next = 0
-        self._asked: dict[int, tuple[list[str], Told]] = {}
+        self._asked: dict[int, tuple[str, list[str], Told]] = {}
         self._resting_until = 0.0
         self._ended = False
         sock.setblocking(False)
@@ -116,7 +116,7 @@ class Looker:
 
     def _ask(self, bucket: str, keys: list[str], told: Told) -> int:
         self._next += 1
-        self._asked[self._next] = keys, told
+        self._asked[self._next] = bucket, keys, told
         known = self._client.known()
         news = None if known == self._known else known
         self._known = known
@@ -148,7 +148,7 @@ class Looker:
                         break
                     number, answers, seconds = pickle.loads(bytes(data[LENGTH.size : stop]))
                     del data[:stop]
-                    self._count(answers, seconds)
+                    self._count(number, answers, seconds)
                     self._deliver(number, answers)
             log.info("the second process has ended; it is done without")
         except (OSError, trio.ClosedResourceError) as error:
@@ -157,15 +157,16 @@ class Looker:
             self._end()
         await trio.sleep_forever()
 
-    def _count(self, answers: list[Answer], seconds: float) -> None:
+    def _count(self, number: int, answers: list[Answer], seconds: float) -> None:
         statuses = Counter(each if isinstance(each, int) else 200 for each in answers)
         failed = statuses.pop(UNANSWERED, 0)
-        self._client.heard_elsewhere("HeadObject", statuses, seconds)
+        if number in self._asked:
+            self._client.heard_elsewhere("HeadObject", self._asked[number][0], statuses, seconds)
         if 4 * failed > len(answers):
             self._resting_until = time.monotonic() + _REST
 
     def _deliver(self, number: int, answers: list[Answer]) -> None:
-        keys, told = self._asked.pop(number, ([], None))
+        _, keys, told = self._asked.pop(number, ("", [], None))
         if told is not None:
             told(keys, [_info(key, each) for key, each in zip(keys, answers, strict=True)])
 
@@ -175,7 +176,7 @@ class Looker:
             self._ended = True
             self.close()
             for number in list(self._asked):
-                self._deliver(number, [UNANSWERED] * len(self._asked[number][0]))
+                self._deliver(number, [UNANSWERED] * len(self._asked[number][1]))
 
     def close(self) -> None:
         """End the process. It has nothing to lose."""

@@ -1,8 +1,8 @@
 """A server, a network and credentials that fail in every way, under load.
 
-Ten minutes without a network are shortened, COMPRESSION times as a rule: the outage, and by as much what the settings of
-the mount say of times (--io-timeout, --retry-max, --read-timeout). The mount itself knows nothing of it, and
-its looks whether COS is back (every 10 s at most) are as far apart as ever. Temporary keys live for seconds.
+Ten minutes without a network are shortened, COMPRESSION times as a rule: the outage, and by as much what the
+settings of the mount say of times (--io-timeout, --retry-max, --read-timeout). The mount itself knows nothing
+of it, and its looks whether COS is back (every 10 s at most) are as far apart as ever. Keys live for seconds.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from cosfs.fs import deleter
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.inodes import ROOT_INO
 from cosfs.fs.journal import Record
+from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, counted, until
 
 
@@ -384,3 +385,44 @@ async def test_what_is_to_be_removed_outlives_keys_that_have_ended(
     await until(lambda: subject.pending == 0)
     assert await files.keys() == []
     assert files.journal.records() == []
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "removed while open"])
+async def test_what_was_sent_without_an_answer_is_not_left_under_a_name_that_is_gone(
+    filesystem: Filesystems, emulator: Emulator, how: str
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.list()
+    lost = emulator.faults.reset("PutObject", after=True, count=0)
+    await files.put("file", b"sent")
+    await until(lambda: lost.struck)
+    if how == "renamed":
+        await files.rename("file", "other")
+    elif how == "removed":
+        await files.unlink("file")
+    else:
+        async with files.opened("file"):
+            await files.unlink("file")
+    emulator.faults.clear()
+    await until(lambda: not files.journal.records())
+    assert await files.keys() == (["other"] if how == "renamed" else [])
+
+
+async def test_what_somebody_else_put_there_is_spared(filesystem: Filesystems, emulator: Emulator) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    refused = emulator.faults.error("PutObject", "ServiceUnavailable", 503, key="file", count=0)
+    await files.put("file", b"ours")
+    await until(lambda: refused.struck)
+    away = emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+    held = emulator.faults.error("HeadObject", "ServiceUnavailable", 503, key="file", count=0)
+    await files.unlink("file")
+    await until(lambda: held.struck)
+    emulator.faults.remove(refused)
+    await files.upload("file", b"theirs")
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache", write_back="async")
+    await until(lambda: not second.journal.records())
+    assert not away.struck
+    assert await second.stored("file") == b"theirs"

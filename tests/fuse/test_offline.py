@@ -228,6 +228,7 @@ def test_keys_that_end_during_an_outage(
     env = {"COS_ENDPOINT_URL": url, "COS_SECRET_ID": "", "COS_SECRET_KEY": ""}
     mounted = mount(f"cos://{bucket}", *BRIEF, "--write-back", "async", env=env)
     assert (mounted.path / "cached").read_bytes() == b"cached"
+    (mounted.path / "removed").stat()
     line.refuse()
     for name in ("one", "two"):
         (mounted.path / name).write_bytes(name.encode())
