@@ -18,9 +18,9 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from tests.fuse.support import until
-from tests.fuse.users import content, names
 from tests.line import Line
 from tests.mounting import Mounted
+from tests.objects import keys, stored
 
 pytestmark = pytest.mark.fuse
 KIB = 1024
@@ -165,8 +165,8 @@ def test_calls_end_and_say_why_and_nothing_written_is_lost(
             assert (mounted.path / name).read_bytes() == case.writes
     emulator.faults.clear()
     wanted = {name: case.writes for name, case in cases.items() if case.writes is not None}
-    until(lambda: wanted.keys() <= set(names(client, bucket)), "what was written is sent", within=40)
-    assert {name: content(client, bucket, name) for name in wanted} == wanted
+    until(lambda: wanted.keys() <= set(keys(client, bucket)), "what was written is sent", within=40)
+    assert {name: stored(client, bucket, name) for name in wanted} == wanted
 
 
 def test_listings_end(start: Start, bucket: str, emulator: Emulator) -> None:
@@ -205,7 +205,7 @@ def test_who_waits_for_a_stuck_call_ends_as_well(
     assert errors.keys() == calls.keys()
     assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT, 0}
     emulator.faults.clear()
-    until(lambda: len(names(client, bucket)) == 1, "one name is left", within=40)
+    until(lambda: len(keys(client, bucket)) == 1, "one name is left", within=40)
 
 
 def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str, emulator: Emulator) -> None:
@@ -217,6 +217,6 @@ def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str,
         url = f"http://127.0.0.1:{line.port}"
         mounted = mount(f"cos://{bucket}", "--io-timeout", "2s", env={"COS_ENDPOINT_URL": url})
         assert ended(mounted, {"down": read, "up": write(data)}) == {"down": 0, "up": 0}
-        assert content(client, bucket, "up") == data
+        assert stored(client, bucket, "up") == data
     finally:
         line.close()
