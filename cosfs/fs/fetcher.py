@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import trio
 
 from cosfs.client.stream import ObjectStream
-from cosfs.errors import COSError, FilesystemError, IntegrityError
+from cosfs.errors import (
+    COSError,
+    FilesystemError,
+    IntegrityError,
+    NetworkTimeoutError,
+    ServiceError,
+    UnreachableError,
+)
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache, BlockKey
 from cosfs.fs.buffers import Block
@@ -96,6 +103,10 @@ class Fetcher:
                 raise flight.error
         raise FilesystemError(5, f"{source.key}: block {block_no} could not be read")
 
+    def forget_failures(self) -> None:
+        """COS is back."""
+        self._failures.clear()
+
     def _check_failed(self, key: BlockKey) -> None:
         """Fail as a moment ago."""
         if self._failures:
@@ -169,11 +180,15 @@ class Fetcher:
             if not isinstance(exc, COSError):
                 log.exception("reading %r", source.key)
             for block_no in range(first, stop):
-                if isinstance(exc, COSError) and exc.retryable and source.block(block_no) in self._flights:
+                if source.block(block_no) in self._flights:
                     self._note_failure(source.block(block_no), exc)
                 self._drop(source, block_no, exc)
 
-    def _note_failure(self, key: BlockKey, error: COSError) -> None:
+    def _note_failure(self, key: BlockKey, error: Exception) -> None:
+        if isinstance(error, UnreachableError) or not isinstance(error, ServiceError | NetworkTimeoutError):
+            return  # those are found out at once
+        if not error.retryable:
+            return
         if len(self._failures) >= FAILURES_KEPT:
             del self._failures[next(iter(self._failures))]
         self._failures[key] = trio.current_time() + FAILED_FOR, error

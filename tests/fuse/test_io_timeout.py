@@ -71,7 +71,6 @@ READS = {
     "read-drip": Case(lambda e, k: e.faults.slow(20, "GetObject", key=k), read),
     "read-slow-down": Case(lambda e, k: e.faults.error("GetObject", "SlowDown", 503, key=k, count=0), read),
     "read-5xx": Case(lambda e, k: e.faults.error("GetObject", "InternalError", 500, key=k, count=0), read),
-    "read-broken": Case(lambda e, k: e.faults.truncate("GetObject", 1000, key=k, count=0), read),
 }
 WRITES = {
     "write-no-answer": Case(lambda e, k: e.faults.latency(LONG, "PutObject", key=k), write(SMALL), SMALL),
