@@ -82,6 +82,7 @@ class COSError(Exception):
     retryable: bool = False
     uncertain: bool = False
     cured_by_keys: bool = False  # other credentials would help, and may come
+    repeated: bool = False  # the same was told a moment ago
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -16,6 +16,7 @@ from cosfs.client.session import NOTHING, Known
 from cosfs.client.stats import ClientStats
 from cosfs.client.stream import ObjectStream
 from cosfs.client.subresources import SubResources
+from cosfs.client.temporary import TemporaryCredentials
 from cosfs.client.uploads import Uploads
 from cosfs.config import Settings
 from cosfs.errors import CredentialsError
@@ -62,10 +63,12 @@ class CosClient(Uploads, SubResources):
     def limit_stalls(self, seconds: float) -> None:
         """Have a request that nothing comes of end after so many seconds, with all its tries.
 
-        One whose body moves takes as long as it takes, unless it moves more slowly than its share of the
-        slowest line there is.
+        So does waiting for new credentials. A request whose body moves takes as long as it takes, unless it
+        moves more slowly than its share of the slowest line there is.
         """
         self._session.stall_limit = seconds
+        if isinstance(self.credentials, TemporaryCredentials):
+            self.credentials.limit = seconds
 
     def last_heard(self, bucket: str) -> float:
         """When the last bytes of an answer came from where a bucket is (time.monotonic); 0: never.

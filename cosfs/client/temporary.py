@@ -7,10 +7,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from cosfs.client.auth import Credentials
 from cosfs.client.waiting import offload
-from cosfs.errors import CredentialsError, NetworkError
+from cosfs.errors import COSError, CredentialsError, NetworkError, NetworkTimeoutError
 
 __all__ = ["TemporaryCredentials", "renewal_time"]
 
@@ -35,6 +36,9 @@ class TemporaryCredentials:
         self._current: Credentials | None = None
         self._renew_at = 0.0
         self._refreshed_at = -math.inf
+        self._failed_at = -math.inf  # time.monotonic()
+        self._failure: Callable[[], COSError] | None = None  # without what the error itself would keep alive
+        self.limit = math.inf  # seconds that anybody waits for new ones
 
     @property
     def expires(self) -> float:
@@ -59,12 +63,14 @@ class TemporaryCredentials:
     def _get(self) -> Credentials:
         current = self._current
         lasting = current is not None and (not current.expires or self._clock() < current.expires - 1)
+        asked = time.monotonic()
         if not self._lock.acquire(blocking=not lasting):
             assert current is not None
             return current
         try:
             if self._current is not None and self._clock() < self._renew_at:
                 return self._current
+            self._check_failed_since(asked)
             return self._renewed()
         finally:
             self._lock.release()
@@ -72,8 +78,16 @@ class TemporaryCredentials:
     def refresh(self) -> Credentials:
         return offload(self._refresh)
 
+    def _check_failed_since(self, asked: float) -> None:
+        """Tell who has waited while somebody else got none the same, instead of letting him try as long."""
+        if self._failure is not None and self._failed_at >= asked:
+            raise self._failure()
+
     def _refresh(self) -> Credentials:
+        asked = time.monotonic()
         with self._lock:
+            if self._current is None:
+                self._check_failed_since(asked)
             # Many requests fail at the same time with the old ones; one of them fetches.
             if self._current is None or self._clock() - self._refreshed_at >= _BETWEEN_REFRESHES:
                 self._current = None
@@ -86,8 +100,10 @@ class TemporaryCredentials:
         """Fetch; go on with the old ones for as long as they last if that fails."""
         now = self._clock()
         try:
-            new = self.fetch()
+            new = self._fetch_in_time()
         except (CredentialsError, NetworkError) as error:
+            self._failed_at = time.monotonic()
+            self._failure = partial(type(error), error.message, hint=error.hint)
             if self._current is None or now >= self._current.expires - 10:
                 raise
             log.warning("%s; the old credentials are used for %d s more", error, self._current.expires - now)
@@ -96,6 +112,27 @@ class TemporaryCredentials:
         self._current = new
         self._renew_at = self.renewal_of(new, now)
         return new
+
+    def _fetch_in_time(self) -> Credentials:
+        if self.limit == math.inf:
+            return self.fetch()
+        found: list[Credentials] = []
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                found.append(self.fetch())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name="cos-credentials", daemon=True)
+        thread.start()
+        thread.join(self.limit)
+        if errors:
+            raise errors[0]
+        if not found:
+            raise NetworkTimeoutError(f"no new credentials came within {self.limit:.0f} s from {self.source}")
+        return found[0]
 
 
 def renewal_time(credentials: Credentials, now: float) -> float:

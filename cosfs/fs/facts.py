@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cosfs.client.model import ObjectInfo
+from cosfs.errors import COSError, NetworkError
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Defaults
+
+
+def tells_nothing(error: BaseException) -> bool:
+    """Whether an error leaves open what was asked: no answer, COS in trouble, or no keys to ask with."""
+    return isinstance(error, NetworkError) or (isinstance(error, COSError) and error.may_pass)
 
 
 def local(node: Node) -> bool:

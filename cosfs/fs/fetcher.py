@@ -6,6 +6,7 @@ brings many blocks; each is handed to its waiters as soon as it is whole.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -47,7 +48,6 @@ class Source:
 # Seconds for which a block that could not be read is not asked for again. When a read fails that went ahead,
 # the kernel reads a part of it once more before it tells the program: that would be as long again.
 FAILED_FOR = 1.0
-FAILURES_KEPT = 1000
 
 
 class _Flight:
@@ -113,7 +113,9 @@ class Fetcher:
             until, error = self._failures.pop(key, (0.0, None))
             if error is not None and trio.current_time() < until:
                 self._failures[key] = until, error
-                raise error
+                again = copy.copy(error)
+                again.repeated = True
+                raise again
 
     def wanted(self, source: Source, block_no: int) -> bool:
         """Whether a block is neither in memory nor on its way."""
@@ -189,9 +191,11 @@ class Fetcher:
             return  # those are found out at once
         if not error.retryable:
             return
-        if len(self._failures) >= FAILURES_KEPT:
+        now = trio.current_time()
+        while self._failures and next(iter(self._failures.values()))[0] < now:
             del self._failures[next(iter(self._failures))]
-        self._failures[key] = trio.current_time() + FAILED_FOR, error
+        self._failures.pop(key, None)
+        self._failures[key] = now + FAILED_FOR, copy.copy(error)  # without the frames it came from
 
     def _read_blocks(self, source: Source, first: int, stop: int) -> None:
         """Read [first, stop) with as few GETs as possible. Runs in a worker thread."""

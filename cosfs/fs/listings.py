@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from cosfs.errors import COSError, NetworkError
+from cosfs.errors import COSError
 from cosfs.fs import facts
 from cosfs.fs.background import Background
 from cosfs.fs.heads import Heads
@@ -68,7 +68,7 @@ class Listings:
             if parent.listing is listing:
                 parent.listing = before if before is not listing else None
             before = parent.listing  # somebody else who waited may have put it back
-            if before is None or not before.started_reading or not isinstance(exc, NetworkError):
+            if before is None or not before.started_reading or not facts.tells_nothing(exc):
                 raise
             listing = before  # what was there is the best that can be told
         self._note_marker(parent, listing)

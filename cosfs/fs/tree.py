@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import trio
 
 from cosfs.client.model import ObjectInfo
-from cosfs.errors import FilesystemError, NetworkError
+from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import facts, names
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
@@ -92,8 +92,8 @@ class Tree:
         """Ask COS about a name; while it gives no answer, what we know of it is the best there is."""
         try:
             return await self._resolve(parent, name)
-        except NetworkError:
-            if known is None or known.unlinked:
+        except COSError as exc:
+            if known is None or known.unlinked or not facts.tells_nothing(exc):
                 raise
             return known
 

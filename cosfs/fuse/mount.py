@@ -150,8 +150,8 @@ def _serve(
     _raise_file_limit()
     with ExitStack() as stack:
         client = stack.enter_context(_closing_client(make_client))
-        client.limit_stalls(mount_settings.io_timeout)
         bucket = check_source(client, mount_settings)
+        client.limit_stalls(mount_settings.io_timeout)  # not before somebody could be asked for a code
         mount_settings = replace(mount_settings, bucket=bucket)
         if mount_settings.as_of is not None:
             client = stack.enter_context(_past(client, mount_settings))

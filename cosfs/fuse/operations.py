@@ -65,7 +65,8 @@ class Operations(pyfuse3.Operations):
         except COSError as exc:
             own = isinstance(exc, FilesystemError) and not exc.hint
             if exc.errno not in QUIET:
-                level = logging.DEBUG if own or exc in self._told else logging.WARNING
+                known = own or exc.repeated or exc in self._told
+                level = logging.DEBUG if known else logging.WARNING
                 self._told.add(exc)
                 log.log(level, "%s of %s failed: %s", call, self._shown(call, number, args), exc)
             raise pyfuse3.FUSEError(exc.errno) from exc

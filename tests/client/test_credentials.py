@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from cosfs.client.credentials import find_credentials
 from cosfs.client.roles import CvmRole
 from cosfs.client.temporary import TemporaryCredentials
 from cosfs.config import load_settings
-from cosfs.errors import ConfigError, CredentialsError, NetworkError
+from cosfs.errors import ConfigError, CredentialsError, NetworkError, NetworkTimeoutError
 from tests.client.scripted import Answer, Request, Script, ScriptedServer
 
 ARN = "qcs::cam::uin/100000000001:roleName/reader"
@@ -360,3 +361,53 @@ def test_refused_ones_are_fetched_once_for_all_who_ask() -> None:
 def test_static_ones_stay() -> None:
     key = Credentials("AKID", "k")
     assert StaticCredentials(key).get() is StaticCredentials(key).refresh() is key
+
+
+class Hanging(Fetched):
+    """Fetches nothing until it may."""
+
+    def __init__(self) -> None:
+        super().__init__(7200)
+        self.go_on = threading.Event()
+        self.began = threading.Event()
+
+    def fetch(self) -> Credentials:
+        self.began.set()
+        self.go_on.wait(60)
+        return super().fetch()
+
+
+def test_nobody_waits_longer_than_he_may_for_those_that_do_not_come() -> None:
+    provider = Hanging()
+    provider.limit = 0.05
+    with pytest.raises(NetworkTimeoutError, match="no new credentials came"):
+        provider.get()
+    with pytest.raises(NetworkTimeoutError, match="no new credentials came"):
+        provider.refresh()
+    provider.go_on.set()
+    assert provider.get().secret_key == "k"
+
+
+def test_who_waits_for_a_fetch_that_fails_is_told_so() -> None:
+    provider = Hanging()
+    provider.broken = True
+    errors: list[CredentialsError] = []
+
+    def ask() -> None:
+        try:
+            provider.get()
+        except CredentialsError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads[0].start()
+    assert provider.began.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.2)  # all of them wait for the lock
+    provider.began.clear()
+    provider.go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(errors) == 8
+    assert not provider.began.is_set()

@@ -521,3 +521,21 @@ async def test_what_was_looked_for_and_then_made_here_is_not_taken_from_the_kern
     await trio.sleep(0.1)
     assert await files.list() == ["dir", "other"]
     assert kernel.forgotten == [b"other"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("ServiceUnavailable", 503), ("ExpiredToken", 403), ("SlowDown", 503)]
+)
+async def test_what_is_known_and_cached_is_shown_while_cos_is_in_trouble(
+    filesystem: Filesystems, emulator: Emulator, code: str, status: int
+) -> None:
+    files = await filesystem(metadata_ttl=0.0)
+    await files.upload("d/cached", b"cached")
+    assert await files.get("d/cached") == b"cached"
+    assert await files.list("d") == ["cached"]
+    trouble = emulator.faults.error("*", code, status, count=0)
+    assert await files.get("d/cached") == b"cached"
+    assert await files.list("d") == ["cached"]
+    assert trouble.struck
+    with pytest.raises(COSError):
+        await files.stat("d/unknown")
