@@ -326,6 +326,7 @@ class TreeMover:
         self.copied: list[tuple[str, str]] = []  # source key, etag
         self.made: dict[str, Copied] = {}  # by the new key
         self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
+        self._claimed: list[str] = []  # new keys
         self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free or are directories
 
     async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
@@ -358,6 +359,7 @@ class TreeMover:
     ) -> None:
         async with slots:
             free = not await self._committer.leavings.take(new_bucket, new_key) and not new_key.endswith("/")
+            self._claimed.append(new_key)
             if free or new_key.endswith("/"):
                 self._tried[new_key] = info.etag
             try:
@@ -432,3 +434,6 @@ class TreeMover:
                 self._committer.deleter.schedule(new_bucket, key, etag, careful=True)
         for key in self.made:
             self._committer.deleter.replaced(new_bucket, key)
+        for key in self._claimed:
+            if key not in self.made:  # what was to be removed there before is to be removed all the same
+                self._committer.deleter.not_replaced(new_bucket, key)

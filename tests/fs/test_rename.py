@@ -648,3 +648,17 @@ async def test_a_file_that_is_surely_not_replaced_keeps_its_name_at_once(
     emulator.faults.clear()
     assert await files.keys() == ["new", "old"]
     assert await files.get("old") == b"old"
+
+
+async def test_a_failed_move_to_where_something_was_just_removed_leaves_no_removal_behind(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.mkdir("f")
+    await files.put("f/file", b"x")
+    emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+    await files.rename("f", "g")
+    emulator.faults.error("CopyObject", "AccessDenied", 403, count=0)
+    await fails(errno.EACCES, files.rename("g", "f"))
+    emulator.faults.clear()
+    await until(lambda: not files.journal.records())
+    assert await files.keys() == ["g/", "g/file"]
