@@ -369,7 +369,12 @@ class Committer:
 
     @staticmethod
     def _is_ours(node: FileNode, content: Staging, found: ObjectInfo) -> bool:
-        """Whether COS has an earlier version of the same file, sent from here without an answer."""
+        """Whether COS has what was sent from here without an answer: an earlier version of the file, or one
+        whose name it has taken over.
+        """
+        if is_one_of(found, content.replacing):
+            node.expected = found.etag
+            return True
         if not is_one_of(found, content.sending):
             return False
         node.expected = found.etag

@@ -63,7 +63,8 @@ class Leavings:
 
     def remove_objects(self, node: FileNode, bucket: str, key: str) -> None:
         """Have removed what COS has of a file under a key, or may have because no answer came."""
-        marks = node.content.sending if node.content is not None else []
+        content = node.content
+        marks = [*content.sending, *content.replacing] if content is not None else []
         if node.expected == "":
             self._deleter.schedule_unanswered(bucket, key, marks)
         else:

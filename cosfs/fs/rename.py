@@ -131,6 +131,8 @@ class Renamer:
         if not self._committer.leavings.left_behind(node, *old):
             self._committer.leavings.remove_objects(node, *old)
         there = target.expected if target is not None else ""
+        if target is not None and target.content is not None and node.content is not None:
+            node.content.replacing += [*target.content.sending, *target.content.replacing]
         if own:
             node.expected = own
         elif there != "":

@@ -48,6 +48,7 @@ class Staging:
         self._replaced: Staging | None = None
         # What was on its way when no answer came, or when we died: size and digest of the metadata.
         self.sending: list[tuple[int, str]] = []
+        self.replacing: list[tuple[int, str]] = []  # the same of files whose name this one has taken over
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
 
     @property
@@ -125,6 +126,7 @@ class Staging:
         """
         other = Staging(self._directory, None)
         other._replaced = self
+        other.replacing = self.replacing
         other.sending = self.sending  # of one file: COS may have, or get, what was on its way
         other.touch()
         return other
@@ -227,6 +229,7 @@ class Staging:
         """COS now holds what this was at version, or a little later, as base."""
         self.let_go_replaced()
         self.sending.clear()
+        self.replacing.clear()
         if self.promised <= version:
             self.promised = 0
         self.base = base
@@ -262,6 +265,7 @@ class Staging:
             "base": [base.bucket, base.key, base.etag, base.size] if base is not None else None,
             "base_limit": self.base_limit,
             "sending": self.sending,
+            "replacing": self.replacing,
             "changed": [list(pair) for pair in self.changed],
         }
 
@@ -276,6 +280,7 @@ class Staging:
         staging._scratch.cut(staging.size)  # more was being written, or less was to be left
         staging.base_limit = record["base_limit"]
         staging.sending = [(size, digest) for size, digest in record.get("sending", ())]
+        staging.replacing = [(size, digest) for size, digest in record.get("replacing", ())]
         staging.changed = Extents([(a, b) for a, b in record["changed"]])
         staging.valid = staging.changed.copy()
         staging.touch()

@@ -213,3 +213,23 @@ async def test_writers_wait_while_too_much_is_pending_and_nothing_is_dropped(
     assert closed == list(wanted)
     await until(lambda: not files.journal.records())
     assert {key: await files.stored(key) for key in await files.keys()} == wanted
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "changed"])
+async def test_a_file_whose_answer_was_lost_is_replaced_without_a_conflict(
+    filesystem: Filesystems, emulator: Emulator, there: bool
+) -> None:
+    files = await filesystem(write_back="async")
+    if there:
+        await files.upload("old", b"before")
+    await files.list()
+    lost = emulator.faults.reset("PutObject", after=True, key="old", count=0)
+    refused = emulator.faults.error("PutObject", "ServiceUnavailable", 503, key="new", count=0)
+    await files.put("old", b"old")
+    await files.put("new", b"new")
+    await until(lambda: lost.struck and refused.struck)
+    await files.rename("new", "old")
+    emulator.faults.clear()
+    await until(lambda: not files.journal.records())
+    assert await files.keys() == ["old"]
+    assert await files.stored("old") == b"new"
