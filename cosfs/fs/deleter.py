@@ -219,6 +219,12 @@ class Deleter:
                 await self._tried.wait()
         return all(removal.done.is_set() for removal in mine)
 
+    def hurry(self) -> None:
+        """Send everything that waits now: what was in the way is gone."""
+        for removal in self._waiting.values():
+            removal.at = 0.0
+        self._wake.set()
+
     async def run(self) -> None:
         """Send batches until cancelled."""
         self._waiting = {**self._sending, **self._waiting}  # of a run that failed

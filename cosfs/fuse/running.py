@@ -109,7 +109,9 @@ class Mount:
             background.keep_running(self.looker.run)
         self.fs = assemble(remote, settings, engine, background, self.cache, self.journal, self.store)
         self.fs.tree.use_kernel(self.kernel)
-        self.patience.on_return += [self.fs.committer.outbox.hurry, self.fs.fetcher.forget_failures]
+        self.patience.on_return += [
+            self.fs.committer.outbox.hurry, self.fs.deleter.hurry, self.fs.fetcher.forget_failures,
+        ]  # fmt: skip
         background.keep_running(self.patience.run)
         background.keep_running(Sweeper(self.fs.tree, self.kernel.forget_name).run)
         self.recovery = Recovery(self.fs, self.left_over)

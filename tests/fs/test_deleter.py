@@ -426,3 +426,16 @@ async def test_what_somebody_else_put_there_is_spared(filesystem: Filesystems, e
     await until(lambda: not second.journal.records())
     assert not away.struck
     assert await second.stored("file") == b"theirs"
+
+
+async def test_what_waits_is_sent_at_once_when_cos_is_back(
+    files: Files, subject: Deleter, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleter, "RETRY_DELAYS", (3600.0,))
+    await uploaded(files, "a")
+    refused = emulator.faults.error("DeleteObject", "ServiceUnavailable", 503)
+    subject.schedule(files.bucket, "a")
+    await until(lambda: refused.struck and not subject._sending)
+    subject.hurry()
+    await until(lambda: subject.pending == 0)
+    assert await files.keys() == []
