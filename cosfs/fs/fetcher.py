@@ -48,6 +48,7 @@ class Source:
 # Seconds for which a block that could not be read is not asked for again. When a read fails that went ahead,
 # the kernel reads a part of it once more before it tells the program: that would be as long again.
 FAILED_FOR = 1.0
+SLOW_FAILURE = 0.2  # seconds; what fails sooner may be asked for again
 
 
 class _Flight:
@@ -176,13 +177,15 @@ class Fetcher:
         return min(self.block_size, source.size - block_no * self.block_size)
 
     async def _get(self, source: Source, first: int, stop: int) -> None:
+        began = trio.current_time()
         try:
             await self._remote.data(self._read_blocks, source, first, stop)
         except Exception as exc:
+            slow = trio.current_time() - began >= SLOW_FAILURE
             if not isinstance(exc, COSError):
                 log.exception("reading %r", source.key)
             for block_no in range(first, stop):
-                if source.block(block_no) in self._flights:
+                if slow and source.block(block_no) in self._flights:
                     self._note_failure(source.block(block_no), exc)
                 self._drop(source, block_no, exc)
 
