@@ -209,7 +209,7 @@ def test_who_waits_for_a_stuck_call_ends_as_well(
 
 def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str, emulator: Emulator) -> None:
     """Both take much longer than --io-timeout, and something moves all the time."""
-    data = os.urandom(256 * KIB)
+    data = os.urandom(192 * KIB)
     client.put_object(bucket, "down", data)
     line = Line(int(emulator.endpoint_url.rpartition(":")[2]), rate=64 * KIB)
     try:

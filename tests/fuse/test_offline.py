@@ -219,7 +219,7 @@ def test_keys_that_end_during_an_outage(
     place.mkdir(mode=0o700)
     url = f"http://127.0.0.1:{line.port}"
     (place / "credentials").write_text(
-        "[default]\nassume_role = qcs::cam::uin/100000000001:roleName/emulator\nduration_seconds = 2\n"
+        "[default]\nassume_role = qcs::cam::uin/100000000001:roleName/emulator\nduration_seconds = 1\n"
         f"sts_endpoint = {url}\nsecret_id = {emulator.secret_id}\nsecret_key = {emulator.secret_key}\n"
     )
     (place / "credentials").chmod(0o600)
@@ -233,7 +233,7 @@ def test_keys_that_end_during_an_outage(
     for name in ("one", "two"):
         (mounted.path / name).write_bytes(name.encode())
     (mounted.path / "removed").unlink()
-    time.sleep(2.5)  # the keys have ended
+    time.sleep(1.2)  # the keys have ended
     assert (mounted.path / "cached").read_bytes() == b"cached"
     line.repair()
 
