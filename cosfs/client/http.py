@@ -77,7 +77,8 @@ class Response:
             self._limits.resume()
             count = self._reader.read_into(buffer, self._limits)
             self._transport.hear(self._connection)
-            self._limits.received(count)
+            if self._reader.left != 0:
+                self._limits.received(count)
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
@@ -93,7 +94,8 @@ class Response:
             self._limits.resume()
             data = self._reader.read_some(most, self._limits)
             self._transport.hear(self._connection)
-            self._limits.received(len(data))
+            if self._reader.left != 0:
+                self._limits.received(len(data))
         except BaseException as error:
             self.close()
             self._transport.reraise(error, self.host, "while the answer was read")
