@@ -57,6 +57,8 @@ class Metadata(OpenFiles):
         if node.unlinked or only_atime:
             return  # the time of reading is not worth a request
         if isinstance(node, FileNode):
+            if change.mtime_ns is not None and node.content is not None and node.dirty:
+                node.content.mtime_before = change.mtime_ns
             if node.dirty:
                 self._goes_with_bytes(node)
             else:

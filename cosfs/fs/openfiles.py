@@ -309,6 +309,7 @@ class OpenFiles(Calls):
         content = self._content(node)
         if content.size == size and not content.dirty and node.info is not None:
             self._wrote(node)  # the same bytes, but POSIX wants a new time
+            content.mtime_before = None
             if not node.unlinked:
                 self.committer.attributes_changed(node)
             return
@@ -358,4 +359,6 @@ class OpenFiles(Calls):
     def _wrote(node: FileNode) -> None:
         now = time.time_ns()
         a = node.attrs
+        if node.content is not None and node.content.mtime_before is None:
+            node.content.mtime_before = a.mtime_ns
         node.attrs = Attributes(a.mode, a.uid, a.gid, now, a.atime_ns, now, a.rdev, a.xattrs)

@@ -27,6 +27,7 @@ class Records:
         """Write that a file's bytes, as they are now, are to get to COS whatever happens."""
         if node.content is not None and node.dirty:
             node.content.promised = node.content.version
+            node.content.mtime_before = None
             self.write(node, error)
             node.content.let_go_replaced()
 
@@ -66,6 +67,8 @@ class Records:
             # The attributes of the object were set all the same.
             body["set"] = node.attrs_dirty and node.info is not None
             body["etag"] = node.info.etag if node.info is not None else ""
+            if node.content.mtime_before is not None:
+                body["attributes"]["mtime_ns"] = node.content.mtime_before
             return "open", body
         if not node.attrs_dirty or node.info is None:
             return "", body

@@ -50,6 +50,8 @@ class Staging:
         self.sending: list[tuple[int, str]] = []
         self.replacing: list[tuple[int, str]] = []  # the same of files whose name this one has taken over
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
+        # The file's mtime without the changes that nobody was promised, None if there are none.
+        self.mtime_before: int | None = None
 
     @property
     def path(self) -> Path | None:
@@ -230,6 +232,7 @@ class Staging:
         self.let_go_replaced()
         self.sending.clear()
         self.replacing.clear()
+        self.mtime_before = None
         if self.promised <= version:
             self.promised = 0
         self.base = base

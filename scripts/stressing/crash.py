@@ -7,20 +7,24 @@ programs were acknowledged.
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scripts.stressing.player import TROUBLE
+from scripts.stressing.seen import Sight, look, stored
 from scripts.stressing.world import World, within
-from scripts.stressing.writer import Directory, Tree, Writer, look
+from scripts.stressing.writer import Writer
 from tests.mounting import Mounted
 
 WRITERS = 4
 SETTLED_WITHIN = 60.0
-LONGEST = 1.5  # seconds of load
+MOST = 300  # calls until the kill
+LONGEST = 8.0  # seconds of load
 FRESH_EVERY = 10  # runs; then it is unmounted, and the trees begin anew
 # What happens to a mount at the end of its load, and how often.
 ENDINGS = {
@@ -39,6 +43,7 @@ class Result:
     runs: int = 0
     kills: int = 0
     calls: int = 0
+    looked_after: int = 0  # what COS was said to have, and was asked for past the mount
     cut_short: int = 0  # calls under way when the mount died
     modes: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
@@ -52,16 +57,19 @@ class Series:
     """Runs one after the other on the same trees. What is known of a loss is kept below evidence."""
 
     options: tuple[str, ...] = ()  # of the mounts
+    faulty = False  # calls may fail at any time
 
     def __init__(self, world: World, seed: int, evidence: Path) -> None:
         self.world = world
         self.seed = seed
         self.evidence = evidence
         self.result = Result()
-        self.trees: list[Tree] = [{} for _ in range(WRITERS)]
+        self.trees: list[Sight] = [{} for _ in range(WRITERS)]
         self.mounted: Mounted | None = None
         self.write_back = ""
         self._writers: list[Writer] = []
+        self._trouble_at = self._killed_at = 0.0  # from then on calls may fail
+        self._kept_aside = 0  # lines of the list that were judged
         self._story: list[str] = []
 
     def run(self, runs: int) -> Result:
@@ -130,18 +138,20 @@ class Series:
             self._disturb(chance)
             for writer in self._writers:
                 writer.start()
-            time.sleep(chance.uniform(0.02, LONGEST))
+            self._wait_for_calls(chance)
+            self._trouble_at = time.monotonic()
             if outage:
                 self._tell("outage")
                 self.world.cut()
                 time.sleep(chance.uniform(0.0, 0.5))
+            self._killed_at = time.monotonic()
             self._kill()
-            for writer in self._writers:
-                writer.stopping.set()
-                writer.join(30)
         finally:
             self.world.repair()
             self.world.emulator.faults.clear()
+            for writer in self._writers:
+                writer.stopping.set()
+                writer.join(30)
 
     def _make_writers(self, seed: int) -> None:
         assert self.mounted is not None
@@ -149,11 +159,26 @@ class Series:
         for number in range(WRITERS):
             top = self.mounted.path / f"w{number}"
             top.mkdir(exist_ok=True)
-            self._writers.append(Writer(top, seed * 10 + number, self.trees[number]))
+            self._writers.append(self._writer(top, seed * 10 + number, self.trees[number]))
 
     def _count(self) -> None:
         self.result.calls += sum(writer.calls for writer in self._writers)
         self.result.cut_short += sum(writer.next is not None for writer in self._writers)
+
+    def _wait_for_calls(self, chance: random.Random) -> None:
+        """Let the programs work: as much on a busy machine as on another."""
+        wanted = chance.randrange(1, MOST)
+        deadline = time.monotonic() + LONGEST
+        while sum(writer.calls for writer in self._writers) < wanted and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0.0, 0.02))
+
+    def _writer(self, top: Path, seed: int, known: Sight) -> Writer:
+        def is_in_cos(path: str, data: bytes) -> bool:
+            self.result.looked_after += 1
+            return self.world.has(f"{top.name}/{path}", data)
+
+        return Writer(top, seed, known, is_in_cos, sent_by_close=self.write_back == "close")
 
     def _kill(self) -> None:
         assert self.mounted is not None
@@ -215,14 +240,44 @@ class Series:
         for number, writer in enumerate(self._writers):
             top = mounted.path / f"w{number}"
 
-            def check(top: Path = top, writer: Writer = writer, number: int = number) -> str:
-                self.trees[number] = look(top)
-                return writer.difference(self.trees[number])
+            def check(top: Path = top, writer: Writer = writer) -> str:
+                return writer.judge(look(top))
 
-            failure = within(SETTLED_WITHIN, "looking", check)
+            # From the first moment on it is as it must be, but for what is still being renamed.
+            failure = within(SETTLED_WITHIN, "looking", check, self.world.is_renaming)
+            failure = failure or self._misbehaved(writer)
             if failure:
                 return f"w{number}: {failure}"
-        return within(SETTLED_WITHIN, "the journal", self.world.leavings) or self._bucket_differs()
+            self.trees[number] = writer.known
+        return (
+            within(SETTLED_WITHIN, "the journal", self.world.leavings)
+            or self._bucket_differs()
+            or self._said_wrong()
+        )
+
+    def _misbehaved(self, writer: Writer) -> str:
+        """What a program was told that is not so."""
+        if writer.is_alive():
+            return "a call does not return"
+        if writer.lies:
+            return writer.lies[0]
+        failure, at = writer.failure, writer.failed_at
+        if failure is None or (failure.errno == errno.ENOENT and at > self._killed_at):
+            return ""  # below a mountpoint without a mount there is nothing
+        if failure.errno in TROUBLE and (self.faulty or at > self._trouble_at):
+            return ""
+        return f"a call failed for no reason: {failure}"
+
+    def _said_wrong(self) -> str:
+        """What is in recovered/ or in the logs and must not be there: nobody else is at work here."""
+        lines = self.world.kept_aside()
+        new, self._kept_aside = lines[self._kept_aside :], len(lines)
+        for line in () if self.faulty else new:
+            if "never closed" not in line:
+                return f"kept aside: {line}"
+        if len(new) > len(self._writers) and not self.faulty:
+            return f"{len(new)} files kept aside of {len(self._writers)} calls cut short: {new[0]}"
+        return self.world.mistakes()
 
     def _unmount(self) -> str:
         """End a mount as it should end; its journal must be empty."""
@@ -238,23 +293,19 @@ class Series:
         return self.world.leavings() or self._bucket_differs()
 
     def _bucket_differs(self) -> str:
-        wanted: Tree = {}
+        wanted: Sight = {}
         for number, tree in enumerate(self.trees):
             wanted |= {f"w{number}/{path}": node for path, node in tree.items()}
-        stored = self.world.stored()
-        for path in sorted(wanted.keys() | stored.keys()):
-            here, there = wanted.get(path), stored.get(path)
-            if path in self._tops() and isinstance(there, Directory):
+        found = stored(self.world.client, self.world.bucket)
+        for path in sorted(wanted.keys() | found.keys()):
+            here, there = wanted.get(path), found.get(path)
+            if path in self._tops() and there is not None and there.kind == "directory":
                 continue
-            if (
-                isinstance(here, Directory)
-                and there is None
-                and any(p.startswith(f"{path}/") for p in stored)
-            ):
-                continue  # a directory without an object of its own
-            if here != there:
+            if here is not None and there is not None and there.kind == here.kind == "directory":
+                here = replace(here, mode=here.mode and there.mode)  # None without an object of its own
+            if here is None or not here.fits(there):
                 self.result.conflicts += ".conflict-" in path
-                return f"the bucket has another {path} than the mount: {there!r:.80} and not {here!r:.80}"
+                return f"the bucket has another {path} than the mount: {there} and not {here}"
         return ""
 
     @staticmethod
@@ -272,6 +323,7 @@ class Series:
     def _begin_anew(self) -> None:
         self._leave()
         self.result.kept_aside += len(self.world.kept_aside())
+        self._kept_aside = 0
         self.world.empty()
         self.trees = [{} for _ in range(WRITERS)]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosfs.emulator import Credential
-from scripts.stressing.crash import LONGEST, SETTLED_WITHIN, Result, Series
+from scripts.stressing.crash import SETTLED_WITHIN, Result, Series
 from scripts.stressing.world import World, within
 from tests.line import Line
 from tests.mounting import Mounted
@@ -173,6 +173,8 @@ class Keys:
 class FaultSeries(Series):
     """As a series of kills; and in many runs the mount has to outlive an outage first, under load."""
 
+    faulty = True
+
     def __init__(
         self, world: FaultWorld, seed: int, evidence: Path, compression: float = COMPRESSION
     ) -> None:
@@ -218,7 +220,7 @@ class FaultSeries(Series):
         self._disturb(chance)
         for writer in self._writers:
             writer.start()
-        time.sleep(chance.uniform(0.02, LONGEST))
+        self._wait_for_calls(chance)
         failure = ""
         self.lined.cut(how)
         try:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator
-from scripts.stressing.writer import Directory, File, Tree
+from cosfs.errors import COSError, NotFoundError
 from tests.mounting import Mounted
 
 # So that there are uploads in parts without large files.
@@ -149,24 +148,28 @@ class World:
 
     # Past the mount
 
-    def stored(self) -> Tree:
-        """What the bucket holds, as the mount would show it."""
-        found: Tree = {}
-        marker = ""
-        while True:
-            page = self.client.list_objects(self.bucket, marker=marker)
-            for info in page.objects:
-                head = self.client.head_object(self.bucket, info.key)
-                metadata = head.headers.metadata if head.headers is not None else {}
-                mode = stat.S_IMODE(int(metadata.get("mode", "0")))
-                if info.key.endswith("/"):
-                    found[info.key[:-1]] = Directory(mode)
-                else:
-                    with self.client.get_object(self.bucket, info.key) as stream:
-                        found[info.key] = File(mode, b"".join(stream.chunks()))
-            marker = page.next_marker
-            if not marker:
-                return found
+    def has(self, key: str, data: bytes) -> bool:
+        """Whether an object is there with these bytes; COS that cannot be asked is believed."""
+        try:
+            with self.client.get_object(self.bucket, key) as stream:
+                return b"".join(stream.chunks()) == data
+        except NotFoundError:
+            return False
+        except COSError:
+            return True
+
+    def is_renaming(self) -> bool:
+        """Whether a rename is still to be finished."""
+        journals = self.cache.glob("*/journal.db")
+        return any(kind in ("move", "rename") for path in journals for kind, _ in _records(path))
+
+    def mistakes(self) -> str:
+        """The first exception in a log of a mount that nobody caught, "" if there is none."""
+        for log in self.scratch.glob("tmp*/mount.log"):
+            text = log.read_text(errors="replace")
+            if "Traceback" in text:
+                return text[text.index("Traceback") :][:2000]
+        return ""
 
     def leavings(self) -> str:
         """What should not be there when everything was sent, "" if nothing is."""
@@ -201,15 +204,17 @@ def _records(journal: Path) -> list[tuple[str, str]]:
         connection.close()
 
 
-def within(seconds: float, what: str, check: object) -> str:
-    """Call check() until it returns ""; return its last answer when time is over."""
+def within(
+    seconds: float, what: str, check: Callable[[], str], may_change: Callable[[], bool] = lambda: True
+) -> str:
+    """Call check() until it returns "", or its answer will not change; return its last answer."""
     deadline = time.monotonic() + seconds
-    assert callable(check)
     while True:
+        final = not may_change()
         try:
             answer = check()
         except OSError as error:
-            answer = f"{what}: {error}"
-        if not answer or time.monotonic() > deadline:
-            return str(answer)
+            answer, final = f"{what}: {error}", False
+        if not answer or final or time.monotonic() > deadline:
+            return answer
         time.sleep(0.1)

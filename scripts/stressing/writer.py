@@ -8,86 +8,77 @@ from __future__ import annotations
 
 import os
 import random
-import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from scripts.stressing.seen import Seen, Sight
 
 SIZES = (0, 1, 300, 5_000, 70_000, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 4, 8, 8, 5, 3, 1)
 NAMES = tuple("abcdefgh")
 PAST = 500  # calls that are told of after a loss
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    mode: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    mode: int
-
-
-Tree = dict[str, File | Directory]  # by path below the writer's directory
-
-
-def look(top: Path) -> Tree:
-    """What is below a directory."""
-    found: Tree = {}
-    for directory, names, files in os.walk(top, onerror=_raise):
-        for name in names:
-            path = Path(directory, name)
-            found[str(path.relative_to(top))] = Directory(stat.S_IMODE(path.stat().st_mode))
-        for name in files:
-            path = Path(directory, name)
-            found[str(path.relative_to(top))] = File(stat.S_IMODE(path.stat().st_mode), path.read_bytes())
-    return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
+LOOKED_AFTER = 0.1  # of what COS is said to have
 
 
 class Writer(threading.Thread):
-    """Makes random calls until the mount is gone, it is told to stop, or a call fails."""
+    """Makes random calls until the mount is gone, it is told to stop, or a call fails.
 
-    def __init__(self, top: Path, seed: int, known: Tree) -> None:
+    is_in_cos(path, data) looks past the mount whether COS has a file; sent_by_close says whether COS has
+    what was closed.
+    """
+
+    def __init__(
+        self,
+        top: Path,
+        seed: int,
+        known: Sight,
+        is_in_cos: Callable[[str, bytes], bool],
+        *,
+        sent_by_close: bool,
+    ) -> None:
         super().__init__(daemon=True)
         self.top = top
         self.known = known  # acknowledged
-        self.next: Tree | None = None  # what the call under way makes of it
+        self.next: Sight | None = None  # what the call under way makes of it
         self.patched = ""  # the file whose bytes it changes in place
         self.calls = 0
         self.failure: OSError | None = None
+        self.failed_at = 0.0
+        self.lies: list[str] = []  # what COS was said to have, and has not
         self.stopping = threading.Event()
         self.past: deque[str] = deque(maxlen=PAST)
         self._chance = random.Random(seed)
+        self._is_in_cos = is_in_cos
+        self._sent_by_close = sent_by_close
 
     def run(self) -> None:
         while not self.stopping.is_set():
             call = self._chance.choices(
                 [self._write, self._append, self._patch, self._move, self._remove, self._mkdir, self._rmdir,
-                 self._chmod, self._save, self._truncate],
-                [20, 10, 6, 16, 8, 8, 3, 6, 10, 3],
+                 self._chmod, self._save, self._truncate, self._utime, self._setxattr, self._symlink],
+                [20, 10, 6, 16, 8, 8, 3, 6, 10, 3, 4, 3, 3],
             )[0]  # fmt: skip
             try:
                 call()
             except OSError as error:
-                self.failure = error
+                self.failed_at, self.failure = time.monotonic(), error
                 return
 
     # Choosing
 
     def _directories(self) -> list[str]:
-        return ["", *(path for path, node in self.known.items() if isinstance(node, Directory))]
+        return ["", *(path for path, node in self.known.items() if node.kind == "directory")]
 
     def _files(self) -> list[str]:
-        return [path for path, node in self.known.items() if isinstance(node, File)]
+        return [path for path, node in self.known.items() if node.kind == "file"]
+
+    def _is(self, path: str, *kinds: str) -> bool:
+        node = self.known.get(path)
+        return node is not None and node.kind in kinds
 
     def _new_path(self) -> str:
         directory = self._chance.choice(self._directories())
@@ -96,7 +87,7 @@ class Writer(threading.Thread):
     def _data(self) -> bytes:
         return self._chance.randbytes(self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
 
-    def _do(self, what: str, after: Tree, call: Callable[[], object], patched: str = "") -> None:
+    def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
         """Make a call; when it is acknowledged, what it did is known."""
         self.patched = patched
         self.next = after
@@ -109,7 +100,7 @@ class Writer(threading.Thread):
         self._acknowledged(after)
         self._note("  done")
 
-    def _acknowledged(self, after: Tree) -> None:
+    def _acknowledged(self, after: Sight) -> None:
         self.known, self.next, self.patched = after, None, ""
         self.calls += 1
 
@@ -119,9 +110,8 @@ class Writer(threading.Thread):
     # Calls
 
     def _put(self, path: str, data: bytes, flags: int, old: bytes = b"", *, sync: bool = False) -> None:
-        known = self.known.get(path)
-        mode = known.mode if isinstance(known, File) else 0o644
-        after = {**self.known, path: File(mode, old + data)}
+        known = self.known.get(path, Seen("file", mode=0o644, xattrs=frozenset()))
+        after = {**self.known, path: replace(known, data=old + data, mtime=None)}
 
         def write() -> None:
             fd = os.open(self.top / path, os.O_WRONLY | os.O_CREAT | flags, 0o644)
@@ -132,6 +122,7 @@ class Writer(threading.Thread):
                 if sync:
                     os.fsync(fd)
                     self._acknowledged(after)
+                    self._look_after(path, "fsync")
             except BaseException:
                 self._close_quietly(fd)
                 raise
@@ -139,6 +130,13 @@ class Writer(threading.Thread):
 
         how = "append" if flags & os.O_APPEND else "write"
         self._do(f"{how} {path} {len(data)} {data[:6].hex()}{' fsync' if sync else ''}", after, write)
+        if self._sent_by_close:
+            self._look_after(path, "close")
+
+    def _look_after(self, path: str, call: str) -> None:
+        data = self.known[path].data
+        if self._chance.random() < LOOKED_AFTER and not self._is_in_cos(path, data):
+            self.lies.append(f"COS does not have {path} with {len(data)} bytes after its {call}")
 
     @staticmethod
     def _close_quietly(fd: int) -> None:
@@ -149,23 +147,20 @@ class Writer(threading.Thread):
 
     def _write(self) -> None:
         path = self._new_path()
-        if not isinstance(self.known.get(path), Directory):
+        if not self._is(path, "directory", "link"):
             self._put(path, self._data(), os.O_TRUNC, sync=self._chance.random() < 0.2)
 
     def _append(self) -> None:
         if files := self._files():
             path = self._chance.choice(files)
-            old = self.known[path]
-            assert isinstance(old, File)
-            self._put(path, self._data()[:100_000], os.O_APPEND, old.data)
+            self._put(path, self._data()[:100_000], os.O_APPEND, self.known[path].data)
 
     def _patch(self) -> None:
-        files = [path for path in self._files() if len(getattr(self.known[path], "data", b"")) > 1]
+        files = [path for path in self._files() if len(self.known[path].data) > 1]
         if not files:
             return
         path = self._chance.choice(files)
         old = self.known[path]
-        assert isinstance(old, File)
         start = self._chance.randrange(len(old.data))
         new = self._chance.randbytes(min(5_000, len(old.data) - start))
         data = old.data[:start] + new + old.data[start + len(new) :]
@@ -180,22 +175,21 @@ class Writer(threading.Thread):
             os.close(fd)
 
         what = f"patch {path} {start} {len(new)} {new[:6].hex()}"
-        self._do(what, {**self.known, path: replace(old, data=data)}, write, patched=path)
+        self._do(what, {**self.known, path: replace(old, data=data, mtime=None)}, write, patched=path)
 
     def _truncate(self) -> None:
         if files := self._files():
             path = self._chance.choice(files)
             old = self.known[path]
-            assert isinstance(old, File)
             size = self._chance.randrange(len(old.data) + 5_000)
             data = old.data[:size] + bytes(max(0, size - len(old.data)))
-            after = {**self.known, path: replace(old, data=data)}
+            after = {**self.known, path: replace(old, data=data, mtime=None)}
             self._do(f"truncate {path} {size}", after, lambda: os.truncate(self.top / path, size))
 
     def _save(self) -> None:
         """As editors do: a new file, renamed over the old one."""
         path = self._new_path()
-        if isinstance(self.known.get(path), Directory):
+        if self._is(path, "directory"):
             return
         temp = f"{path}.tmp"
         self._put(temp, self._data(), os.O_TRUNC)
@@ -206,10 +200,11 @@ class Writer(threading.Thread):
         if not paths:
             return
         old, new = self._chance.choice(paths), self._new_path()
-        target, node = self.known.get(new), self.known[old]
         if new == old or f"{new}/".startswith(f"{old}/"):
             return
-        if target is not None and (isinstance(node, Directory) or isinstance(target, Directory)):
+        if self._is(old, "directory") != self._is(new, "directory") and new in self.known:
+            return
+        if any(path.startswith(f"{new}/") for path in self.known):
             return
         self._rename(old, new)
 
@@ -221,22 +216,22 @@ class Writer(threading.Thread):
         self._do(f"rename {old} {new}", after, lambda: (self.top / old).rename(self.top / new))
 
     def _remove(self) -> None:
-        if files := self._files():
-            path = self._chance.choice(files)
+        if paths := [path for path, node in self.known.items() if node.kind != "directory"]:
+            path = self._chance.choice(paths)
             after = {p: node for p, node in self.known.items() if p != path}
             self._do(f"unlink {path}", after, (self.top / path).unlink)
 
     def _mkdir(self) -> None:
         path = self._new_path()
         if path not in self.known and path.count("/") < 3:
-            after = {**self.known, path: Directory(0o755)}
+            after = {**self.known, path: Seen("directory", mode=0o755)}
             self._do(f"mkdir {path}", after, lambda: (self.top / path).mkdir(0o755))
 
     def _rmdir(self) -> None:
         empty = [
             path
             for path, node in self.known.items()
-            if isinstance(node, Directory) and not any(p.startswith(f"{path}/") for p in self.known)
+            if node.kind == "directory" and not any(p.startswith(f"{path}/") for p in self.known)
         ]
         if empty:
             path = self._chance.choice(empty)
@@ -244,44 +239,75 @@ class Writer(threading.Thread):
             self._do(f"rmdir {path}", after, (self.top / path).rmdir)
 
     def _chmod(self) -> None:
-        if self.known:
-            path = self._chance.choice(list(self.known))
+        if paths := [path for path, node in self.known.items() if node.kind != "link"]:
+            path = self._chance.choice(paths)
             mode = self._chance.choice((0o600, 0o640, 0o755, 0o700))
-            if isinstance(self.known[path], Directory):
+            if self._is(path, "directory"):
                 mode |= 0o700
             after = {**self.known, path: replace(self.known[path], mode=mode)}
             self._do(f"chmod {path} {mode:o}", after, lambda: (self.top / path).chmod(mode))
 
+    def _utime(self) -> None:
+        if files := self._files():
+            path = self._chance.choice(files)
+            moment = self._chance.randrange(1 << 60)
+            after = {**self.known, path: replace(self.known[path], mtime=moment)}
+            self._do(f"utime {path} {moment}", after, lambda: os.utime(self.top / path, ns=(moment, moment)))
+
+    def _setxattr(self) -> None:
+        if files := self._files():
+            path = self._chance.choice(files)
+            name, value = self._chance.choice(("user.one", "user.two")), self._chance.randbytes(20)
+            xattrs = {**dict(self.known[path].xattrs or ()), name: value}
+            after = {**self.known, path: replace(self.known[path], xattrs=frozenset(xattrs.items()))}
+            what = f"setxattr {path} {name} {value[:6].hex()}"
+            self._do(what, after, lambda: os.setxattr(self.top / path, name, value))
+
+    def _symlink(self) -> None:
+        path, target = self._new_path(), self._chance.choice(("nowhere", "../a", "b"))
+        if path not in self.known:
+            after = {**self.known, path: Seen("link", os.fsencode(target))}
+            self._do(f"symlink {path} {target}", after, lambda: (self.top / path).symlink_to(target))
+
     # Judging
 
-    def difference(self, found: Tree) -> str:
-        """Why what was found cannot be, "" if it can."""
-        if self.next is None:
-            return _difference(found, self.known)
-        reasons = [_difference(found, self.known, self.patched and self.next)]
-        if reasons[0]:
-            reasons.append(_difference(found, self.next, self.patched and self.known))
-        return "" if "" in reasons else f"neither as before ({reasons[0]}) nor as after ({reasons[1]})"
+    def judge(self, found: Sight) -> str:
+        """Go on with what was found; return why it cannot be, "" if it can."""
+        states = [self.known] if self.next is None else [self.known, self.next]
+        reasons = []
+        for wanted in states:
+            mixed = [state[self.patched] for state in states if self.patched in state]
+            reason = _difference(found, wanted, self.patched, mixed)
+            if not reason:
+                self.known = {path: _as_known(node, wanted.get(path)) for path, node in found.items()}
+                return ""
+            reasons.append(reason)
+        if len(reasons) == 1:
+            return reasons[0]
+        return f"neither as before ({reasons[0]}) nor as after ({reasons[1]})"
 
 
-def _difference(found: Tree, wanted: Tree, mixed: Tree | str = "") -> str:
+def _as_known(found: Seen, wanted: Seen | None) -> Seen:
+    """Times that nobody has set may be anything."""
+    return found if wanted is not None and wanted.mtime is not None else replace(found, mtime=None)
+
+
+def _difference(found: Sight, wanted: Sight, patched: str, states: list[Seen]) -> str:
+    """states are what a file was before and after bytes of it were changed in place, and not closed."""
     for path in sorted(found.keys() | wanted.keys()):
         one, other = found.get(path), wanted.get(path)
-        if one == other:
-            continue
-        also = mixed.get(path) if isinstance(mixed, dict) else None
-        if isinstance(one, File) and isinstance(other, File) and isinstance(also, File):
-            # Changed in place and not closed: each byte is the old or the new one.
-            parts = zip(one.data, other.data, also.data, strict=False)
-            if len(one.data) == len(other.data) and all(a in (b, c) for a, b, c in parts):
+        if other is None or not other.fits(one):
+            if one is not None and path == patched and _is_mixed(one, states):
                 continue
-        return f"{path}: {_shown(one)} instead of {_shown(other)}"
+            return f"{path}: {one} instead of {other}"
     return ""
 
 
-def _shown(node: File | Directory | None) -> str:
-    if node is None:
-        return "nothing"
-    if isinstance(node, Directory):
-        return f"a directory of mode {node.mode:o}"
-    return f"{len(node.data)} bytes {node.data[:6].hex()}, mode {node.mode:o}"
+def _is_mixed(found: Seen, states: list[Seen]) -> bool:
+    """Whether each byte is an old or a new one."""
+    if not any(replace(state, data=found.data, mtime=None).fits(found) for state in states):
+        return False
+    datas = [state.data for state in states]
+    return all(len(found.data) == len(data) for data in datas) and all(
+        byte in choices for byte, *choices in zip(found.data, *datas, strict=True)
+    )

@@ -8,8 +8,9 @@ import pytest
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
-from cosfs.fs import walks
+from cosfs.fs import commit, walks
 from cosfs.fs.inodes import ROOT_INO
+from cosfs.fs.recovery import Recovery
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, counted
 
@@ -253,3 +254,26 @@ async def test_a_walk_goes_on_beside_a_directory_that_was_changed(
     with counted(emulator) as requests:
         assert len(await walk(files)) == 1000
     assert requests["ListObjects"] <= 2
+
+
+async def test_a_mode_that_recovery_sends_during_a_walk_is_not_undone_by_it(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 60.0)
+    first = await filesystem("cache", head_ahead=0)
+    fill(emulator, first, TREE[:1000])
+    assert await first.mode("tree/005/050") == 0o644, "and remembered on disk of this object"
+    await first.chmod("tree/005/050", 0o600)
+    await first.chmod("tree/006", 0o700)
+    await filesystem.kill(first)
+    second = await filesystem("cache", recovering=False, head_ahead=0)
+    recovery = Recovery(second.fs, second.journal.records())
+    await recovery.begin(5.0)
+    await _begin_walk(second)
+    await second.fs.drain()
+    await recovery.run()
+    assert second.journal.records() == []
+    _forget_everything(second)
+    await second.list("tree/005")
+    assert await second.mode("tree/005/050") == 0o600
+    assert await second.mode("tree/006") == 0o700

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +54,35 @@ def test_async_file_survives_a_kill(mount: Mount, bucket: str, client: CosClient
     until(lambda: tree(second.path) == expected, "and shows it")
     assert (second.path / "small").stat().st_mode & 0o777 == 0o640
     until(lambda: not list((first.own_dir / "staging").iterdir()), "the staging files are gone")
+
+
+def test_an_unmount_waits_for_what_an_earlier_mount_left(
+    mount: Mount, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    client.put_object(bucket, "theirs", b"theirs")
+    first = mount(f"cos://{bucket}", "--write-back", "async")
+    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    emulator.faults.error("CopyObject", "AccessDenied", 403, count=0)
+    (first.path / "theirs").chmod(0o600)
+    (first.path / "ours").write_bytes(b"ours")
+    first.kill()
+    emulator.faults.clear()
+    client.create_upload(bucket, "lost")
+    with closing(sqlite3.connect(first.own_dir / "journal.db")) as journal, journal:
+        row = ("upload", bucket, "lost", json.dumps({"upload_id": "", "at": time.time()}), time.time())
+        journal.execute("insert into record (kind, bucket, key, body, written) values (?, ?, ?, ?, ?)", row)
+    emulator.faults.latency(0.3)
+    second = mount(f"cos://{bucket}", cache_dir=first.cache_dir)
+    assert (second.path / "theirs").stat().st_mode & 0o777 == 0o600, "before COS has it"
+    assert second.unmount() == 0, second.log_text()
+    emulator.faults.clear()
+    assert stored(client, bucket, "ours") == b"ours"
+    info = client.head_object(bucket, "theirs")
+    assert info is not None and info.headers is not None
+    assert int(info.headers.metadata["mode"]) & 0o777 == 0o600
+    assert client.list_uploads(bucket).uploads == []
+    with closing(sqlite3.connect(first.own_dir / "journal.db")) as journal:
+        assert journal.execute("select kind, key from record").fetchall() == []
 
 
 def test_change_of_an_object_survives_a_kill(
