@@ -27,6 +27,7 @@ from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.former import damage, without_former
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
+from cosfs.fs.marks import Mark, is_one_of, mark_of
 from cosfs.fs.records import headers_from_json
 from cosfs.fs.resetting import reset_attributes
 from cosfs.fs.salvage import Salvage
@@ -256,6 +257,11 @@ class Recovery:
     async def _keep_open_file(self, record: Record) -> None:
         """Bytes of a file that was never closed: nobody was promised them, and nobody shall miss them."""
         content = Staging.from_json(self._journal.staging, record.body["content"])
+        found = await self._sent_unanswered(record, content)
+        if found is not None and is_one_of(found, [_last_mark(record, content)]):
+            content.close()
+            self._gone(record)  # attributes and all
+            return
         if content.size <= FILLED_MAX and not damage(record, self._journal.staging):
             try:
                 await content.fill(self._fs.fetcher)
@@ -264,13 +270,26 @@ class Recovery:
         if self.salvage.keep(record.bucket, record.key, "was being written, and never closed", content):
             self.done.kept += 1
         if record.body.get("set"):
-            body = {"attributes": record.body["attributes"], "etag": record.body["etag"]}
+            etag = found.etag if found is not None else record.body["etag"]
+            body = {"attributes": record.body["attributes"], "etag": etag}
             self._journal.replace(record.id, "attributes", record.bucket, record.key, body)
             rest = Record(record.id, "attributes", record.bucket, record.key, body, record.written)
             self._records = [rest if r.id == record.id else r for r in self._records]
             await self._reset(rest)
         else:
             self._gone(record)
+
+    async def _sent_unanswered(self, record: Record, content: Staging) -> ObjectInfo | None:
+        """The object, if it is a version of a file that was sent just before the crash."""
+        if not content.sending:
+            return None
+        try:
+            found = await self._fs.remote.metadata(
+                self._fs.remote.client.head_object, record.bucket, record.key
+            )
+        except NotFoundError:
+            return None
+        return found if found is not None and is_one_of(found, content.sending) else None
 
     async def _send_without_place(self, record: Record) -> None:
         """Send a file that is outside of what is mounted."""
@@ -369,6 +388,11 @@ class Recovery:
     def _worth_another_try(self) -> bool:
         """Whether time may help. A file that COS refuses is tried on by the outbox, for ever but rarely."""
         return bool(self.done.left) and self._retryable
+
+
+def _last_mark(record: Record, content: Staging) -> Mark:
+    """What an object is known by that has all of a file."""
+    return mark_of(content.size, headers_from_json(record.body["headers"]))
 
 
 def node_changed(node: FileNode | DirNode) -> bool:

@@ -111,6 +111,8 @@ class Writer(threading.Thread):
 
     def _put(self, path: str, data: bytes, flags: int, old: bytes = b"", *, sync: bool = False) -> None:
         known = self.known.get(path, Seen("file", mode=0o644, xattrs=frozenset()))
+        if flags & os.O_TRUNC and path in self.known and not known.data:
+            self.known = {**self.known, path: replace(known, mtime=None)}  # open() alone sets a new time
         after = {**self.known, path: replace(known, data=old + data, mtime=None)}
 
         def write() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -315,6 +316,37 @@ async def test_a_put_that_arrived_before_the_crash_is_no_conflict(
     assert await second.keys() == ["a"]
     assert await second.stored("a") == b"arrived"
     assert second.fs.committer.conflicts.count == 0
+
+
+async def test_a_close_whose_answer_was_lost_leaves_nothing_to_keep_aside(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", LATER)
+    files = await filesystem("cache")
+    await files.put("a", b"old bytes")
+    await files.chmod("a", 0o600)
+    sender, arrived = files.fs.committer.sender, trio.Event()
+    put_whole = sender.put_whole
+
+    async def put_and_die(*args: Any, **kwargs: Any) -> None:
+        await put_whole(*args, **kwargs)
+        arrived.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(sender, "put_whole", put_and_die)
+    fh = await files.open("a", os.O_WRONLY)
+    await files.write(fh, b"new", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.flush, fh)
+        await arrived.wait()
+        await filesystem.kill(files)
+        nursery.cancel_scope.cancel()
+    second = await filesystem("cache")
+    assert await second.stored("a") == b"new bytes"
+    assert await second.mode("a") == 0o600
+    assert second.recovered.kept == 0
+    assert not (second.fs.settings.cache_dir / "recovered").exists()
+    assert second.journal.records() == []
 
 
 async def test_trouble_at_the_start_does_not_put_it_off_until_the_next_mount(
