@@ -122,6 +122,9 @@ async def _supervise(
     from cosfs.transfer.lost import settle
     from cosfs.transfer.resume import Records
 
+    if state.own_process:
+        # What was imported stays: no search for cycles shall go through it.
+        gc.freeze()
     interrupted = 0
     strays: list[Stray] = []
     records = Records(state.settings.resume_path)
