@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-from scripts.bench_emulator import BUCKET, ID, KEY, Running, running
+from scripts.bench_emulator import BUCKET, ID, KEY, running
 from scripts.ending import end_tidily
+from scripts.mounting import mounted
 
 IN_ONE_DIRECTORY = 100
 PART = 10_000
@@ -52,57 +47,6 @@ def serve(data: str, ready: Connection, objects: int, tree: int, latency: float)
         Path(data), prepared=fill, ready=lambda info: ready.send(info.endpoint_url),
         secret_id=ID, secret_key=KEY, jobs_interval=0,
     )  # fmt: skip
-
-
-class Mount:
-    """A mount in a process of its own."""
-
-    def __init__(self, port: int, base: Path, attributes: str) -> None:
-        self.path = base / "mnt"
-        self.path.mkdir()
-        self._environment = {
-            **os.environ,
-            "HOME": str(base),
-            "XDG_RUNTIME_DIR": str(base),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "COS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "COS_SECRET_ID": ID,
-            "COS_SECRET_KEY": KEY,
-            "COS_REGION": "ap-guangzhou",
-        }
-        self.cos("mount", f"cos://{BUCKET}", str(self.path), "--attributes", attributes)
-        self.pid = int(self.status()["pid"])
-
-    def cos(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["cos", *arguments], env=self._environment, check=True, stdout=subprocess.PIPE, text=True
-        )
-        return done.stdout
-
-    def status(self) -> dict[str, Any]:
-        found: list[dict[str, Any]] = json.loads(self.cos("status", "--output", "json", str(self.path)))
-        return found[0]
-
-    def memory(self, name: str = "VmRSS") -> float:
-        """MB that the mount takes."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(name + ":"):
-                return int(line.split()[1]) / 1000
-        raise SystemExit("the mount has ended")
-
-    def requests(self) -> int:
-        return sum(self.status()["requests"]["requests"].values())
-
-
-@contextmanager
-def mounted(server: Running, attributes: str) -> Iterator[Mount]:
-    base = Path(tempfile.mkdtemp(prefix="stress-directories-"))
-    mount = Mount(server.port, base, attributes)
-    try:
-        yield mount
-    finally:
-        mount.cos("umount", str(mount.path))
-        shutil.rmtree(base)
 
 
 def shell(command: str, where: Path) -> str:
@@ -140,7 +84,11 @@ def main() -> None:
     options = parser.parse_args()
     objects, tree, opens = options.objects, options.tree, min(options.opens, options.tree)
     start = functools.partial(serve, objects=objects, tree=tree, latency=options.latency)
-    with running(start, patience=1800) as server, mounted(server, "listing") as mount:
+    listing = ("--attributes", "listing")
+    with (
+        running(start, patience=1800) as server,
+        mounted(f"cos://{BUCKET}", server.port, (ID, KEY), *listing) as mount,
+    ):
         large, walked = mount.path / "large", mount.path / "tree"
         steps: list[tuple[str, Callable[[], object]]] = [
             ("first entry", lambda: first_entry(large)),
