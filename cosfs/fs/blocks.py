@@ -43,8 +43,9 @@ __all__ = ["BlockCache", "BlockKey", "BlockStats", "object_tag"]
 log = logging.getLogger(__name__)
 
 MIB = 1 << 20
-QUEUE_LIMIT = 16 * MIB  # bytes waiting to be written; what comes on top is not kept on disk
+QUEUE_LIMIT = 32 * MIB  # bytes waiting to be written; what comes on top is not kept on disk
 GATHER_SECONDS = 0.05  # small blocks share a transaction
+ENOUGH = 4 * MIB  # so many bytes are written without gathering more
 OFF_SECONDS = 60.0  # how long the disk is left alone after OFF_FAILURES failures in a row
 OFF_FAILURES = 3
 NOTES_LIMIT = 10_000  # objects to drop or hits to note for the next batch; more are forgotten
@@ -106,6 +107,7 @@ class BlockCache:
         self._queued = _Batch()
         self._writing = _Batch()
         self._wake = trio.Event()
+        self._enough = trio.Event()  # set when there is no use in gathering more
         self._written = trio.Event()  # set after each batch
         self._readers = trio.CapacityLimiter(4)
         self._writer = trio.CapacityLimiter(1)
@@ -165,6 +167,8 @@ class BlockCache:
             return
         self._queued.blocks.put(key, data)
         self._wake.set()
+        if self._queued.blocks.total >= ENOUGH:
+            self._enough.set()
 
     def _has_room(self, length: int) -> bool:
         waiting = self._queued.blocks.total + self._writing.blocks.total
@@ -240,7 +244,8 @@ class BlockCache:
                 await trio.to_thread.run_sync(self._sweep, self._store, limiter=self._writer)
             with trio.move_on_after(TRIM_SECONDS) as waiting:
                 await self._wake.wait()
-                await trio.sleep(GATHER_SECONDS)
+                with trio.move_on_after(GATHER_SECONDS):
+                    await self._enough.wait()
             if waiting.cancelled_caught:
                 self.buffers.trim()
             started = _now()
@@ -361,7 +366,7 @@ class BlockCache:
             log.warning("a block in the cache is damaged: %s (%d so far)", path, self.stats.damaged)
 
     async def _write_queued(self) -> None:
-        self._wake = trio.Event()
+        self._wake, self._enough = trio.Event(), trio.Event()
         batch = self._take()
         self._writing = batch
         try:

@@ -391,6 +391,18 @@ async def test_real_sizes_keep_memory_and_disk_bounded(directory: Path, no_warni
         assert len(found) > 20
 
 
+async def test_what_is_large_does_not_wait_for_more(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, no_warnings: None
+) -> None:
+    monkeypatch.setattr(blocks, "GATHER_SECONDS", 3600.0)
+    mib = 1 << 20
+    async with opened(directory, size_limit=64 * mib) as cache:
+        for number in range(4):
+            cache.put(block(number), data_of(number, mib))
+        await written(cache)
+        assert len(files(directory)) == 4
+
+
 async def test_services_do_not_mix(directory: Path, no_warnings: None) -> None:
     async with opened(directory) as cache:
         cache.put(block(0), b"x")
