@@ -93,11 +93,18 @@ class Deleter:
         return bool(self._waiting or self._sending or self._finished)
 
     def is_pending(self, bucket: str, key: str, etag: str, since: float) -> bool:
-        """Whether an object is about to be removed, or was still to be when COS was asked at since."""
-        if self._finished.get((bucket, key), -1.0) >= since:
+        """Whether an object is about to be removed, or was still to be when COS was asked at since.
+
+        etag is "" of a directory, of which a listing tells the name only. It is about to be removed as long
+        as anything below it is that was to go with it.
+        """
+        place = bucket, key
+        if self._finished.get(place, -1.0) >= since:
             return True
-        removal = self._waiting.get((bucket, key)) or self._sending.get((bucket, key))
-        return removal is not None and not (removal.careful and removal.etag not in ("", etag))
+        removal = self._waiting.get(place) or self._sending.get(place)
+        if removal is None:
+            return key.endswith("/") and place in self._finished and self.has_pending(bucket, key, since)
+        return not (removal.careful and etag and removal.etag not in ("", etag))
 
     def has_pending(self, bucket: str, prefix: str, since: float) -> bool:
         """The same of anything below a prefix."""

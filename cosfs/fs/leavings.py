@@ -198,11 +198,16 @@ class Leavings:
             return False
         if self._former.get((bucket, key)) is not node:
             return False  # sent or removed meanwhile, and the old object with it
+        etag = next((each for *place, each in node.obsolete if place == [bucket, key]), "")
         self._forget_former(node, bucket, key)
         if content.base == base:
             content.detach()
-        if node.pending_id:
-            self._records.write(node)
+        with self._journal.together():
+            if node.pending_id and content.promised:
+                # If we die before the key is written, nothing else says that the object is no file any more.
+                self._deleter.hold(bucket, key, self._journal.add("delete", bucket, key, {"etag": etag}))
+            if node.pending_id:
+                self._records.write(node)
         return True
 
     def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:

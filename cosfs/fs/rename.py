@@ -247,6 +247,9 @@ class Renamer:
         bucket, prefix = node.bucket, node.prefix
         new_bucket, new_prefix = parent.bucket, parent.child_key(component) + "/"
         async with self._tree.moves.move(node):
+            if node.marker is None:
+                # No object comes to stand for the new name: what is still to be removed there would hide it.
+                await self._deleter.drain(new_bucket, new_prefix)
             record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
             mover = TreeMover(self._remote, self._engine, self._committer)
             try:
@@ -271,7 +274,7 @@ class Renamer:
                 self._tree.forget_below(node)
                 for key in mover.made:
                     self._deleter.replaced(new_bucket, key)
-                self._deleter.schedule_all(bucket, mover.copied)
+                self._deleter.schedule_all(bucket, mover.moved(prefix))
                 self._journal.remove(record)
 
     def _follow(self, child: FileNode, mover: TreeMover, old: tuple[str, str]) -> None:
@@ -426,6 +429,12 @@ class TreeMover:
             marker = page.next_marker
             if not marker:
                 return
+
+    def moved(self, prefix: str) -> list[tuple[str, str]]:
+        """What is to be removed now, the name of the directory included though it may have no object."""
+        if self.stayed or any(key == prefix for key, _ in self.copied):
+            return self.copied
+        return [*self.copied, (prefix, "")]
 
     def undo(self, new_bucket: str, keep: str = "") -> None:
         """Have the copies made so far removed, but for the key keep; the sources are still all there."""

@@ -8,7 +8,9 @@ from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import deleter
+from cosfs.fs.recovery import Recovery
 from tests.fs.conftest import Filesystems, restarted
+from tests.fs.support import until
 
 LATER = 60.0
 
@@ -301,4 +303,96 @@ async def test_a_removal_is_made_good_though_its_name_was_about_to_be_used(files
     second = await filesystem("cache")
     await second.removed()
     assert await second.keys() == ["a"]
+    assert second.journal.records() == []
+
+
+async def test_directories_removed_or_renamed_are_not_shown_until_they_are_removed(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleter, "DELAY", LATER)
+    files = await filesystem("cache")
+    await files.upload("bare/a", b"y")  # without an object of its own
+    for path in ("gone", "old", "old/inner", "stays"):
+        await files.mkdir(path)
+    await files.put("old/inner/a", b"x")
+    await files.rmdir("gone")
+    await files.rename("old", "new")
+    await files.rename("bare", "stays/bare")
+    await filesystem.kill(files)
+    assert {"bare/a", "gone/", "old/", "old/inner/", "old/inner/a"} < set(await files.keys())
+    second = await filesystem("cache", recovering=False)
+    await Recovery(second.fs, second.journal.records()).begin(5.0)
+    assert await second.list() == ["new", "stays"]
+    assert await second.list("stays") == ["bare"]
+    for name in ("gone", "old", "bare"):
+        assert not await second.exists(name)
+    monkeypatch.setattr(deleter, "DELAY", 0.01)
+    await filesystem.kill(second)
+    third = await filesystem("cache")
+    await third.removed()
+    assert await third.keys() == ["new/", "new/inner/", "new/inner/a", "stays/", "stays/bare/a"]
+    assert third.journal.records() == []
+
+
+async def test_a_directory_is_not_shown_while_anything_below_it_is_being_removed(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem("cache")
+    await files.mkdir("d")
+    for name in "abc":
+        await files.put(f"d/{name}", b"x")
+    monkeypatch.setattr(deleter, "DELAY", LATER)
+    await files.rename("d", "e")
+    await filesystem.kill(files)
+    monkeypatch.setattr(deleter, "DELAY", 0.01)
+    monkeypatch.setattr(deleter, "BATCH", 1)
+    monkeypatch.setattr(deleter, "RETRY_DELAYS", (LATER,))
+    emulator.faults.error("DeleteObject", "ServiceUnavailable", 503, key="*d/[bc]", count=0)
+    second = await filesystem("cache", metadata_ttl=0.0)
+    await until(lambda: second.fs.deleter.pending == 2)
+    assert "d/" not in await second.keys()
+    assert await second.list() == ["e"]
+    emulator.faults.clear()
+    await second.removed()
+    assert await second.keys() == ["e/", "e/a", "e/b", "e/c"]
+    assert await second.list() == ["e"]
+
+
+async def test_a_directory_moved_to_a_name_removed_lately_is_shown(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleter, "DELAY", 0.2)
+    files = await filesystem("cache")
+    await files.upload("bare/a", b"y")
+    await files.mkdir("d", 0o700)
+    await files.rmdir("d")
+    await files.rename("bare", "d")
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    assert await second.list() == ["d"]
+    assert await second.mode("d") == 0o755
+    await second.removed()
+    assert await second.keys() == ["d/a"]
+
+
+async def test_the_object_that_a_changed_file_has_left_does_not_come_back_when_its_name_was_about_to_be_used(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.upload("a", b"0123456789")
+    etag = await files.upload("c", b"other")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    async with files.opened("a") as fh:
+        await files.write(fh, b"XY", 4)
+    await files.rename("a", "b")
+    # A rename of c to a, until its copy.
+    assert await files.fs.committer.leavings.rescue(files.bucket, "a")
+    files.journal.add("move", files.bucket, "c", {"to": [files.bucket, "a"], "etag": etag, "there": ""})
+    second = await restarted(filesystem, emulator, files)
+    await second.fs.drain()
+    await second.removed()
+    assert await second.keys() == ["b", "c"]
+    assert await second.stored("b") == b"0123XY6789"
+    assert await second.stored("c") == b"other"
     assert second.journal.records() == []
