@@ -14,8 +14,6 @@ import os
 import pickle
 import signal
 import socket
-import struct
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,18 +23,14 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.client.session import Known
-from cosfs.transfer.side import become_other
+from cosfs.transfer.process import LENGTH, PATIENCE, fork
 
 __all__ = ["MISSING", "UNANSWERED", "Answer", "Found", "Looker", "Told"]
 
 log = logging.getLogger(__name__)
 
-# A message is its length and a pickle; both ends are ours.
-LENGTH = struct.Struct("!I")
 # Keys in one message, and answers in one.
 BATCH = 32
-# An answer takes the process at most so long (see looker_worker); then something is wrong with it.
-PATIENCE = 10.0
 # For so long it is not used after many of its requests did not work.
 _REST = 5.0
 
@@ -65,20 +59,8 @@ class Looker:
     @classmethod
     def fork(cls, client: CosClient, most: int) -> Looker | None:
         """Make the process, which asks for at most so many at once; None where that is not possible."""
-        if threading.active_count() > 1:
-            return None
-        ours, theirs = socket.socketpair()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            log.info("no second process: %s", error)
-            ours.close()
-            theirs.close()
-            return None
-        if not pid:
-            become_other(theirs, lambda: _serve(theirs, client, most))
-        theirs.close()
-        return cls(client, ours, pid)
+        made = fork(lambda sock: _serve(sock, client, most))
+        return cls(client, *made) if made is not None else None
 
     @property
     def is_usable(self) -> bool:

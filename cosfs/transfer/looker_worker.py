@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import greenlet
 
@@ -19,8 +18,8 @@ from cosfs.client.model import Headers, ObjectInfo
 from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
 from cosfs.transfer.lanes import Window
-from cosfs.transfer.looker import LENGTH, MISSING, PATIENCE, UNANSWERED, Answer
-from cosfs.transfer.side import receive_message
+from cosfs.transfer.looker import MISSING, UNANSWERED, Answer
+from cosfs.transfer.process import PATIENCE, hasty, receive_message, send_message
 
 __all__ = ["serve"]
 
@@ -29,13 +28,7 @@ _HEADERS = [field.name for field in fields(Headers)]
 
 def serve(sock: socket.socket, settings: ClientSettings, most: int) -> None:
     """Ask for what the first process names, until it ends or closes its end."""
-    hasty = replace(
-        settings,
-        max_retries=0,
-        connect_timeout=min(PATIENCE, settings.connect_timeout),
-        read_timeout=min(PATIENCE, settings.read_timeout),
-    )
-    _Worker(sock, hasty, most).run()
+    _Worker(sock, hasty(settings), most).run()
 
 
 class _Batch:
@@ -128,9 +121,8 @@ class _Worker:
 
     def _send(self, batch: _Batch) -> None:
         seconds = time.perf_counter() - batch.since
-        data = pickle.dumps((batch.number, batch.answers, seconds), pickle.HIGHEST_PROTOCOL)
         try:
-            self._sock.sendall(LENGTH.pack(len(data)) + data)
+            send_message(self._sock, (batch.number, batch.answers, seconds))
         except OSError:
             os._exit(0)
 

@@ -9,20 +9,18 @@ given calls only after an answer has shown which credentials, region and clock a
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import pickle
 import signal
 import socket
-import struct
-import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from cosfs.client.session import Known
 from cosfs.transfer.paths import LocalTarget
+from cosfs.transfer.process import fork, receive_message, send_message
 from cosfs.transfer.temporary import most_names, other_names, remove_left
 from cosfs.transfer.traces import Traces
 
@@ -32,11 +30,10 @@ if TYPE_CHECKING:
     from cosfs.transfer.model import TransferResult
     from cosfs.transfer.work import Progress
 
-__all__ = ["Side", "SmallCall", "receive_message", "send_message"]
+__all__ = ["Side", "SmallCall"]
 
 log = logging.getLogger(__name__)
 
-_LENGTH = struct.Struct("!I")
 # How long the end of the engine waits for the process, which has nothing left to do then.
 _END_TIME = 1.0
 
@@ -67,33 +64,6 @@ class SmallCall:
         return self.fn(self.engine, *self.args, self.progress)
 
 
-def send_message(sock: socket.socket, message: object) -> None:
-    """Send one object to the other process."""
-    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    sock.sendall(_LENGTH.pack(len(data)) + data)
-
-
-def receive_message(sock: socket.socket) -> Any:
-    """Return the next object the other process has sent; None at its end."""
-    head = _receive(sock, _LENGTH.size)
-    body = _receive(sock, _LENGTH.unpack(head)[0]) if head else b""
-    # From our own fork, over a socket nobody else has.
-    return pickle.loads(body) if body else None
-
-
-def _receive(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        try:
-            piece = sock.recv(count - len(data))
-        except OSError:
-            return b""
-        if not piece:
-            return b""
-        data += piece
-    return data
-
-
 class Side:
     """The first process's end. Everything but the reading of answers happens under the engine's lock."""
 
@@ -117,21 +87,9 @@ class Side:
     @classmethod
     def fork(cls, engine: Engine) -> Side | None:
         """Make the process; None where that is not safe: beside threads, or where one may not be made."""
-        if threading.active_count() > 1:
-            return None
-        ours, theirs = socket.socketpair()
         names = other_names()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            log.info("no second process: %s", error)
-            ours.close()
-            theirs.close()
-            return None
-        if not pid:
-            become_other(theirs, lambda: _serve(engine, theirs, names))
-        theirs.close()
-        return cls(ours, pid, names, engine.traces)
+        made = fork(lambda sock: _serve(engine, sock, names))
+        return cls(*made, names, engine.traces) if made is not None else None
 
     @property
     def running(self) -> int:
@@ -229,30 +187,6 @@ class Side:
             return os.waitpid(self._pid, os.WNOHANG)[0] != 0
         except ChildProcessError:
             return True
-
-
-def become_other(sock: socket.socket, serve: Callable[[], None]) -> NoReturn:
-    """Turn the new process, a copy of the one that was about to start, into one that only serves at sock."""
-    code = 1
-    try:
-        # Nothing of the first process is ever cleaned up here: its objects are not ours to close.
-        gc.freeze()
-        # A Ctrl-C is the first process's to handle; its end is ours.
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(ignored, signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        logging.disable(logging.CRITICAL)
-        # Somebody may wait for the end of what we inherited: a pipe, a terminal, our end of the socket.
-        os.closerange(3, sock.fileno())
-        os.closerange(sock.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
-        serve()
-        code = 0
-    finally:
-        os._exit(code)
 
 
 def _serve(engine: Engine, sock: socket.socket, names: int) -> None:

@@ -7,7 +7,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,14 +17,13 @@ from cosfs.config import ClientSettings, TransferSettings
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.lanes import Window
 from cosfs.transfer.model import TransferResult
-from cosfs.transfer.side import Side, receive_message, send_message
+from cosfs.transfer.process import hasty, receive_message, send_message
+from cosfs.transfer.side import Side
 from cosfs.transfer.temporary import use_names
 from cosfs.transfer.work import current
 
 __all__ = ["serve"]
 
-# What takes longer is tried again by the first process, with the patience the settings give it.
-_PATIENCE = 10.0
 # Answers wait for each other so long.
 _TOGETHER = 0.005
 
@@ -36,13 +34,7 @@ def serve(sock: socket.socket, client: ClientSettings, transfer: TransferSetting
     Temporary files get names from `names` on.
     """
     use_names(names)
-    hasty = replace(
-        client,
-        max_retries=0,
-        connect_timeout=min(_PATIENCE, client.connect_timeout),
-        read_timeout=min(_PATIENCE, client.read_timeout),
-    )
-    _Worker(sock, hasty, transfer).run()
+    _Worker(sock, hasty(client), transfer).run()
 
 
 class _Worker:

@@ -1,0 +1,108 @@
+"""A process of our own beside this one: made by fork(), spoken to in pickles over a pair of sockets."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from cosfs.config import ClientSettings
+
+__all__ = ["LENGTH", "PATIENCE", "fork", "hasty", "receive_message", "send_message"]
+
+log = logging.getLogger(__name__)
+
+# A message is its length and a pickle; both ends are ours.
+LENGTH = struct.Struct("!I")
+# What takes longer is tried again by the first process, with the patience the settings give it.
+PATIENCE = 10.0
+
+
+def fork(serve: Callable[[socket.socket], None]) -> tuple[socket.socket, int] | None:
+    """Have serve(socket) run in another process; return the other end and its number.
+
+    None where that is not safe: beside threads, or where a process may not be made.
+    """
+    if threading.active_count() > 1:
+        return None
+    ours, theirs = socket.socketpair()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        log.info("no second process: %s", error)
+        ours.close()
+        theirs.close()
+        return None
+    if not pid:
+        _become_other(theirs, lambda: serve(theirs))
+    theirs.close()
+    return ours, pid
+
+
+def _become_other(sock: socket.socket, serve: Callable[[], None]) -> NoReturn:
+    """Turn the new process, a copy of the one that was about to start, into one that only serves at sock."""
+    code = 1
+    try:
+        # Nothing of the first process is ever cleaned up here: its objects are not ours to close.
+        gc.freeze()
+        # A Ctrl-C is the first process's to handle; its end is ours.
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        logging.disable(logging.CRITICAL)
+        # Somebody may wait for the end of what we inherited: a pipe, a terminal, our end of the socket.
+        os.closerange(3, sock.fileno())
+        os.closerange(sock.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        serve()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def hasty(settings: ClientSettings) -> ClientSettings:
+    """Settings with which each request is tried once."""
+    return replace(
+        settings,
+        max_retries=0,
+        connect_timeout=min(PATIENCE, settings.connect_timeout),
+        read_timeout=min(PATIENCE, settings.read_timeout),
+    )
+
+
+def send_message(sock: socket.socket, message: object) -> None:
+    """Send one object to the other process."""
+    data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    sock.sendall(LENGTH.pack(len(data)) + data)
+
+
+def receive_message(sock: socket.socket) -> Any:
+    """Return the next object the other process has sent; None at its end."""
+    head = _receive(sock, LENGTH.size)
+    body = _receive(sock, LENGTH.unpack(head)[0]) if head else b""
+    # From our own fork, over a socket nobody else has.
+    return pickle.loads(body) if body else None
+
+
+def _receive(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        try:
+            piece = sock.recv(count - len(data))
+        except OSError:
+            return b""
+        if not piece:
+            return b""
+        data += piece
+    return data
