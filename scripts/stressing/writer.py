@@ -44,7 +44,7 @@ class Writer(threading.Thread):
         self.top = top
         self.known = known  # acknowledged
         self.next: Sight | None = None  # what the call under way makes of it
-        self.patched = ""  # the file whose bytes it changes in place
+        self.patched = ""  # the file whose bytes it changes
         self.calls = 0
         self.failure: OSError | None = None
         self.failed_at = 0.0
@@ -131,7 +131,8 @@ class Writer(threading.Thread):
             os.close(fd)
 
         how = "append" if flags & os.O_APPEND else "write"
-        self._do(f"{how} {path} {len(data)} {data[:6].hex()}{' fsync' if sync else ''}", after, write)
+        what = f"{how} {path} {len(data)} {data[:6].hex()}{' fsync' if sync else ''}"
+        self._do(what, after, write, patched=path)
         if self._sent_by_close:
             self._look_after(path, "close")
 
@@ -295,7 +296,7 @@ def _as_known(found: Seen, wanted: Seen | None) -> Seen:
 
 
 def _difference(found: Sight, wanted: Sight, patched: str, states: list[Seen]) -> str:
-    """states are what a file was before and after bytes of it were changed in place, and not closed."""
+    """states are what a file was before and after bytes of it were changed, and not closed."""
     for path in sorted(found.keys() | wanted.keys()):
         one, other = found.get(path), wanted.get(path)
         if other is None or not other.fits(one):
@@ -306,10 +307,13 @@ def _difference(found: Sight, wanted: Sight, patched: str, states: list[Seen]) -
 
 
 def _is_mixed(found: Seen, states: list[Seen]) -> bool:
-    """Whether each byte is an old or a new one."""
+    """Whether each byte is an old or a new one; or, of a file that only grows, whether it is on its way."""
     if not any(replace(state, data=found.data, mtime=None).fits(found) for state in states):
         return False
-    datas = [state.data for state in states]
+    datas = sorted((state.data for state in states), key=len)
+    if len(datas) == 2 and datas[1].startswith(datas[0]) and datas[0] != datas[1]:
+        # What waits to be sent may be sent with what was added just now.
+        return found.data.startswith(datas[0]) and datas[1].startswith(found.data)
     return all(len(found.data) == len(data) for data in datas) and all(
         byte in choices for byte, *choices in zip(found.data, *datas, strict=True)
     )
