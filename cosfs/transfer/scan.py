@@ -360,6 +360,7 @@ def _keep_all(_: str) -> bool:
 class LocalWalk:
     """The entries of a local tree; an async iterator that reads in a thread, many at a time."""
 
+    _FIRST = 32  # so few that the first of them need not wait long; twice as many each time
     _BATCH = 1000
     _BATCH_TIME = 0.05
 
@@ -371,6 +372,7 @@ class LocalWalk:
         self._entries: deque[LocalEntry] = deque()
         self._problems: list[tuple[Warn | None, str, str]] = []
         self._tree: Iterator[LocalEntry] | None = None
+        self._batch = self._FIRST
         self._done = False
 
     def __aiter__(self) -> LocalWalk:
@@ -397,7 +399,8 @@ class LocalWalk:
         end = time.monotonic() + self._BATCH_TIME
         for entry in self._tree:
             self._entries.append(entry)
-            if len(self._entries) >= self._BATCH or time.monotonic() >= end:
+            if len(self._entries) >= self._batch or time.monotonic() >= end:
+                self._batch = min(2 * self._batch, self._BATCH)
                 return
         self._done = True
 

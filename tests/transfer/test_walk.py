@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cosfs.transfer.scan import LocalEntry, walk
+from cosfs.transfer.scan import LocalEntry, _Tree, walk
 
 
 async def collect(root: Path, **options: object) -> tuple[list[LocalEntry], dict[str, str]]:
@@ -53,6 +53,25 @@ async def test_more_than_one_batch(tmp_path: Path) -> None:
     for name in expected:
         (tmp_path / name).touch()
     assert await names(tmp_path) == expected
+
+
+async def test_the_first_entry_comes_before_all_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(200):
+        (tmp_path / f"f{number:03}").write_bytes(b"")
+    look = _Tree._look_at
+    seen: list[str] = []
+
+    def look_at(self: _Tree, path: str, relative: str) -> LocalEntry | None:
+        seen.append(relative)
+        return look(self, path, relative)
+
+    monkeypatch.setattr(_Tree, "_look_at", look_at)
+    entries = walk(str(tmp_path))
+    assert (await anext(entries)).relative == "f000"
+    assert len(seen) < 50
+    assert len([entry async for entry in entries]) == 199
 
 
 async def test_symlinks_are_followed_and_cycles_cut(tmp_path: Path) -> None:
