@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -239,7 +240,7 @@ class Committer:
             attrs = node.attrs
         headers = stream.headers if stream is not None else self._headers(node)
         if done is None:
-            self._note_sending(node, content, headers)
+            self._note_sending(node, content, headers, content.size)
             result, size, done = await self._put(node, content, stream, headers)
         else:
             result, size = _as_result(done), done.size
@@ -329,13 +330,17 @@ class Committer:
         """Send everything; return the size as it was sent as well, and the object if it was there already."""
         forbid = node.expected == ""
         bucket, key, base = node.bucket, node.key, content.base
+        # What has been written since this began may go with it.
+        put_whole = partial(
+            self.sender.put_whole, about_to=partial(self._note_sending, node, content, headers)
+        )
         try:
             if stream is not None:
                 size = content.size
                 with self.sender.may_be_given_up(bucket, key):
                     await stream.send_rest(content)
                 return await stream.complete(forbid_overwrite=forbid), size, None
-            return *await self.sender.put_whole(bucket, key, content, headers, forbid=forbid), None
+            return *await put_whole(bucket, key, content, headers, forbid=forbid), None
         except AlreadyExistsError:
             if stream is not None:
                 await stream.abort()
@@ -343,12 +348,12 @@ class Committer:
             if found is not None and await is_same(content, headers, found):
                 return _as_result(found), found.size, found
             if found is not None and self._is_ours(node, content, found):
-                return *await self.sender.put_whole(bucket, key, content, headers, forbid=False), None
+                return *await put_whole(bucket, key, content, headers, forbid=False), None
             raise await self._conflict(node, content, bucket, key) from None
         except (NotFoundError, PreconditionFailedError):
             if stream is None and content.base != base:
                 # Its object was about to be replaced by another file: all bytes are here now.
-                return *await self.sender.put_whole(bucket, key, content, headers, forbid=forbid), None
+                return *await put_whole(bucket, key, content, headers, forbid=forbid), None
             if stream is not None:
                 await stream.abort()
             if await self.sender.is_gone(content.base):
@@ -359,9 +364,9 @@ class Committer:
                 await stream.abort()
             raise
 
-    def _note_sending(self, node: FileNode, content: Staging, headers: Headers) -> None:
+    def _note_sending(self, node: FileNode, content: Staging, headers: Headers, size: int) -> None:
         """Note what is about to be sent: if no answer comes, and more is written, we know it again."""
-        mark = mark_of(content.size, headers)
+        mark = mark_of(size, headers)
         if mark not in content.sending:
             content.sending.append(mark)
             del content.sending[:-SENDING_KEPT]

@@ -5,7 +5,7 @@ Knows content, keys and headers; when to send and what it means for the tree is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
@@ -84,21 +84,30 @@ class Sender:
         return found is not None and found.etag != base.etag
 
     async def put_whole(
-        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+        self,
+        bucket: str,
+        key: str,
+        content: Staging,
+        headers: Headers,
+        *,
+        forbid: bool,
+        about_to: Callable[[int], None] = lambda size: None,
     ) -> tuple[PutResult, int]:
+        """Send all of a file; about_to is called with the size that COS gets, just before."""
         client = self._remote.client
         if content.size < self._settings.multipart_threshold:
             await content.fill(self._fetcher)
             await content.settled()
             # From here on writers of a file that is not sent from memory wait (reads_staging).
             size = content.size
+            about_to(size)
             body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
             send = self._remote.small_change if size <= SMALL_MAX else self._remote.change
             result = await send(
                 client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
             )
             return result, size
-        return await self._put_parts(bucket, key, content, headers, forbid=forbid)
+        return await self._put_parts(bucket, key, content, headers, forbid=forbid, about_to=about_to)
 
     def reads_staging(self, node: FileNode) -> bool:
         """Whether the staging file must not be changed, because it is being sent as it is on disk."""
@@ -106,10 +115,18 @@ class Sender:
         return large and node.being_sent
 
     async def _put_parts(
-        self, bucket: str, key: str, content: Staging, headers: Headers, *, forbid: bool
+        self,
+        bucket: str,
+        key: str,
+        content: Staging,
+        headers: Headers,
+        *,
+        forbid: bool,
+        about_to: Callable[[int], None],
     ) -> tuple[PutResult, int]:
         await content.settled()
         size, base = content.size, content.base
+        about_to(size)
         plan = plan_parts(
             size,
             content.changed,

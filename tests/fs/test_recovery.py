@@ -19,6 +19,7 @@ from cosfs.fs.metadata import Change
 from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import Recovery, recover
 from cosfs.fs.scratch import MEMORY_MAX
+from cosfs.fs.staging import Staging
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems, restarted
 from tests.fs.support import Files, content, counted, kept_files, until
@@ -347,6 +348,40 @@ async def test_a_close_whose_answer_was_lost_leaves_nothing_to_keep_aside(
     assert second.recovered.kept == 0
     assert not (second.fs.settings.cache_dir / "recovered").exists()
     assert second.journal.records() == []
+
+
+async def test_a_file_that_grew_just_before_it_was_sent_is_known_again(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.put("a", b"first")
+    await files.fs.drain()
+    sender, arrived, grown = files.fs.committer.sender, trio.Event(), trio.Event()
+    put_whole, fill = sender.put_whole, Staging.fill
+
+    async def put_and_die(*args: Any, **kwargs: Any) -> None:
+        await put_whole(*args, **kwargs)
+        arrived.set()
+        await trio.sleep_forever()
+
+    async def grow_and_fill(content: Staging, *args: Any) -> None:
+        if not grown.is_set():
+            grown.set()
+            await files.write(fh, b" third", 12)
+        await fill(content, *args)
+
+    monkeypatch.setattr(sender, "put_whole", put_and_die)
+    fh = await files.open("a", os.O_WRONLY)
+    await files.write(fh, b" second", 5)
+    monkeypatch.setattr(Staging, "fill", grow_and_fill)
+    await files.fs.flush(fh)
+    await arrived.wait()
+    assert await files.stored("a") == b"first second third"
+    await filesystem.kill(files)
+    second = await filesystem("cache")
+    assert await second.keys() == ["a"]
+    assert (await second.stored("a")).startswith(b"first second")
+    assert second.fs.committer.conflicts.count == 0
 
 
 async def test_trouble_at_the_start_does_not_put_it_off_until_the_next_mount(
