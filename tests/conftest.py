@@ -37,6 +37,9 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """Let `timeout` and CI end a run as Ctrl-C does: nothing is left mounted, running or in /tmp."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # --- tests that need the kernel

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -196,16 +197,20 @@ async def test_undo_runs_at_once_in_the_trio_thread() -> None:
 
 
 async def test_result_of_an_abandoned_call_is_discarded() -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     discarded: list[str] = []
 
     def call() -> str:
+        begun.set()
         release.wait(10)
         return "upload id"
 
     async with engine_of() as engine:
-        with trio.move_on_after(0.05):
-            await engine.run(call, discard=discarded.append)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(engine.run, call, discard=discarded.append))
+            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await trio.sleep(0.005)
+            nursery.cancel_scope.cancel()
         release.set()
     assert discarded == ["upload id"]
 
