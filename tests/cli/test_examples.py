@@ -259,7 +259,11 @@ def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -
     for name in ("warm", "info", "verify", "clear"):
         for line in examples(COMMANDS[f"cos cache {name}"]):
             line = re.sub("~/mnt/[a-z-]+", "/mnt/cos/bucket-1250000000/path", line)
-            told(line.replace("/var/cache/cos", str(tmp_path / "cache")))
+            line = line.replace("/var/cache/cos", str(tmp_path / "cache"))
+            # Without it all caches of this user are meant, which are no business of the tests.
+            if name != "warm" and "--cache-dir" not in line:
+                line += f" --cache-dir {tmp_path / 'cache'}"
+            told(line)
     umount, others = examples(COMMANDS["cos umount"]), list(places)
     for line, place in zip(umount, others, strict=False):
         # By its place only: --all would end mounts of this user that are no business of the tests.

@@ -41,8 +41,8 @@ COMMANDS = [
     "inventory post cos://{b} --config once.json --dryrun",
     "mb cos://new-1250000000 --dryrun",
     "rb cos://{b} --force --dryrun",
-    "cache verify",
-    "cache clear --all",
+    "cache verify --cache-dir cache",
+    "cache clear --all --cache-dir cache",
     "recover",
 ]
 ONCE = {

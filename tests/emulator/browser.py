@@ -46,9 +46,10 @@ class Browser:
             f"--user-data-dir={profile}",
             "about:blank",
         ]
+        environment = {**os.environ, "HOME": str(profile), "TMPDIR": str(profile)}
         self._process = subprocess.Popen(
             command, pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(profile)},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         os.close(to_browser)
         os.close(from_browser)
