@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cosfs.client.url import CosUrl
-from cosfs.errors import AlreadyExistsError, ConfigError, COSError, TransferError
+from cosfs.errors import AlreadyExistsError, ConfigError, COSError, ServiceError, TransferError
 
 from .headers import CONTENT_FIELDS
 from .places import Operation
@@ -84,7 +85,7 @@ class Copying:
             if self.options.move:
                 try:
                     await remove()
-                except OSError as error:
+                except (OSError, ServiceError) as error:
                     raise not_removed(error) from None
         except ConfigError:
             raise
@@ -157,9 +158,14 @@ async def nothing() -> None:
     """Remove nothing: the source of a move is no file and no object."""
 
 
-def not_removed(error: OSError) -> TransferError:
+def not_removed(error: OSError | ServiceError) -> COSError:
     """Return the error of a move that ended half-way: both ends are there."""
-    return TransferError(f"it was copied, but cannot be removed: {(error.strerror or str(error)).lower()}")
+    text = "it was copied, but cannot be removed: "
+    if isinstance(error, OSError):
+        return TransferError(text + (error.strerror or str(error)).lower())
+    told = copy(error)
+    told.message = text + error.message
+    return told
 
 
 def exists(path: str) -> bool:

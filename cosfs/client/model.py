@@ -188,7 +188,8 @@ class DeleteFailure:
     version_id: str
     code: str
     message: str
+    hint: str = ""
 
     def error(self, target: str = "") -> ServiceError:
         """Return what a request for this object alone would have raised."""
-        return ServiceError(self.message, code=self.code, target=target)
+        return ServiceError(self.message, code=self.code, target=target, hint=self.hint)

@@ -65,8 +65,9 @@ def _find(failed: dict[tuple[str, str], DeleteFailure], item: ObjectId) -> Delet
 
 
 def _failure(item: ObjectId, error: Exception) -> DeleteFailure:
-    code = error.code if isinstance(error, ServiceError) else ""
-    return DeleteFailure(item.key, item.version_id, code or type(error).__name__, str(error))
+    if isinstance(error, ServiceError) and error.code:
+        return DeleteFailure(item.key, item.version_id, error.code, error.message, error.hint)
+    return DeleteFailure(item.key, item.version_id, type(error).__name__, str(error))
 
 
 async def _batches(

@@ -217,3 +217,30 @@ def test_downloaded_files_have_the_modes_of_new_files(
     script = f"umask 027; cos cp cos://{bucket}/k k"
     subprocess.run(["sh", "-c", script], env=cos_environment, cwd=tmp_path, check=True, capture_output=True)
     assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("args", [["{}/d/f", "{}/p/"], ["-r", "{}/d/", "{}/p/"]], ids=["one", "tree"])
+def test_moved_object_that_cannot_be_removed(
+    run: Run, client: CosClient, bucket: str, emulator: Emulator, args: list[str]
+) -> None:
+    client.put_object(bucket, "d/f", b"x")
+    emulator.faults.error("DeleteObject*", "AccessDenied", 403)
+    result = run("mv", *(arg.format(f"cos://{bucket}") for arg in args), code=1)
+    assert "AccessDenied: it was copied, but cannot be removed: access denied" in result.err
+    assert keys(client, bucket) == ["d/f", "p/f"]
+
+
+def test_bucket_that_is_gone_ends_the_command(
+    run: Run, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    """Not one request and one line for each of very many files."""
+    (tmp_path / "d").mkdir()
+    for number in range(600):
+        (tmp_path / "d" / f"{number}").write_text("x")
+    emulator.faults.error("PutObject", "NoSuchBucket", 404, count=0)
+    emulator.requests.reset()
+    result = run("cp", "-r", "d", f"cos://{bucket}/", code=None)
+    emulator.faults.clear()
+    assert result.code == 1
+    assert "stopped: the bucket is not there" in result.err
+    assert emulator.requests["PutObject"] < 300
