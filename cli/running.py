@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -177,14 +176,7 @@ def _tell_kept(state: State, kept: list[str]) -> None:
 def _tell_strays(state: State, strays: list[Stray]) -> None:
     """Say which uploads may be left open because an answer was lost, and how to be rid of them."""
     for stray in strays[:_KEPT_SHOWN]:
-        name = f"cos://{stray.bucket}/{stray.key}"
-        if stray.upload is None:
-            words, text = ["ls", name], "an upload of it may have been left open, the answer was lost. See"
-        else:
-            words = ["abort", name, "--upload-id", stray.upload.upload_id]
-            text = "an upload without parts was left open when an answer was lost. If it is nobody else's"
-        command = shlex.join(["cos", "multipart", *words])
-        state.out.warn(f"{printable(name)}: {text}: {printable(command)}")
+        state.out.warn(printable(str(stray)))
     if len(strays) > _KEPT_SHOWN:
         more = len(strays) - _KEPT_SHOWN
         state.out.warn(f"{more} more such uploads may be open; 'cos multipart ls' shows them")

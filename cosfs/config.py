@@ -239,6 +239,12 @@ def setting_names() -> list[str]:
     return [setting.key for setting in _SETTINGS]
 
 
+def option_names() -> frozenset[str]:
+    """Return the names that load_settings, and what looks for credentials, know of options."""
+    others = ("config_file", "profile", "secret_id", "secret_key", "session_token", "mfa_code")
+    return frozenset((*(setting.option or setting.name for setting in _SETTINGS), *others))
+
+
 def load_settings(
     options: Mapping[str, object] | None = None, *, environ: Mapping[str, str] | None = None
 ) -> Settings:

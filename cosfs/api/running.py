@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import outcome
 import trio
@@ -18,16 +18,20 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.errors import CancelledError, COSError, UsageError
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.lost import settle
 from cosfs.transfer.resume import Records
 
-__all__ = ["Cancellation", "EngineThread"]
+__all__ = ["Cancellation", "EngineThread", "Guard"]
 
 log = logging.getLogger(__name__)
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 # How long a cancelled call has for tidying up.
 _GRACE = 10.0
+# How long the end of a session may look for lost uploads.
+_LOOKING = 3.0
 
 
 class Cancellation:
@@ -58,31 +62,57 @@ class Cancellation:
             self._calls.discard(cancel)
 
 
+class Guard(Protocol):
+    """Makes of a callback one that ends its call, and nothing else, with whatever it raises."""
+
+    def __call__(self, callback: Callable[[A], None] | None) -> Callable[[A], None] | None: ...
+
+
+Function = Callable[[Engine, Guard], Awaitable[T]]
+
+
 class _Call:
     """One coroutine in the engine's thread, with somebody in another thread who waits for it."""
 
-    def __init__(
-        self, function: Callable[[Engine], Awaitable[object]], token: trio.lowlevel.TrioToken
-    ) -> None:
+    def __init__(self, function: Function[object], token: trio.lowlevel.TrioToken) -> None:
         self.function = function
         self.done: Future[object] = Future()
         self._token = token
         # Cancelled before it is entered it ends the call at once.
         self._scope = trio.CancelScope()
+        self._raised: BaseException | None = None  # by a callback
+
+    def guarded(self, callback: Callable[[A], None] | None) -> Callable[[A], None] | None:
+        """Return a callback that ends this call, and nothing else, with whatever it raises."""
+        if callback is None:
+            return None
+
+        def call(value: A) -> None:
+            if self._raised is not None or self.done.done():
+                return
+            try:
+                callback(value)
+            except BaseException as error:
+                self._raised = error
+                self._scope.cancel()
+
+        return call
 
     async def run(self, engine: Engine) -> None:
         """Run it; nothing is raised here but what ends the whole engine."""
         try:
             with self._scope as scope:
                 await trio.lowlevel.checkpoint()
-                found = await outcome.acapture(self.function, engine)
+                found = await outcome.acapture(self.function, engine, self.guarded)
                 if isinstance(found, outcome.Error) and not isinstance(found.error, Exception):
                     # Cancelled, perhaps inside groups: the scope takes it.
                     found.unwrap()
         except BaseException:
-            self.fail(CancelledError("the session was closed"))
+            self.fail(self._raised or CancelledError("the session was closed"))
             raise
-        if scope.cancelled_caught:
+        if self._raised is not None:
+            self.fail(self._raised)
+        elif scope.cancelled_caught:
             self.fail(CancelledError("cancelled"))
         elif isinstance(found, outcome.Error):
             self.fail(_innermost(found.error))
@@ -123,8 +153,10 @@ class EngineThread:
         self._closed = False
         self._running: _Running | None = None
 
-    def run(self, function: Callable[[Engine], Awaitable[T]], cancellation: Cancellation | None = None) -> T:
-        """Run function(engine) in the engine's thread and return what it returns.
+    def run(self, function: Function[T], cancellation: Cancellation | None = None) -> T:
+        """Run function(engine, guard) in the engine's thread and return what it returns.
+
+        guard is for the callbacks of whoever calls: they run in that thread.
 
         A KeyboardInterrupt (or whatever else is raised in the waiting thread) ends the call first.
         """
@@ -245,11 +277,14 @@ class _Running:
             self._ready.set()
 
     async def _serve(self) -> None:
-        async with self._make() as engine, trio.open_nursery() as nursery:
-            self.token = trio.lowlevel.current_trio_token()
-            self._engine, self._nursery = engine, nursery
-            self._ready.set()
-            await trio.sleep_forever()
+        async with self._make() as engine:
+            async with trio.open_nursery() as nursery:
+                self.token = trio.lowlevel.current_trio_token()
+                self._engine, self._nursery = engine, nursery
+                self._ready.set()
+                await trio.sleep_forever()
+            for stray in await settle(engine, _LOOKING):
+                log.warning("%s", stray)
 
     def close(self) -> None:
         """End all calls and the thread."""

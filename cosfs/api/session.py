@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cosfs.api.running import Cancellation, EngineThread
+from cosfs.api.running import Cancellation, EngineThread, Guard
 from cosfs.api.trees import SyncEvent, SyncResult, run_sync
 from cosfs.client.client import CosClient
 from cosfs.client.model import Bucket, Headers, ListPage, ObjectId, ObjectInfo
 from cosfs.client.url import CosUrl, is_cos_url, parse_url
-from cosfs.config import Settings, load_settings
+from cosfs.config import Settings, load_settings, option_names
 from cosfs.errors import IntegrityError, PreconditionFailedError, TransferError, UsageError
 from cosfs.transfer.concurrency import FIRST
 from cosfs.transfer.copy import copy_object
@@ -47,14 +47,18 @@ class Session:
     context manager, or close it. Its methods raise the errors of cosfs.errors, files OSError as well.
 
     Addresses are written cos://bucket/key. progress is called with the bytes moved since its last call,
-    negative when a retry begins again; it runs in the engine's thread and should be quick.
+    negative when a retry begins again; it runs in the engine's thread and should be quick. What a callback
+    raises ends its call and is raised there.
     """
 
     def __init__(self, settings: Settings | None = None, **options: object) -> None:
         if settings is not None and options:
             raise UsageError("a session takes settings or options, not both")
+        if unknown := sorted(options.keys() - option_names()):
+            raise UsageError(f"a session has no option {unknown[0]!r}", hint="See: cos --help")
         self.settings = settings or load_settings(options)
         self.client = CosClient.from_settings(self.settings, options)
+        self._closed = False
         self._engine = EngineThread(
             self.client,
             self.settings.transfer,
@@ -64,6 +68,7 @@ class Session:
 
     def close(self) -> None:
         """End what is under way and close all connections."""
+        self._closed = True
         self._engine.close()
         self.client.close()
 
@@ -79,6 +84,7 @@ class Session:
 
     def buckets(self) -> list[Bucket]:
         """Return all buckets of the account."""
+        self._check_open()
         return self.client.list_buckets()
 
     def list(self, url: str, *, recursive: bool = True) -> Iterator[ObjectInfo | Prefix]:
@@ -90,6 +96,7 @@ class Session:
         place = self._resolved(url)
         delimiter, marker = "" if recursive else "/", ""
         while True:
+            self._check_open()
             page = self.client.list_objects(
                 place.bucket, prefix=place.key, delimiter=delimiter, marker=marker
             )
@@ -113,7 +120,7 @@ class Session:
         if start < 0 or (stop is not None and stop < start):
             raise UsageError(f"{start} to {stop} is not a range of bytes")
 
-        async def work(engine: Engine) -> bytes:
+        async def work(engine: Engine, guard: Guard) -> bytes:
             sink = io.BytesIO()
             try:
                 await download_stream(engine, place.bucket, place.key, sink, start=start, stop=stop)
@@ -151,10 +158,10 @@ class Session:
         """Upload a file; return once COS has it and the checksums agree."""
         place = self._object(url)
 
-        async def work(engine: Engine) -> TransferResult:
+        async def work(engine: Engine, guard: Guard) -> TransferResult:
             return await upload_file(
                 engine, fspath(path), place.bucket, place.key,
-                headers=headers, progress=progress, forbid_overwrite=not overwrite, options=options,
+                headers=headers, progress=guard(progress), forbid_overwrite=not overwrite, options=options,
             )  # fmt: skip
 
         return self._engine.run(work, cancellation)
@@ -171,11 +178,13 @@ class Session:
     ) -> TransferResult:
         """Download an object to a file, which appears whole and verified or not at all."""
         place = self._object(url)
+        if fspath(path).endswith("/"):
+            raise UsageError(f"{fspath(path)} is a directory", hint="Name the file in it")
 
-        async def work(engine: Engine) -> TransferResult:
+        async def work(engine: Engine, guard: Guard) -> TransferResult:
             return await download_file(
                 engine, place.bucket, place.key, Path(path),
-                version_id=version_id, progress=progress, options=options,
+                version_id=version_id, progress=guard(progress), options=options,
             )  # fmt: skip
 
         return self._engine.run(work, cancellation)
@@ -196,11 +205,11 @@ class Session:
         """Have COS copy an object of any size; headers, if given, replace those of the source."""
         origin, place = self._object(source), self._object(url)
 
-        async def work(engine: Engine) -> TransferResult:
+        async def work(engine: Engine, guard: Guard) -> TransferResult:
             return await copy_object(
                 engine, origin.bucket, origin.key, place.bucket, place.key,
                 headers=headers, storage_class=storage_class, source_version_id=version_id,
-                forbid_overwrite=not overwrite, progress=progress, options=options,
+                forbid_overwrite=not overwrite, progress=guard(progress), options=options,
             )  # fmt: skip
 
         return self._engine.run(work, cancellation)
@@ -244,17 +253,25 @@ class Session:
         """
         places = self._tree(source), self._tree(destination)
 
-        async def work(engine: Engine) -> SyncResult:
+        async def work(engine: Engine, guard: Guard) -> SyncResult:
             return await run_sync(
                 engine, *places, options or SyncOptions(),
-                headers=headers, transfer=transfer, dryrun=dryrun, on_event=on_event, progress=progress,
+                headers=headers, transfer=transfer, dryrun=dryrun,
+                on_event=guard(on_event), progress=guard(progress),
             )  # fmt: skip
 
         return self._engine.run(work, cancellation)
 
     # --- addresses
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the session is closed")
+
     def _resolved(self, url: str) -> CosUrl:
+        self._check_open()
+        if not isinstance(url, str):
+            raise TypeError(f"an address is a str, not {type(url).__name__}")
         place = parse_url(url)
         if not place.bucket:
             raise UsageError(f"{url!r} names no bucket", hint="Write it as cos://bucket/key")

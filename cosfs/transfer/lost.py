@@ -8,6 +8,7 @@ a younger one is named to the user, who knows what else writes to the key.
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ class Stray:
     bucket: str
     key: str
     upload: Upload | None
+
+    def __str__(self) -> str:
+        """Say what it is and how to be rid of it."""
+        name = f"cos://{self.bucket}/{self.key}"
+        if self.upload is None:
+            words, text = ["ls", name], "an upload of it may have been left open, the answer was lost. See"
+        else:
+            words = ["abort", name, "--upload-id", self.upload.upload_id]
+            text = "an upload without parts was left open when an answer was lost. If it is nobody else's"
+        return f"{name}: {text}: {shlex.join(['cos', 'multipart', *words])}"
 
 
 async def settle(engine: Engine, patience: float = 10.0) -> list[Stray]:

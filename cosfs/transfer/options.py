@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from cosfs.client.model import CustomerKey
 from cosfs.errors import UsageError
@@ -54,6 +54,8 @@ class TransferOptions:
     part_threshold: int = PART_COPY_THRESHOLD  # of server copies
 
     def __post_init__(self) -> None:
+        if self.verify not in get_args(Verify):
+            raise UsageError(f"verify is {', '.join(get_args(Verify))}, not {self.verify!r}")
         if self.traffic_limit and not _SLOWEST <= self.traffic_limit * 8 <= _FASTEST:
             raise UsageError("COS limits a request to between 100KB/s and 100MB/s, nothing else")
 

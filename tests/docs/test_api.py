@@ -21,6 +21,7 @@ PRINTED = [
     "ended\n",
     "['tree/a.txt', 'tree/dir/b.txt', 'tree/dir/c.txt']\n['tree/a.txt', 'tree/dir/']\n",
     "2 0 True\nupload cos://demo-1250000000/site/index.html\n",
+    "[7, 8]\n",
     "",
 ]
 

@@ -1,4 +1,4 @@
-"""Each sentence of docs/semantics.md and docs/sync.md names the tests that show it, and those tests exist."""
+"""Each promise of docs/semantics.md, docs/sync.md and docs/interrupted.md names the tests that show it, and those tests exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TREE = Path(__file__).resolve().parents[2]
-PAGES = [TREE / "docs" / name for name in ("semantics.md", "sync.md")]
+PAGES = [TREE / "docs" / name for name in ("semantics.md", "sync.md", "interrupted.md")]
 REFERENCE = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
 
