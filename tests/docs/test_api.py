@@ -27,7 +27,7 @@ PRINTED = [
 
 
 def test_every_example_has_its_expectation() -> None:
-    assert len(EXAMPLES) == len(PRINTED) == 6
+    assert len(EXAMPLES) == len(PRINTED) == 7
 
 
 @pytest.mark.parametrize("number", range(len(PRINTED)))
