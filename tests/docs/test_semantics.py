@@ -1,4 +1,4 @@
-"""Each promise of docs/semantics.md, docs/sync.md and docs/interrupted.md names the tests that show it, and those tests exist."""
+"""Each promise of the pages below names the tests that show it, and those tests exist."""
 
 from __future__ import annotations
 
