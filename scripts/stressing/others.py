@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
 from cosfs.errors import NotFoundError
+from cosfs.fuse.control import ask
 from scripts.stressing.player import NAMES, Player, Wrong
 from scripts.stressing.seen import Seen, expected, stored_one
 from tests.reference import File
@@ -41,7 +42,10 @@ class Others:
         self.player.chance.choice(kinds)(path, node)
 
     def settled(self, path: str, node: File) -> bool:
-        """Whether COS has a file of ours as it is here, with its attributes."""
+        """Whether COS has a file of ours as it is here, with its attributes, and will not get it again."""
+        status = next(ask(self.player.top, {"op": "status"}))
+        if any(entry["url"].endswith(f"/{path}") for entry in status["pending"]):
+            return False
         try:
             return expected(node).fits(stored_one(self.client, self.bucket, path))
         except NotFoundError:

@@ -177,10 +177,15 @@ class Player:
     # Each call, on either side
 
     def _model_put(self, path: str, data: bytes) -> None:
+        before = self._at(path)
+        was = [bytes(before.data)] if isinstance(before, File) else [None]
         self.model.open(-1, path, os.O_CREAT | os.O_TRUNC)
         node = self.model.handles.pop(-1)
         node.write(0, data)
-        self._kept(node)
+        if data or not self._is_open(node):
+            self._kept(node)
+        else:
+            self.safe[node] = [*self.safe.get(node, ()), *was]
 
     def _real_put(self, path: str, data: bytes) -> None:
         self._write_all(path, data, os.O_TRUNC)
@@ -244,10 +249,12 @@ class Player:
 
     def _model_close(self, slot: int) -> None:
         node = self.model.handles.pop(slot)
-        # A new or emptied file without a byte is sent with the last descriptor that may write.
-        others = any(each is node for each in self.model.handles.values())
-        if self.descriptors[slot][1] & os.O_RDWR and (node.data or not others):
+        if self.descriptors[slot][1] & os.O_RDWR and (node.data or not self._is_open(node)):
             self._kept(node)
+
+    def _is_open(self, node: File) -> bool:
+        """Whether a descriptor is left: without a byte, a file is sent with the last that may write."""
+        return any(each is node for each in self.model.handles.values())
 
     def _real_close(self, slot: int) -> None:
         os.close(self.descriptors.pop(slot)[0])
