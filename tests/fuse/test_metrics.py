@@ -171,7 +171,8 @@ def test_stats_of_each_interval(user: User, bucket: str, client: CosClient) -> N
     process = user.background("stats", user.mountpoint, "--output", "jsonl", "--interval", "100ms")
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
-    assert first["operations"] == {} and 0 < first["seconds"] < 30
+    # Any program of the machine that looks at all mounts, like df, adds a statfs.
+    assert set(first["operations"]) <= {"statfs"} and 0 < first["seconds"] < 30
     (user.mountpoint / "file").read_bytes()
     until(lambda: "open" in json.loads(process.stdout.readline())["operations"], "the open is shown")
     process.send_signal(signal.SIGINT)
