@@ -19,7 +19,7 @@ from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
 from cosfs.transfer.lanes import Window
 from cosfs.transfer.looker import MISSING, UNANSWERED, Answer
-from cosfs.transfer.process import PATIENCE, hasty, receive_message, send_message
+from cosfs.transfer.process import PATIENCE, hasty, next_message, send_message
 
 __all__ = ["serve"]
 
@@ -71,11 +71,7 @@ class _Worker:
 
     def _read(self) -> None:
         while True:
-            try:
-                self._hub.wait(self._sock.fileno(), writable=False, timeout=3600)
-            except TimeoutError:
-                continue
-            message = receive_message(self._sock)
+            message = next_message(self._hub, self._sock)
             if message is None:
                 os._exit(0)
             known, number, bucket, keys = message

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
 
-__all__ = ["LENGTH", "PATIENCE", "fork", "hasty", "receive_message", "send_message"]
+__all__ = ["LENGTH", "PATIENCE", "fork", "hasty", "next_message", "receive_message", "send_message"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,16 @@ def send_message(sock: socket.socket, message: object) -> None:
     """Send one object to the other process."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     sock.sendall(LENGTH.pack(len(data)) + data)
+
+
+def next_message(hub: Hub, sock: socket.socket) -> Any:
+    """Return the next object the first process sends, None at its end; other calls of hub go on meanwhile."""
+    while True:
+        try:
+            hub.wait(sock.fileno(), writable=False, timeout=3600)
+            return receive_message(sock)
+        except TimeoutError:
+            continue
 
 
 def receive_message(sock: socket.socket) -> Any:

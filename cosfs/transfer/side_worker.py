@@ -17,7 +17,7 @@ from cosfs.config import ClientSettings, TransferSettings
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.lanes import Window
 from cosfs.transfer.model import TransferResult
-from cosfs.transfer.process import hasty, receive_message, send_message
+from cosfs.transfer.process import hasty, next_message, send_message
 from cosfs.transfer.side import Side
 from cosfs.transfer.temporary import use_names
 from cosfs.transfer.work import current
@@ -68,11 +68,7 @@ class _Worker:
 
     def _read(self) -> None:
         while True:
-            try:
-                self._hub.wait(self._sock.fileno(), writable=False, timeout=3600)
-            except TimeoutError:
-                continue
-            message = receive_message(self._sock)
+            message = next_message(self._hub, self._sock)
             if message is None:
                 self._give_up()
             known, calls = message
