@@ -20,6 +20,8 @@ def tell_deleted(run: Run, bucket: str) -> Callable[[ObjectId, DeleteFailure | N
         if failure is None:
             run.report.deleted(target, found.version_id)
         else:
-            run.report.failure("delete", "", target, failure.error(), found.version_id)
+            error = failure.error()
+            run.report.failure("delete", "", target, error, found.version_id)
+            run.note_failure(error)
 
     return on_result

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
-from cosfs.errors import BucketNotFoundError, ConfigError, COSError, TransferError
+from cosfs.errors import ConfigError, COSError, TransferError
 
 from .copying import Copying, Progress, not_removed, nothing
 from .objects import closing
@@ -99,10 +99,7 @@ class JobMaker(Copying):
                     )
                 else:
                     self.failed(task.source, task.target, error)
-                if isinstance(error, BucketNotFoundError) and not self.run.stopping:
-                    # So would all others, one request and one line each.
-                    self.run.state.out.error("stopped: the bucket is not there")
-                    self.run.stop(0)
+                self.run.note_failure(error)
                 return
             assert result is not None
             self.completed(job, result)

@@ -46,6 +46,7 @@ class Report:
         self.unchanged = 0
         self.different = 0
         self.bytes = 0
+        self.ended_early = ""  # why, if there was more to do
         self._hinted: set[str] = set()
         self.on_failure: Callable[[], None] | None = None  # hears of each failure
         self.records: list[dict[str, Any]] = []  # of keep_apart
@@ -239,6 +240,8 @@ class Report:
             "ms": round((time.monotonic() - self._started) * 1000),
             "exit": code,
         }
+        if self.ended_early:
+            summary["ended_early"] = self.ended_early
         if self.different:
             summary["different"] = self.different
         if self._whole is not None:

@@ -92,7 +92,7 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
       sed 's/.*/cp "&" cos:\\/\\/bucket\\/in\\//' names.txt | cos run -
       cos cp -r ./dir cos://bucket/ --report r.jsonl || cos run --retry-failed r.jsonl
     """
-    from cosfs.errors import UsageError
+    from cosfs.errors import TransferError, UsageError
 
     from .report import Report
     from .running import run_job
@@ -100,8 +100,10 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
 
     if (file is None) == (retry_failed is None):
         raise UsageError("name either a file of commands or --retry-failed REPORT")
+    unfinished = ""
     if retry_failed is not None:
-        lines: Iterator[Line] = iter(failed_lines(retry_failed))
+        failed, unfinished = failed_lines(retry_failed)
+        lines: Iterator[Line] = iter(failed)
     elif file == "-":
         lines = read_lines(sys.stdin)
     else:
@@ -113,6 +115,8 @@ def run(state: State, /, file: str | None, retry_failed: str | None, **values: A
 
     async def job(run: Run) -> None:
         await _run_lines(state, run, lines, dryrun=values["dryrun"], fail_fast=setup.fail_fast)
+        if unfinished:
+            report.fail(TransferError(f"{retry_failed} does not hold everything: {unfinished}", hint=_AGAIN))
 
     return run_job(state, job, report, verb="running", setup=setup, many=True)
 
@@ -253,14 +257,21 @@ _RETRY: dict[str, Callable[[str, str, list[str]], list[str]]] = {
 }
 
 
-def failed_lines(file: str) -> list[Line]:
-    """Return the commands that do again what failed in a report, with the options it was tried with."""
+_AGAIN = "What it had not begun is not in it; run the command itself again"
+
+
+def failed_lines(file: str) -> tuple[list[Line], str]:
+    """Return the commands that do again what failed in a report, with the options it was tried with.
+
+    The second value says why there may be more to do than the report knows of.
+    """
     from cosfs.errors import UsageError
 
     from .selecting import event_end
 
     lines: list[Line] = []
     common: dict[str, Any] = {}
+    unfinished, summary = "", False
     try:
         data = Path(file).read_bytes()
     except OSError as error:
@@ -270,10 +281,17 @@ def failed_lines(file: str) -> list[Line]:
             event = json.loads(text)
         except ValueError:
             event = None
+        if event is None and number > 1 and data.endswith(text):
+            break  # the process was killed while it wrote this
         if not isinstance(event, dict):
             raise UsageError(f"line {number} of {file} is not an event of a report")
         if event.get("type") == "command":
             common = event
+        elif event.get("type") == "summary":
+            summary = True
+            unfinished = str(event.get("ended_early") or "") or unfinished
+        elif event.get("type") == "error":
+            unfinished = str((event.get("error") or {}).get("message") or "the command failed")
         if event.get("status") != "failed" or event.get("op") not in _RETRY:
             continue
         source, target = event_end(event, "src"), event_end(event, "dst")
@@ -288,4 +306,4 @@ def failed_lines(file: str) -> list[Line]:
             lines.append(Line(number, ["rm", "--version-id", event["version_id"], "--", target]))
             continue
         lines.append(Line(number, _RETRY[event["op"]](source, target, options)))
-    return lines
+    return lines, unfinished if summary else "the command has not come to its end"

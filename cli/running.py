@@ -47,6 +47,16 @@ class Run:
         self.taken: set[str] | None = None
         self._scope = scope
 
+    def note_failure(self, error: BaseException) -> None:
+        """Stop if what failed one of many will fail the others as well, one request and one line each."""
+        from .hopeless import stop_reason
+
+        reason = "" if self.stopping else stop_reason(error, self.report)
+        if reason:
+            self.report.ended_early = reason
+            self.state.out.error(f"stopped: {reason}")
+            self.stop(0)
+
     def stop(self, grace: float = _GRACE) -> None:
         """Begin nothing new; cancel after a while what is under way."""
         if not self.stopping:
@@ -86,6 +96,7 @@ def run_job(
     display = Display(state, verb, setup.style if setup else None)
     interrupted = trio.run(_supervise, state, job, report, display, setup, many)
     if interrupted:
+        report.ended_early = "interrupted"
         done = f": {report.summary()}" if report.total else ""
         state.out.error(f"interrupted{done}")
     elif display.summary_wanted and report.several:
@@ -144,6 +155,7 @@ async def _supervise(
 
             def failed() -> None:
                 if not run.stopping:
+                    report.ended_early = "--fail-fast"
                     state.out.error("stopped at the first failure, as --fail-fast asks")
                     run.stop()
 

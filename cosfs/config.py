@@ -49,6 +49,7 @@ class ClientSettings:
     connect_timeout: float = 10.0
     read_timeout: float = 30.0  # of silence, not of the whole answer
     max_retries: int = 5  # further tries after the first
+    outage_timeout: float = 60.0  # of waiting for COS when it cannot be reached any more; 0 = max_retries alone
     max_connections: int = 256  # kept open per host; more are opened when needed and closed after use
     anonymous: bool = False  # send no signature
     regions_path: str = ""  # file that remembers the regions of buckets; empty = none does
@@ -214,6 +215,7 @@ _SETTINGS = (
     _Setting("client", "proxy", "proxy", _proxy),
     _Setting("client", "connect_timeout", "connect_timeout", _timeout),
     _Setting("client", "read_timeout", "read_timeout", _timeout),
+    _Setting("client", "outage_timeout", "outage_timeout", parse_duration),
     _Setting("client", "max_retries", "max_retries", _count(0, 100)),
     _Setting("client", "max_connections", "cos.max_connections", _count(1, 4096)),
     _Setting("client", "anonymous", "no_sign_request", _flag, "", "no_sign_request"),

@@ -67,6 +67,7 @@ class CosClient(Uploads, SubResources):
         moves more slowly than its share of the slowest line there is.
         """
         self._session.stall_limit = seconds
+        self._session.retrier.outage_patience = 0.0
         if isinstance(self.credentials, TemporaryCredentials):
             self.credentials.limit = seconds
 

@@ -34,6 +34,10 @@ BASE_DELAY = 0.2
 MAX_DELAY = 20.0
 # A Retry-After is believed up to here; a longer one ends the tries.
 MAX_RETRY_AFTER = 120.0
+# Between two looks whether an outage is over.
+_OUTAGE_DELAY = 2.0
+# The same trouble is told again after so many seconds.
+_TOLD_AGAIN = 10.0
 
 _REPEATED_STATUS = frozenset({408, 429})
 _REPEATED_CODES = frozenset(
@@ -96,6 +100,7 @@ class Attempt:
     headers: Mapping[str, str] = field(default_factory=dict)
     # Set by the caller: the credentials of this try.
     credentials: Credentials | None = None
+    unreachable_until: float = 0.0  # while nothing can be connected to: when to give up
     _once: set[str] = field(default_factory=set)
     _stale: int = 0
 
@@ -109,6 +114,9 @@ class Attempt:
 
 class Retrier:
     """Repeat an operation for as long as that makes sense.
+
+    What cannot even be connected to costs the service nothing: if it was there before (reached), it is asked
+    again for outage_patience seconds, whatever the number of tries and the budget; 0 makes no difference then.
 
     on_slow hears of each answer that asks for fewer requests and of each time-out.
     correct_clock is given the headers of the answer and says whether the clock was set by them;
@@ -126,6 +134,7 @@ class Retrier:
         on_stale: Callable[[], None] = lambda: None,
         on_retry: Callable[[], None] = lambda: None,
         on_slow: Callable[[], None] = lambda: None,
+        reached: Callable[[], bool] = lambda: False,
         budget: Budget = PROCESS_BUDGET,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -137,6 +146,9 @@ class Retrier:
         self._on_stale = on_stale
         self._on_retry = on_retry
         self._on_slow = on_slow
+        self._reached = reached
+        self.outage_patience = 0.0
+        self._told: dict[str, float] = {}
         self._budget = budget
         self._clock = clock
         self._uniform = uniform
@@ -166,10 +178,28 @@ class Retrier:
 
     def _wait(self, delay: float, error: COSError, attempt: Attempt, what: str) -> None:
         self._on_retry()
-        level = logging.WARNING if attempt.number > 2 else logging.DEBUG
-        log.log(level, "try %d of %s after %.1f s: %s", attempt.number + 1, what, delay, error)
+        self._tell(delay, error, attempt, what)
         if delay > 0 and wait_for(self._cancelled, delay):
             raise NetworkError("cancelled") from error
+
+    def _tell(self, delay: float, error: COSError, attempt: Attempt, what: str) -> None:
+        """Log a wait; hundreds of requests have the same trouble at the same time, so it is told now and then."""
+        if attempt.unreachable_until and self._is_news(error.message):
+            left = max(1, round(attempt.unreachable_until - self._clock()))
+            log.warning("%s; waiting for it, up to %d s", error.message, left)
+        loud = attempt.number > 2 and not attempt.unreachable_until and self._is_news(error.message)
+        level = logging.WARNING if loud else logging.DEBUG
+        log.log(level, "try %d of %s after %.1f s: %s", attempt.number + 1, what, delay, error)
+
+    def _is_news(self, text: str) -> bool:
+        """Whether this was not told a moment ago."""
+        now = self._clock()
+        if now - self._told.get(text, -_TOLD_AGAIN) < _TOLD_AGAIN:
+            return False
+        if len(self._told) > 100:
+            self._told.clear()
+        self._told[text] = now
+        return True
 
     def _delay(self, error: COSError, attempt: Attempt) -> float | None:
         """Return how long to wait before the next try, None to give up. Counts the try."""
@@ -182,12 +212,36 @@ class Retrier:
             return 0.0 if attempt._stale <= 3 else None
         if isinstance(error, AuthenticationError):
             return self._cured(error, attempt)
+        if self._is_outage(error):
+            return self._sat_out(attempt)
+        attempt.unreachable_until = 0.0
         if not is_repeatable(error, attempt) or attempt.number >= self._max_retries:
             return None
         delay = self._backoff(attempt)
         if delay is None or self._clock() + delay >= attempt.deadline or not self._budget.spend():
             return None
         attempt.number += 1
+        return delay
+
+    def _is_outage(self, error: COSError) -> bool:
+        return (
+            self.outage_patience > 0
+            and self._max_retries > 0
+            and isinstance(error, NetworkError)
+            and error.retryable
+            and not error.sent
+            and self._reached()
+        )
+
+    def _sat_out(self, attempt: Attempt) -> float | None:
+        """Return how long to wait for what cannot be reached, None when that has lasted too long."""
+        now = self._clock()
+        if not attempt.unreachable_until:
+            attempt.unreachable_until = now + self.outage_patience
+        if now >= attempt.unreachable_until:
+            return None
+        delay = self._uniform(0.1, _OUTAGE_DELAY)
+        attempt.deadline += delay
         return delay
 
     def _cured(self, error: AuthenticationError, attempt: Attempt) -> float | None:

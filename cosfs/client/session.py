@@ -165,7 +165,9 @@ class Session:
             on_stale=self.transport.forget_idle,
             on_retry=lambda: self.stats.add(retries=1),
             on_slow=self._tell_slow,
+            reached=lambda: self._answered,
         )
+        self.retrier.outage_patience = settings.outage_timeout
         self._constant_headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
 
     def _tell_slow(self) -> None:

@@ -109,6 +109,39 @@ def test_lasting_errors_end_at_once(error: COSError) -> None:
     assert waits.waited == []
 
 
+def unreachable() -> NetworkError:
+    error = NetworkError("x:1 refuses connections")
+    error.sent = False
+    return error
+
+
+def test_what_was_there_is_waited_for_whatever_the_tries_and_the_budget() -> None:
+    waits = Waits()
+    patient = retrier(waits, 1, reached=lambda: True, budget=Budget(0))
+    patient.outage_patience = 60
+    assert patient.run(failing(*[unreachable()] * 25), 5) == "done"
+    assert 40 < sum(waits.waited) <= 60
+
+
+def test_what_stays_away_is_given_up() -> None:
+    waits = Waits()
+    patient = retrier(waits, reached=lambda: True)
+    patient.outage_patience = 60
+    with pytest.raises(NetworkError):
+        patient.run(failing(*[unreachable()] * 1000), 120)
+    assert 60 <= sum(waits.waited) < 63
+
+
+@pytest.mark.parametrize(("retries", "reached", "patience"), [(0, True, 60), (5, False, 60), (5, True, 0)])
+def test_nothing_that_never_was_there_is_waited_for(retries: int, reached: bool, patience: float) -> None:
+    waits = Waits()
+    usual = retrier(waits, retries, reached=lambda: reached)
+    usual.outage_patience = patience
+    with pytest.raises(NetworkError):
+        usual.run(failing(*[unreachable()] * 1000), 120)
+    assert len(waits.waited) == retries
+
+
 def test_attempt_knows_that_an_answer_was_lost() -> None:
     seen = []
 
