@@ -66,6 +66,7 @@ class LineRun(Run):
         self._whole = whole
         self._stopped = False
         super().__init__(state, whole.engine, LineDisplay(whole.display), report, scope)
+        self.left_jobs, self.superseded = whole.left_jobs, whole.superseded
 
     @property
     def stopping(self) -> bool:

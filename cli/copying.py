@@ -92,6 +92,7 @@ class Copying:
         except (COSError, OSError) as error:
             self.failed(source, target, error)
         else:
+            self.run.transferred(self.operation, source, target)
             self.report.done(self.label, source, target, result, time.monotonic() - started)
         self.display.finish()
 

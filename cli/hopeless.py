@@ -28,7 +28,7 @@ def stop_reason(error: BaseException, report: Report) -> str:
     if isinstance(error, BucketNotFoundError):
         return _REASONS["NoSuchBucket"]
     if isinstance(error, ClockSkewError):
-        return "the clock of this machine is wrong"
+        return "COS does not take signatures of this time"
     if not isinstance(error, ServiceError):
         return ""
     if error.code == "SignatureDoesNotMatch":

@@ -103,6 +103,7 @@ class JobMaker(Copying):
                 return
             assert result is not None
             self.completed(job, result)
+            self.run.transferred(self.operation, task.source, task.target)
             seconds = time.monotonic() - task.started
             label = task.label or self.label
             done = partial(self.report.done, label, task.source, task.target, result, seconds)

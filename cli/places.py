@@ -3,6 +3,7 @@ only whether a path is a directory."""
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable
@@ -69,9 +70,11 @@ def as_prefix(key: str) -> str:
 
 
 def name_of(place: Place) -> str:
-    """Return the last part of a key or path."""
-    text = place.key if isinstance(place, CosUrl) else place.path
-    return text.rstrip("/").rpartition("/")[2]
+    """Return the last part of a key or path; the slashes behind it belong to a key, and to no path."""
+    if isinstance(place, CosUrl):
+        name = place.key.rstrip("/").rpartition("/")[2]
+        return name + place.key[len(place.key.rstrip("/")) :]
+    return place.path.rstrip("/").rpartition("/")[2]
 
 
 def destination_key(name: str, destination: CosUrl) -> str:
@@ -121,6 +124,19 @@ def find_glob(key: str) -> Glob | None:
     return Glob(base, key[: found.start()], re.compile(_glob_regex(key), re.DOTALL).fullmatch)
 
 
+def _end_of_set(pattern: str, start: int) -> int:
+    """Return where the set that begins at start ends; -1 if it does not. A `]` at its very front is in it."""
+    negated = pattern[start + 1 : start + 2] in ("!", "^")
+    return pattern.find("]", start + (3 if negated else 2))
+
+
+def _set_regex(inner: str) -> str:
+    negation = "!" if inner[0] in "!^" else ""
+    # Ranges that are none, and what regular expressions take for operators, are the library's business.
+    found = fnmatch.translate(f"[{negation}{inner[len(negation) :]}]")
+    return f"(?!/){found.removeprefix('(?s:').rpartition(')')[0]}"
+
+
 def _glob_regex(pattern: str) -> str:
     regex, position = "", 0
     while position < len(pattern):
@@ -128,14 +144,13 @@ def _glob_regex(pattern: str) -> str:
         if pattern.startswith("**", position):
             regex, position = regex + ".*", position + 2
             continue
-        end = pattern.find("]", position + 2) if char == "[" else -1
+        end = _end_of_set(pattern, position) if char == "[" else -1
         if char == "*":
             regex += "[^/]*"
         elif char == "?":
             regex += "[^/]"
         elif end > 0:
-            inner = pattern[position + 1 : end].replace("\\", "\\\\")
-            regex += f"[{'^' + inner[1:] if inner[0] == '!' else inner}]"
+            regex += _set_regex(pattern[position + 1 : end])
             position = end
         else:
             regex += re.escape(char)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.engine import Engine
     from cosfs.transfer.lost import Stray
 
+    from .places import Operation
     from .progress import Display
     from .report import Report
     from .state import State
@@ -45,7 +46,24 @@ class Run:
         self.on_stop: Callable[[], None] | None = None  # for who waits for something that may never come
         # What was written already, where two sources may get one name: the second must not replace the first.
         self.taken: set[str] | None = None
+        # Jobs that earlier commands left, and those of them whose transfer this one has done anew.
+        self.left_jobs: frozenset[str] = frozenset()
+        self.superseded: set[str] = set()
         self._scope = scope
+
+    def transferred(self, op: Operation, source: str, target: str) -> None:
+        """Hear of a transfer that succeeded: what is left of an earlier one of the same is of no use."""
+        if not self.left_jobs:
+            return
+        from cosfs.transfer.resume import Records
+
+        if op == "upload":
+            source = os.path.abspath(source)  # noqa: PTH100 - a name; nothing is looked at
+        elif op == "download":
+            target = os.path.abspath(target)  # noqa: PTH100
+        job = Records.identity(op, source, target)
+        if job in self.left_jobs:
+            self.superseded.add(job)
 
     def note_failure(self, error: BaseException) -> None:
         """Stop if what failed one of many will fail the others as well, one request and one line each."""
@@ -165,16 +183,33 @@ async def _supervise(
                 side = many and not state.debug
                 async with Engine(state.client, settings, records=records, first=FIRST, side=side) as engine:
                     run = Run(state, engine, display, report, scope)
+                    run.left_jobs = frozenset(each for each in records.ids() if not records.is_running(each))
                     report.on_failure = failed if setup and setup.fail_fast else None
                     nursery.start_soon(watch)
                     try:
                         await guarded(job, run)
+                        await _discard_superseded(run)
                     finally:
                         strays = await settle(engine, _GRACE if interrupted else _LOOKING)
             nursery.cancel_scope.cancel()
     _tell_kept(state, records.kept)
     _tell_strays(state, strays)
     return interrupted
+
+
+async def _discard_superseded(run: Run) -> None:
+    """Give up what earlier commands left of transfers that are done by now: they were begun anew in another way.
+
+    Those that were gone on with are forgotten already.
+    """
+    from cosfs.errors import COSError
+    from cosfs.transfer.jobs import discard
+
+    for job in run.superseded:
+        try:
+            await discard(run.engine, job)
+        except (COSError, OSError) as error:
+            run.state.out.warn(f"job {job[:12]} is done, but what it has left cannot be removed: {error}")
 
 
 def _tell_kept(state: State, kept: list[str]) -> None:

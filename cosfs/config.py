@@ -49,7 +49,7 @@ class ClientSettings:
     connect_timeout: float = 10.0
     read_timeout: float = 30.0  # of silence, not of the whole answer
     max_retries: int = 5  # further tries after the first
-    outage_timeout: float = 60.0  # of waiting for COS when it cannot be reached any more; 0 = max_retries alone
+    outage_timeout: float = 60.0  # of waiting for COS that went away; 0 = max_retries alone
     max_connections: int = 256  # kept open per host; more are opened when needed and closed after use
     anonymous: bool = False  # send no signature
     regions_path: str = ""  # file that remembers the regions of buckets; empty = none does

@@ -27,7 +27,7 @@ from cosfs.errors import (
     TooLargeError,
 )
 
-__all__ = ["BY_CODE", "BY_STATUS", "DENIED", "NO_BUCKET", "SKEW", "Kind", "kind_of"]
+__all__ = ["BY_CODE", "BY_STATUS", "DENIED", "NOT_SKEW", "NO_BUCKET", "SKEW", "Kind", "kind_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ SKEW = Kind(
     ClockSkewError,
     "the clock of this machine is wrong, so COS refuses the signature",
     "Set the clock, for example with: timedatectl set-ntp true",
+)
+NOT_SKEW = Kind(
+    ClockSkewError,
+    "COS takes the signature for one of another time, although its clock and that of this machine agree",
+    "The request may have been held up on its way, or signed long ago; try again",
 )
 _EXPIRED = Kind(
     AuthenticationError,

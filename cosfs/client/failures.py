@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from cosfs.client import xml
 from cosfs.client.actions import action_of, resource_of, statement_of
-from cosfs.client.codes import BY_CODE, BY_STATUS, DENIED, NO_BUCKET, SKEW, Kind, kind_of
+from cosfs.client.codes import BY_CODE, BY_STATUS, DENIED, NO_BUCKET, NOT_SKEW, SKEW, Kind, kind_of
 from cosfs.client.dates import parse_http_date
 from cosfs.errors import COSError, NotCosError, ServerError, ServiceError
 
 __all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
 
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "Request has expired"})
+# Clocks that differ by less are no reason to refuse a signature, which is good for minutes at least.
+_SAME_TIME = 60.0
 _ID_HEADERS = ("x-cos-request-id", "x-amz-request-id")
 
 
@@ -54,6 +56,8 @@ def from_document(document: xml.ErrorBody, failure: Failure) -> ServiceError:
         kind = SKEW
     else:
         kind = kind_of(code) or _by_status(failure, code)
+    if kind is SKEW and _clocks_agree(failure):
+        kind = NOT_SKEW
     text = kind.message or message or "COS refused the request"
     if kind.detail and message:
         text = f"{text}: {message.rstrip('.')}"
@@ -84,12 +88,22 @@ def _hint(kind: Kind, message: str, failure: Failure) -> str:
     return kind.hint.replace("{target}", failure.target)
 
 
-def _skew(failure: Failure) -> str:
-    """Say by how much the clocks differ, if the answer tells COS's time."""
+def _clock_error(failure: Failure) -> float | None:
+    """Return by how many seconds this machine's clock is ahead, if the answer tells COS's time."""
     server = parse_http_date(failure.headers.get("date", ""))
-    if not server or not failure.now:
+    return failure.now - server if server and failure.now else None
+
+
+def _clocks_agree(failure: Failure) -> bool:
+    off = _clock_error(failure)
+    return off is not None and abs(off) < _SAME_TIME
+
+
+def _skew(failure: Failure) -> str:
+    """Say by how much the clocks differ."""
+    off = _clock_error(failure)
+    if off is None:
         return ""
-    off = failure.now - server
     minutes, seconds = divmod(round(abs(off)), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{hours} h" if hours else "", f"{minutes} min" if hours or minutes else "", f"{seconds} s"]

@@ -229,10 +229,13 @@ class Records:
             os.close(fd)
         return False
 
+    def ids(self) -> list[str]:
+        """Return the ids of all records."""
+        return [path.stem for path in self.directory.glob("*.json") if _ID.fullmatch(path.stem)]
+
     def all(self) -> Iterator[tuple[str, State]]:
         """Yield all records that can be read, the oldest first."""
-        paths = (path for path in self.directory.glob("*.json") if _ID.fullmatch(path.stem))
-        found = [(path.stem, state) for path in paths if (state := _read(path)) is not None]
+        found = [(name, state) for name in self.ids() if (state := self.get(name)) is not None]
         yield from sorted(found, key=lambda item: item[1].updated)
 
     def temporaries(self) -> list[str]:

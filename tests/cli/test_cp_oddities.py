@@ -244,3 +244,14 @@ def test_bucket_that_is_gone_ends_the_command(
     assert result.code == 1
     assert "stopped: the bucket is not there" in result.err
     assert emulator.requests["PutObject"] < 300
+
+
+@pytest.mark.parametrize("command", ["cp", "mv"])
+def test_an_object_whose_key_ends_in_a_slash_keeps_it(
+    run: Run, client: CosClient, bucket: str, command: str
+) -> None:
+    """A marker that lost it would be a file where a directory was."""
+    client.put_object(bucket, "d/", b"")
+    client.put_object(bucket, "e//", b"x")
+    run(command, f"cos://{bucket}/d/", f"cos://{bucket}/e//", f"cos://{bucket}/p/")
+    assert keys(client, bucket, "p/") == ["p/d/", "p/e//"]

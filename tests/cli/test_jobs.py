@@ -91,6 +91,35 @@ def test_download_survives_kill_9(
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["k"]
 
 
+@pytest.mark.parametrize("tree", [False, True])
+def test_what_is_small_by_now_leaves_nothing_of_the_large_upload(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path, tree: bool
+) -> None:
+    (tmp_path / "d").mkdir()
+    make(tmp_path / "d/f")
+    args = ("cp", "-r", "d", f"cos://{bucket}/") if tree else ("cp", "d/f", f"cos://{bucket}/f")
+    killed(cos, emulator, "UploadPart", *args)
+    assert len(client.list_uploads(bucket).uploads) == 1
+    (tmp_path / "d/f").write_text("small")
+    run(*args)
+    assert stored(client, bucket, "f") == b"small"
+    assert client.list_uploads(bucket).uploads == []
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
+def test_what_is_small_by_now_leaves_nothing_of_the_large_download(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    data = make(tmp_path / "f")
+    (tmp_path / "d").mkdir()
+    client.put_object(bucket, "k", data)
+    killed(cos, emulator, "GetObject", "cp", f"cos://{bucket}/k", "d/k")
+    client.put_object(bucket, "k", b"small")
+    run("cp", f"cos://{bucket}/k", "d/k")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["k"]
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
 @pytest.mark.parametrize("way", ["upload", "download"])
 def test_failure_says_how_to_go_on(
     run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path, way: str

@@ -103,9 +103,7 @@ def test_keys_that_are_refused_end_the_command(
     assert "upload failed" not in retried.err
 
 
-def test_a_wrong_secret_ends_the_command(
-    run: Run, bucket: str, emulator: Emulator, tree: str
-) -> None:
+def test_a_wrong_secret_ends_the_command(run: Run, bucket: str, emulator: Emulator, tree: str) -> None:
     emulator.requests.reset()
     env = {"COS_SECRET_KEY": "x" * 32}
     result = run("cp", "-r", tree, f"cos://{bucket}/", env=env, code=1)

@@ -54,7 +54,8 @@ def test_recursive_prefix_ends_in_a_slash(key: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("cos://b/x/a", "a"), ("cos://b/x/", "x"), ("./d/f", "f"), ("d/", "d")]
+    ("text", "name"),
+    [("cos://b/x/a", "a"), ("cos://b/x/", "x/"), ("cos://b/x//", "x//"), ("./d/f", "f"), ("d/", "d")],
 )
 def test_name_of(text: str, name: str) -> None:
     assert name_of(parse_place(text)) == name
@@ -109,6 +110,15 @@ def test_what_does_not_overlap_is_fine() -> None:
         ("a[!0-9]", "", ["ab"], ["a1"]),
         ("x/a*/b", "x/", ["x/a1/b"], ["x/a1/c/b"]),
         ("a*\n", "", ["ab\n"], ["ab"]),
+        ("a[^0-9]", "", ["ab"], ["a1", "a/"]),
+        ("a[]]b", "", ["a]b"], ["ab", "a[]]b"]),
+        ("a[!]]b", "", ["axb"], ["a]b", "a/b"]),
+        ("a[z-a]", "", [], ["az", "a-"]),
+        ("[[]b", "", ["[b"], ["b"]),
+        ("[a&&b]", "", ["a", "&"], ["ab"]),
+        ("[a||b][~~]", "", ["a~", "|~"], ["a"]),
+        ("[a", "", ["[a"], ["a"]),
+        ("[\\d]", "", ["d", "\\"], ["1"]),
     ],
 )
 def test_globs(pattern: str, base: str, matching: list[str], others: list[str]) -> None:

@@ -136,6 +136,16 @@ def test_skew_says_by_how_much(off: float, words: str) -> None:
     assert words in str(found)
 
 
+@pytest.mark.parametrize("off", [0, 40, -40])
+def test_a_clock_that_is_right_is_not_blamed(off: float) -> None:
+    now = 1_700_000_000.0
+    headers = {**HEADERS, "date": formatdate(now - off, usegmt=True)}
+    body = error(403, "RequestTimeTooSkewed").body
+    found = from_answer(Failure(403, headers, body, "cos://b-1/k", "host", now=now))
+    assert isinstance(found, ClockSkewError)
+    assert "agree" in str(found) and "ahead" not in str(found) and "Set the clock" not in str(found)
+
+
 def test_missing_bucket_says_where_it_was_looked_for() -> None:
     assert "It was looked for in ap-x" in raised(404, "NoSuchBucket", region="ap-x").hint
 
