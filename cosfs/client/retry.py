@@ -183,7 +183,7 @@ class Retrier:
             raise NetworkError("cancelled") from error
 
     def _tell(self, delay: float, error: COSError, attempt: Attempt, what: str) -> None:
-        """Log a wait; hundreds of requests have the same trouble at the same time, so it is told now and then."""
+        """Log a wait. Hundreds of requests have the same trouble at once, so it is told now and then."""
         if attempt.unreachable_until and self._is_news(error.message):
             left = max(1, round(attempt.unreachable_until - self._clock()))
             log.warning("%s; waiting for it, up to %d s", error.message, left)
