@@ -198,7 +198,7 @@ async def _supervise(
 
 
 async def _discard_superseded(run: Run) -> None:
-    """Give up what earlier commands left of transfers that are done by now: they were begun anew in another way.
+    """Give up what earlier commands left of transfers that this one has begun anew, and done.
 
     Those that were gone on with are forgotten already.
     """

@@ -115,8 +115,8 @@ class Attempt:
 class Retrier:
     """Repeat an operation for as long as that makes sense.
 
-    What cannot even be connected to costs the service nothing: if it was there before (reached), it is asked
-    again for outage_patience seconds, whatever the number of tries and the budget; 0 makes no difference then.
+    What cannot even be connected to costs the service nothing: if it was there before (reached), it is
+    asked again for outage_patience seconds, whatever the number of tries and the budget; 0: as all else.
 
     on_slow hears of each answer that asks for fewer requests and of each time-out.
     correct_clock is given the headers of the answer and says whether the clock was set by them;

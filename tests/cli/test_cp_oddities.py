@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,3 +257,32 @@ def test_an_object_whose_key_ends_in_a_slash_keeps_it(
     client.put_object(bucket, "e//", b"x")
     run(command, f"cos://{bucket}/d/", f"cos://{bucket}/e//", f"cos://{bucket}/p/")
     assert keys(client, bucket, "p/") == ["p/d/", "p/e//"]
+
+
+FULL_DISK = """
+import errno, os
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+os.pwrite = full
+from cli.main import main
+main()
+"""
+
+
+def test_a_full_disk_ends_the_command(
+    client: CosClient, bucket: str, emulator: Emulator, cos_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Not one GET for each of very many objects, whose bytes have nowhere to go."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: client.put_object(bucket, f"{number}", b"x"), range(600)))
+    emulator.requests.reset()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, "cp", "-r", f"cos://{bucket}/", str(tmp_path / "out")],
+        env=cos_environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "stopped: the disk is full" in done.stderr
+    assert emulator.requests["GetObject"] < 600
