@@ -18,6 +18,7 @@ import trio
 from cosfs.client.model import DeleteFailure, ObjectId
 from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.background import together
+from cosfs.fs.emptied import Emptied, Place
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.marks import Mark, is_one_of
 from cosfs.fs.remote import Remote
@@ -36,7 +37,8 @@ REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "
 class _Removal:
     """careful: the object is only removed if it still has the etag (asked at the last moment).
 
-    Or if it is one of those that were sent from here without an answer: marks tell them.
+    Or if it is one of those that were sent from here without an answer: marks tell them. With directory
+    it stands for a directory that goes with it.
     """
 
     bucket: str
@@ -45,6 +47,7 @@ class _Removal:
     etag: str = ""
     careful: bool = False
     marks: tuple[Mark, ...] = ()
+    directory: bool = False
     at: float = 0.0  # not tried before this time
     tries: int = 0
     since: float = field(default_factory=trio.current_time)
@@ -53,12 +56,17 @@ class _Removal:
     done: trio.Event = field(default_factory=trio.Event)
 
     @property
-    def place(self) -> tuple[str, str]:
+    def place(self) -> Place:
         return self.bucket, self.key
 
 
-def _body(etag: str, marks: tuple[Mark, ...]) -> dict[str, object]:
-    return {"etag": etag, "sent": marks} if marks else {"etag": etag}
+def _body(etag: str, marks: tuple[Mark, ...] = (), *, directory: bool = False) -> dict[str, object]:
+    body: dict[str, object] = {"etag": etag}
+    if marks:
+        body["sent"] = marks
+    if directory:
+        body["directory"] = True
+    return body
 
 
 class Deleter:
@@ -70,10 +78,11 @@ class Deleter:
         self._remote = remote
         self._journal = journal
         self._on_failure = on_failure
-        self._waiting: dict[tuple[str, str], _Removal] = {}
-        self._sending: dict[tuple[str, str], _Removal] = {}
-        self._finished: dict[tuple[str, str], float] = {}  # lately, and when; the oldest first
-        self._held: dict[tuple[str, str], list[int]] = {}  # records of removals that a new object replaces
+        self.emptied = Emptied(journal)
+        self._waiting: dict[Place, _Removal] = {}
+        self._sending: dict[Place, _Removal] = {}
+        self._finished: dict[Place, float] = {}  # lately, and when; the oldest first
+        self._held: dict[Place, list[int]] = {}  # records of removals that a new object replaces
         self._wake = trio.Event()
         self._tried = trio.Event()  # of the next batch that comes back
         self.failures = 0
@@ -90,39 +99,41 @@ class Deleter:
     @property
     def is_busy(self) -> bool:
         """Whether anything is pending or was until lately."""
-        return bool(self._waiting or self._sending or self._finished)
+        return bool(self._waiting or self._sending or self._finished or self.emptied)
+
+    @property
+    def places(self) -> Iterator[Place]:
+        """Where something is pending."""
+        yield from self._waiting
+        yield from self._sending
 
     def is_pending(self, bucket: str, key: str, etag: str, since: float) -> bool:
         """Whether an object is about to be removed, or was still to be when COS was asked at since.
 
         etag is "" of a directory, of which a listing tells the name only. It is about to be removed as long
-        as anything below it is that was to go with it.
+        as anything is left below it.
         """
         place = bucket, key
         if self._finished.get(place, -1.0) >= since:
             return True
         removal = self._waiting.get(place) or self._sending.get(place)
         if removal is None:
-            return key.endswith("/") and place in self._finished and self.has_pending(bucket, key, since)
+            return not etag and place in self.emptied
         return not (removal.careful and etag and removal.etag not in ("", etag))
 
-    def has_pending(self, bucket: str, prefix: str, since: float) -> bool:
-        """The same of anything below a prefix."""
-        for place in (*self._waiting, *self._sending):
-            if place[0] == bucket and place[1].startswith(prefix):
-                return True
-        for place, at in reversed(self._finished.items()):
-            if at < since:
-                break
-            if place[0] == bucket and place[1].startswith(prefix):
-                return True
-        return False
-
     def schedule(
-        self, bucket: str, key: str, etag: str = "", *, careful: bool = False, marks: Iterable[Mark] = ()
+        self,
+        bucket: str,
+        key: str,
+        etag: str = "",
+        *,
+        careful: bool = False,
+        marks: Iterable[Mark] = (),
+        directory: bool = False,
     ) -> None:
         """Remove an object soon; a careful removal spares it if its etag has changed.
 
+        directory tells that it stands for a directory, which is not shown until nothing is left below it.
         marks are of what was sent to the key without an answer, and goes as well. All that is kept in the
         journal too: a later mount is always careful.
         """
@@ -131,9 +142,10 @@ class Deleter:
         if known is not None:
             known.careful = known.careful and careful
             known.marks += marks
+            known.directory = known.directory or directory
             return
-        record_id = self._journal.add("delete", bucket, key, _body(etag, marks))
-        self._add(_Removal(bucket, key, record_id, etag, careful, marks))
+        record_id = self._journal.add("delete", bucket, key, _body(etag, marks, directory=directory))
+        self._add(_Removal(bucket, key, record_id, etag, careful, marks, directory))
 
     def schedule_unanswered(self, bucket: str, key: str, marks: Iterable[Mark]) -> None:
         """Remove what was sent to a free key without an answer, if it has arrived."""
@@ -142,11 +154,12 @@ class Deleter:
             self.schedule(bucket, key, careful=True, marks=marks)
 
     def schedule_all(self, bucket: str, objects: Iterable[tuple[str, str]]) -> None:
-        """Remove many objects, given as (key, etag), soon."""
-        new = [(key, etag) for key, etag in objects if (bucket, key) not in self._waiting]
-        numbers = self._journal.add_many("delete", bucket, [(key, {"etag": etag}) for key, etag in new])
-        for (key, etag), record_id in zip(new, numbers, strict=True):
-            self._add(_Removal(bucket, key, record_id, etag))
+        """Remove many objects, given as (key, etag), soon, and the directories that they stand for."""
+        new = [(key, etag, key.endswith("/")) for key, etag in objects if (bucket, key) not in self._waiting]
+        rows = [(key, _body(etag, directory=directory)) for key, etag, directory in new]
+        numbers = self._journal.add_many("delete", bucket, rows)
+        for (key, etag, directory), record_id in zip(new, numbers, strict=True):
+            self._add(_Removal(bucket, key, record_id, etag, directory=directory))
 
     def adopt(self, record: Record) -> None:
         """Take over a removal that an earlier mount did not get done."""
@@ -155,7 +168,12 @@ class Deleter:
             return
         etag = record.body.get("etag", "")
         marks = tuple((size, digest) for size, digest in record.body.get("sent", ()))
-        self._add(_Removal(record.bucket, record.key, record.id, etag, True, marks, written=record.written))
+        directory = record.body.get("directory", False)
+        self._add(
+            _Removal(
+                record.bucket, record.key, record.id, etag, True, marks, directory, written=record.written
+            )
+        )
 
     def _add(self, removal: _Removal) -> None:
         self._waiting[removal.place] = removal
@@ -206,12 +224,19 @@ class Deleter:
         held = self._held.pop((bucket, key), None)
         if held:
             self._journal.remove(*held)
+        self.emptied.written(bucket, key)
+
+    def settle(self) -> None:
+        """Forget directories that were removed when nothing is left of them."""
+        for place in self.emptied.settle():
+            self._note_finished(place)
 
     async def drain(self, bucket: str | None = None, prefix: str = "") -> bool:
         """Wait until everything scheduled so far (below a prefix) was tried; False if some is left.
 
         Bounded by the time one request and its repetitions take.
         """
+        self.settle()
         mine = [
             r
             for r in (*self._waiting.values(), *self._sending.values())
@@ -279,9 +304,13 @@ class Deleter:
         if busy:
             self._put_off(busy, failed[busy[0].key])
             removals = [r for r in removals if r not in busy]
-        self._journal.remove(*(r.record_id for r in removals))
         for removal in removals:
             self._finish(removal)
+        gone = [(r.place, r.record_id) for r in removals if r.directory and r.key not in failed]
+        kept = self.emptied.take_over(gone)
+        self._journal.remove(*(r.record_id for r in removals if r.record_id not in kept))
+        self.settle()
+        for removal in removals:
             if removal.key in failed:
                 self._finished.pop(removal.place, None)
                 self.failures += 1
@@ -313,6 +342,7 @@ class Deleter:
             if info is not None and (info.etag != removal.etag if removal.etag else newer):
                 log.warning("cos://%s/%s was written again since its removal; it stays", bucket, removal.key)
                 spared.add(removal)
+                removal.directory = False
 
         async with together() as nursery:
             for removal in removals:
@@ -350,14 +380,17 @@ class Deleter:
 
     def _finish(self, removal: _Removal) -> None:
         self._sending.pop(removal.place, None)
-        now = trio.current_time()
-        self._finished.pop(removal.place, None)
-        self._finished[removal.place] = now
-        while next(iter(self._finished.values())) < now - REMEMBERED:
-            del self._finished[next(iter(self._finished))]
+        self._note_finished(removal.place)
         removal.answered.set()
         removal.done.set()
         self._note_try()
+
+    def _note_finished(self, place: Place) -> None:
+        now = trio.current_time()
+        self._finished.pop(place, None)
+        self._finished[place] = now
+        while next(iter(self._finished.values())) < now - REMEMBERED:
+            del self._finished[next(iter(self._finished))]
 
     def _note_try(self) -> None:
         self._tried.set()

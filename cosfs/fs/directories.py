@@ -139,7 +139,8 @@ class Directories(Calls):
             bucket, key = node.bucket, node.prefix
             await self._keep_directory(directory, name)
             with self.journal.together():
-                self.deleter.schedule(bucket, key, node.marker.etag if node.marker is not None else "")
+                etag = node.marker.etag if node.marker is not None else ""
+                self.deleter.schedule(bucket, key, etag, directory=True)
                 self._remove_folder(directory, name)
                 node.attrs_dirty = False
                 self.committer.record(node)

@@ -49,7 +49,8 @@ class Record:
 
     "file": a file to send, its close() acknowledged; "open": the same of a file never closed;
     "attributes": an object or directory whose attributes are to be written; "move": a file to rename,
-    the copy under way; "rename": a directory to move; "delete": an object to remove;
+    the copy under way; "rename": a directory to move; "delete": an object to remove; "emptied": a
+    directory that was removed, though COS keeps something below it for a while;
     "upload": a multipart upload to give up, or (without an id) to look for.
     """
 

@@ -9,9 +9,11 @@ file, what is needed of it is saved.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.deleter import Deleter
+from cosfs.fs.emptied import Place
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
@@ -38,12 +40,14 @@ class Leavings:
         self._deleter = deleter
         self._journal = journal
         self._records = records
-        self._orphans: dict[tuple[str, str], FileNode] = {}
-        self._intents: dict[tuple[str, str], int] = {}  # rows of the journal: to remove what was unlinked
-        self._former: dict[tuple[str, str], FileNode] = {}  # objects still under a former name
+        self._orphans: dict[Place, FileNode] = {}
+        self._intents: dict[Place, int] = {}  # rows of the journal: to remove what was unlinked
+        self._former: dict[Place, FileNode] = {}  # objects still under a former name
+        self.foretold: set[Place] = set()  # the same, of files that are still to be taken over
         tree.listings.is_leaving = self.is_leaving
-        tree.listings.has_left = self.has_left
         tree.listings.has_any_left = self.has_any_left
+        tree.listings.emptied = deleter.emptied
+        deleter.emptied.left = self._left
 
     # Files that were removed while open
 
@@ -52,14 +56,29 @@ class Leavings:
 
         removed: nothing takes its place, so if we die before that, the next mount removes it.
         """
+        if removed:
+            self.nameless(node)
         if node.expected == "":
             self.remove_objects(node, node.bucket, node.key)  # nobody reads them: all bytes are here
             return
         place = node.bucket, node.key
         self._orphans[place] = node
-        if removed and place not in self._intents:
-            etag = node.expected or ""
+        if removed:
+            self._intend(place, node.expected or "")
+
+    def nameless(self, node: FileNode) -> None:
+        """An open file has lost its last name: if we die, what it has under former names goes as well."""
+        for bucket, key, etag in node.obsolete:
+            self._intend((bucket, key), etag)
+
+    def _intend(self, place: Place, etag: str) -> None:
+        if place not in self._intents:
             self._intents[place] = self._journal.add("delete", *place, {"etag": etag})
+
+    def _as_intended(self, place: Place, etag: str, *, careful: bool = False) -> None:
+        with self._journal.together():
+            self._deleter.schedule(*place, etag, careful=careful)
+            self._journal.remove(*filter(None, [self._intents.pop(place, 0)]))
 
     def remove_objects(self, node: FileNode, bucket: str, key: str) -> None:
         """Have removed what COS has of a file under a key, or may have because no answer came."""
@@ -113,12 +132,11 @@ class Leavings:
         """Whether COS may have objects that are only left over."""
         return bool(self._orphans or self._former or self._deleter.is_busy)
 
-    def has_left(self, bucket: str, prefix: str, since: float) -> bool:
-        """Whether COS, asked at since, had objects below a prefix that are only left over."""
-        places = (*self._orphans, *self._former)
-        return any(
-            place[0] == bucket and place[1].startswith(prefix) for place in places
-        ) or self._deleter.has_pending(bucket, prefix, since)
+    def _left(self) -> Iterator[Place]:
+        yield from self._orphans
+        yield from self._former
+        yield from self.foretold
+        yield from self._deleter.places
 
     def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
         """Whether an object is no longer part of the tree though COS, asked at since, still had it.
@@ -145,9 +163,7 @@ class Leavings:
             if orphan is node:
                 del self._orphans[place]
                 # Carefully: since the file was removed somebody else may have used its name.
-                with self._journal.together():
-                    self._deleter.schedule(*place, node.expected or "", careful=True)
-                    self._journal.remove(*filter(None, [self._intents.pop(place, 0)]))
+                self._as_intended(place, node.expected or "", careful=True)
 
     def let_go_bytes(self, node: FileNode) -> None:
         """The local bytes of a removed file that nobody has open go."""
@@ -212,11 +228,12 @@ class Leavings:
 
     def _forget_former(self, node: FileNode, bucket: str, key: str) -> None:
         self._former.pop((bucket, key), None)
+        self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
         node.obsolete = [entry for entry in node.obsolete if entry[:2] != (bucket, key)]
 
     def abandon_former(self, node: FileNode) -> None:
         """Nobody needs what a file has under former names any more."""
         for bucket, key, etag in node.obsolete:
             self._former.pop((bucket, key), None)
-            self._deleter.schedule(bucket, key, etag)
+            self._as_intended((bucket, key), etag)
         node.obsolete.clear()

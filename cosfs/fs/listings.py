@@ -11,6 +11,7 @@ import trio
 from cosfs.errors import COSError
 from cosfs.fs import facts
 from cosfs.fs.background import Background
+from cosfs.fs.emptied import Emptied
 from cosfs.fs.heads import Heads
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.listing import Entry, Listing
@@ -44,9 +45,9 @@ class Listings:
         )
         self.on_many: Callable[[], None] = lambda: None  # called when many entries have come into memory
         self.arrived = 0
-        # The same of anything at all, which is usually not so; and of anything below a prefix.
+        # The same of anything at all, which is usually not so.
         self.has_any_left: Callable[[], bool] = lambda: False
-        self.has_left: Callable[[str, str, float], bool] = lambda bucket, prefix, since: False
+        self.emptied: Emptied | None = None  # directories that are no longer in the tree
 
     def ttl(self, parent: DirNode) -> float:
         """For how long what a directory holds is believed."""
@@ -54,6 +55,7 @@ class Listings:
 
     async def listing(self, parent: DirNode) -> Listing:
         """A listing that is not too old, with at least its first page."""
+        await self._reveal(parent)
         before = listing = parent.listing
         if not self._is_fresh(parent):
             listing = None
@@ -84,6 +86,7 @@ class Listings:
     async def from_start(self, parent: DirNode) -> Listing:
         """A listing that is not too old, of which nothing was dropped yet."""
         # A listing that was thrown away shall not come back from before.
+        await self._reveal(parent)
         is_due = parent.listing is not None or not parent.listed
         if is_due and not self._is_fresh(parent) and not parent.is_buckets and not parent.distrusted:
             told = await self._walks.take(parent, self.ttl(parent))
@@ -95,6 +98,32 @@ class Listings:
             parent.listing = None
             listing = await self.listing(parent)
         return listing
+
+    async def _reveal(self, parent: DirNode) -> None:
+        """Before a directory is listed: what was removed from it is there if somebody uses its name since."""
+        if not self.emptied or parent.is_buckets or self._is_fresh(parent):
+            return
+        bucket = parent.bucket
+        for key in self.emptied.inside(bucket, parent.prefix, older_than=self._settings.grace):
+            try:
+                if await self._is_used(bucket, key):
+                    self.emptied.written(bucket, key)
+            except COSError as exc:
+                log.debug("cos://%s/%s: %s", bucket, key, exc)  # who lists the directory is told
+
+    async def _is_used(self, bucket: str, prefix: str) -> bool:
+        """Whether COS has anything below a prefix that is not only left over."""
+        marker = ""
+        while True:
+            since = trio.current_time()
+            page = await self._remote.metadata(
+                self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
+            )
+            if any(not self.is_leaving(bucket, info.key, info.etag, since) for info in page.objects):
+                return True
+            marker = page.next_marker
+            if not marker:
+                return False
 
     def _is_fresh(self, parent: DirNode) -> bool:
         listing = parent.listing
@@ -142,9 +171,8 @@ class Listings:
     def _new_listing(self, parent: DirNode) -> Listing:
         now = trio.current_time()
         expired = [name for name, (_, until) in parent.tombstones.items() if until < now]
-        if expired and not self.has_left(parent.bucket, parent.prefix, now):
-            for gone in expired:
-                del parent.tombstones[gone]
+        for gone in expired:
+            del parent.tombstones[gone]
         for old in [name for name, until in parent.recent.items() if until < now]:
             del parent.recent[old]
         bucket = parent.bucket
@@ -187,7 +215,7 @@ class Listings:
             return False
         etag, until = tomb
         if until < trio.current_time():
-            return entry.is_dir and self.has_left(parent.bucket, key, since)
+            return False
         return entry.is_dir or entry.info is None or not etag or entry.info.etag == etag
 
     async def _buckets(self, parent: DirNode) -> Listing:

@@ -24,7 +24,7 @@ from cosfs.errors import (
 from cosfs.fs.adoption import adopt_file
 from cosfs.fs.background import together
 from cosfs.fs.filesystem import Filesystem
-from cosfs.fs.former import damage, without_former
+from cosfs.fs.former import damage, left_behind, without_former
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.marks import Mark, is_one_of, mark_of
@@ -106,12 +106,15 @@ class Recovery:
         Takes some seconds at most; what is not done by then goes on in run().
         """
         renames = [r for r in self._records if r.kind in LATER]
+        self._foretell()
         for record in self._records:
             if record.kind == "delete":
                 # All at once, before anybody can write these names anew.
                 self._fs.deleter.adopt(record)
                 self.done.removed += 1
-        self._records = [r for r in self._records if r.kind != "delete"]
+            elif record.kind == "emptied":
+                self._fs.deleter.emptied.adopt(record)
+        self._records = [r for r in self._records if r.kind not in ("delete", "emptied")]
         if renames:
             with trio.move_on_after(seconds):
                 await self._try(self._finish_renames)
@@ -154,10 +157,12 @@ class Recovery:
         for record in [r for r in self._records if r.kind not in LATER]:
             if not self._waits(record):
                 await self._try(self._one, record)
+        self._foretell()
         if once:
             await self._fs.drain()
         else:
             await self._until_tried()
+            self._fs.deleter.settle()
         self._keep_what_has_no_bucket()
 
     async def _try(self, fn, *args) -> None:  # type: ignore[no-untyped-def]
@@ -215,6 +220,11 @@ class Recovery:
                 continue  # sent without a place in the tree
             self._adopted.append(node)
             self._records = [r for r in self._records if r.id != record.id]
+        self._foretell()
+
+    def _foretell(self) -> None:
+        """Tell what files that are not taken over yet need of their former names."""
+        self._fs.committer.leavings.foretold = {(b, key) for b, key, _ in left_behind(self._records)}
 
     def _content(self, record: Record) -> Staging | None:
         """The local bytes of a record; None if they are damaged, which is told."""

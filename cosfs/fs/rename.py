@@ -106,7 +106,9 @@ class Renamer:
             if target is not None:
                 self._committer.drop(target)
                 self._tree.remove(target)
-                if not target.opens:
+                if target.opens:
+                    self._committer.leavings.nameless(target)
+                else:
                     self._committer.leavings.schedule_removal(target)
             self._tree.move(node, parent, name, component)
             self._committer.record(node)
@@ -274,6 +276,7 @@ class Renamer:
                 self._tree.forget_below(node)
                 for key in mover.made:
                     self._deleter.replaced(new_bucket, key)
+                self._deleter.emptied.written(new_bucket, new_prefix)
                 self._deleter.schedule_all(bucket, mover.moved(prefix))
                 self._journal.remove(record)
 
@@ -442,7 +445,8 @@ class TreeMover:
         self._committer.deleter.schedule_all(new_bucket, made)
         for key, etag in self._tried.items():
             if key not in self.made and key != keep:  # perhaps only the answer was lost
-                self._committer.deleter.schedule(new_bucket, key, etag, careful=True)
+                directory = key.endswith("/")
+                self._committer.deleter.schedule(new_bucket, key, etag, careful=True, directory=directory)
         for key in self.made:
             self._committer.deleter.replaced(new_bucket, key)
         for key in self._claimed:

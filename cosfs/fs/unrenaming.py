@@ -136,6 +136,7 @@ async def finish_tree_rename(
         moved = [_follow(fs, r, record, mover) for r in others]
         for key in mover.made:
             fs.deleter.replaced(bucket, key)
+        fs.deleter.emptied.written(bucket, prefix)
         fs.deleter.schedule_all(record.bucket, mover.moved(record.key))
         fs.journal.remove(record.id)
     for key in mover.stayed:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -38,10 +38,31 @@ class Uploads:
         self._journal = journal
         self._background = background
         self._records: dict[str, tuple[int, float]] = {}  # and when they were asked for
+        self._unknown: dict[tuple[str, str], set[trio.Event]] = {}  # in use, but their ids not known here
         self._looks: set[trio.Event] = set()  # for lost ones, until COS was asked once
 
     async def open(
         self, bucket: str, key: str, headers: Headers, *, forbid_overwrite: bool = False
+    ) -> MultipartUpload:
+        with self._not_known(bucket, key):
+            return await self._open(bucket, key, headers, forbid_overwrite=forbid_overwrite)
+
+    @contextmanager
+    def _not_known(self, bucket: str, key: str) -> Iterator[None]:
+        """Whoever looks for lost uploads of a key waits until it is known which are in use."""
+        known = trio.Event()
+        events = self._unknown.setdefault((bucket, key), set())
+        events.add(known)
+        try:
+            yield
+        finally:
+            known.set()
+            events.discard(known)
+            if not events:
+                self._unknown.pop((bucket, key), None)
+
+    async def _open(
+        self, bucket: str, key: str, headers: Headers, *, forbid_overwrite: bool
     ) -> MultipartUpload:
         at, tries = time.time(), self._tries()
         record_id = self._journal.add("upload", bucket, key, {"upload_id": "", "at": at})
@@ -97,7 +118,8 @@ class Uploads:
         body = {"upload_id": "", "at": time.time()}
         record_id = self._journal.add("upload", bucket, key, body)
         try:
-            yield
+            with self._not_known(bucket, key):
+                yield
         finally:
             self._journal.remove(record_id)
 
@@ -126,6 +148,8 @@ class Uploads:
                 key_marker=key_marker,
                 upload_id_marker=id_marker,
             )
+            for known in list(self._unknown.get((bucket, key), ())):
+                await known.wait()  # its upload may be on this page already
             found += [
                 upload
                 for upload in page.uploads

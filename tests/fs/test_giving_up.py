@@ -143,7 +143,9 @@ async def test_async_a_file_cut_by_its_path_does_not_wait_for_cos(
     filesystem: Filesystems, emulator: Emulator
 ) -> None:
     files = await filesystem(write_back="async")
+    before = answered(emulator, "PutObject")
     await files.upload("small", b"x" * 100)
+    await until(lambda: answered(emulator, "PutObject") > before)  # it is counted when the answer is out
     slow = emulator.faults.latency(SLOW, "PutObject")
     emulator.requests.reset()
     await files.truncate("small", 10)
