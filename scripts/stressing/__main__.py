@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.ending import end_tidily
 from scripts.stressing import model
-from scripts.stressing.crash import Result, Series
+from scripts.stressing.crash import ENDINGS, Result, Series
 from scripts.stressing.faults import COMPRESSION, FaultSeries, FaultWorld
 from scripts.stressing.report import shown, write
 from scripts.stressing.world import World
@@ -22,19 +22,26 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=0, help="default: 500 of crash, 50 of faults")
     parser.add_argument("--minutes", type=float, default=60.0, help="of model")
     parser.add_argument("--seed", type=int, default=0, help="default: another one each time; it is printed")
+    parser.add_argument("--ending", choices=ENDINGS, help="of crash and faults: have every run end like this")
     parser.add_argument("--compression", type=float, default=COMPRESSION, help="of faults: of outages")
     parser.add_argument("--evidence", type=Path, help="where what is known of a loss is kept")
     parser.add_argument("--write", action="store_true", help="put the result into docs/reliability.md")
     return parser.parse_args()
 
 
-def _series(seed: int, runs: int, evidence: Path, *, faulty: bool, compression: float) -> Result:
+def _run_series(arguments: argparse.Namespace, seed: int, evidence: Path) -> Result:
+    faulty = arguments.what == "faults"
     with tempfile.TemporaryDirectory(prefix="cos-stress-") as name:
         world = FaultWorld(Path(name)) if faulty else World(Path(name))
         try:
-            if isinstance(world, FaultWorld):
-                return FaultSeries(world, seed, evidence, compression).run(runs)
-            return Series(world, seed, evidence).run(runs)
+            series = (
+                FaultSeries(world, seed, evidence, arguments.compression)
+                if isinstance(world, FaultWorld)
+                else Series(world, seed, evidence)
+            )
+            if arguments.ending:
+                series.endings = {arguments.ending: 1}
+            return series.run(arguments.runs or (50 if faulty else 500))
         finally:
             world.close()
 
@@ -47,9 +54,7 @@ def main() -> int:
     evidence = arguments.evidence or Path(tempfile.gettempdir(), f"cos-stress-{seed}")
     if arguments.what == "model":
         return model.run(arguments.minutes, seed, evidence)
-    faulty = arguments.what == "faults"
-    runs = arguments.runs or (50 if faulty else 500)
-    result = _series(seed, runs, evidence, faulty=faulty, compression=arguments.compression)
+    result = _run_series(arguments, seed, evidence)
     print(shown(result))
     if arguments.write:
         write(arguments.what, seed, result)

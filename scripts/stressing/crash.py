@@ -33,7 +33,9 @@ ENDINGS = {
     "kill, cos recover": 2,
     "kill, kill of cos recover": 2,
     "outage, kill": 2,
+    "kill in an upload": 3,
 }
+SLOW_PARTS = (0.05, 0.1, 0.3)  # seconds that a part of an upload takes that is to be killed
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Result:
     calls: int = 0
     looked_after: int = 0  # what COS was said to have, and was asked for past the mount
     cut_short: int = 0  # calls under way when the mount died
+    in_uploads: int = 0  # kills that left multipart uploads open in COS
     modes: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
     kept_aside: int = 0
@@ -63,6 +66,7 @@ class Series:
         self.world = world
         self.seed = seed
         self.evidence = evidence
+        self.endings = ENDINGS
         self.result = Result()
         self.trees: list[Sight] = [{} for _ in range(WRITERS)]
         self.mounted: Mounted | None = None
@@ -103,13 +107,13 @@ class Series:
     def one(self, seed: int) -> str:
         """One run; returns what went wrong."""
         chance = random.Random(seed)
-        ending = chance.choices(list(ENDINGS), list(ENDINGS.values()))[0]
+        ending = chance.choices(list(self.endings), list(self.endings.values()))[0]
         self.result.endings[ending] += 1
         if self.mounted is None:
             self._mount(chance)
         self.result.modes[self.write_back] += 1
         self._tell(f"{ending} of a mount in mode {self.write_back}")
-        self._load(chance, seed, outage=ending.startswith("outage"))
+        self._load(chance, seed, ending)
         self._count()
         self.world.keep_journal()
         if "cos recover" in ending:
@@ -131,16 +135,21 @@ class Series:
         self._tell(f"mount, {self.write_back}")
         self.mounted = self.world.mount(self.write_back, *self.options)
 
-    def _load(self, chance: random.Random, seed: int, *, outage: bool) -> None:
+    def _load(self, chance: random.Random, seed: int, ending: str) -> None:
         """Let programs work on the mount, and kill it."""
-        self._make_writers(seed)
+        in_upload = ending.endswith("upload")
+        self._make_writers(seed, large=in_upload)
         try:
             self._disturb(chance)
+            if in_upload:
+                self.world.emulator.faults.latency(chance.choice(SLOW_PARTS), "UploadPart")
             for writer in self._writers:
                 writer.start()
             self._wait_for_calls(chance)
+            if in_upload:
+                self.world.wait_for_request(chance.uniform(0.0, 0.3), "UploadPart")
             self._trouble_at = time.monotonic()
-            if outage:
+            if ending.startswith("outage"):
                 self._tell("outage")
                 self.world.cut()
                 time.sleep(chance.uniform(0.0, 0.5))
@@ -149,17 +158,18 @@ class Series:
         finally:
             self.world.repair()
             self.world.emulator.faults.clear()
+            self.result.in_uploads += self.world.open_uploads() > 0
             for writer in self._writers:
                 writer.stopping.set()
                 writer.join(30)
 
-    def _make_writers(self, seed: int) -> None:
+    def _make_writers(self, seed: int, *, large: bool = False) -> None:
         assert self.mounted is not None
         self._writers = []
         for number in range(WRITERS):
             top = self.mounted.path / f"w{number}"
             top.mkdir(exist_ok=True)
-            self._writers.append(self._writer(top, seed * 10 + number, self.trees[number]))
+            self._writers.append(self._writer(top, seed * 10 + number, self.trees[number], large=large))
 
     def _count(self) -> None:
         self.result.calls += sum(writer.calls for writer in self._writers)
@@ -173,12 +183,12 @@ class Series:
             time.sleep(0.002)
         time.sleep(chance.uniform(0.0, 0.02))
 
-    def _writer(self, top: Path, seed: int, known: Sight) -> Writer:
+    def _writer(self, top: Path, seed: int, known: Sight, *, large: bool) -> Writer:
         def is_in_cos(path: str, data: bytes) -> bool:
             self.result.looked_after += 1
             return self.world.has(f"{top.name}/{path}", data)
 
-        return Writer(top, seed, known, is_in_cos, sent_by_close=self.write_back == "close")
+        return Writer(top, seed, known, is_in_cos, sent_by_close=self.write_back == "close", large=large)
 
     def _kill(self) -> None:
         assert self.mounted is not None

@@ -13,7 +13,7 @@ def shown(result: Result) -> str:
     modes = ", ".join(f"{count} {mode}" for mode, count in sorted(result.modes.items()))
     return (
         f"{result.runs} runs ({modes}), {result.kills} kills, {result.calls} calls acknowledged, "
-        f"{result.cut_short} cut short, "
+        f"{result.cut_short} cut short, {result.in_uploads} kills in uploads, "
         f"{len(result.failures)} runs with a loss, {result.kept_aside} kept aside, {result.seconds:.0f} s"
     )
 

@@ -91,11 +91,15 @@ class World:
             env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def wait_for_request(self, seconds: float) -> None:
-        """Return some seconds after the next request, or when none comes."""
-        before = self.emulator.requests.total
+    def wait_for_request(self, seconds: float, operation: str = "") -> None:
+        """Return some seconds after the next request (of an operation), or when none comes."""
+
+        def count() -> int:
+            return self.emulator.requests[operation] if operation else self.emulator.requests.total
+
+        before = count()
         deadline = time.monotonic() + FIRST_REQUEST_WITHIN
-        while self.emulator.requests.total == before and time.monotonic() < deadline:
+        while count() == before and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(seconds)
 
@@ -184,6 +188,10 @@ class World:
         if uploads:
             return f"{len(uploads)} uploads left open: {uploads[0].key}"
         return ""
+
+    def open_uploads(self) -> int:
+        """How many multipart uploads COS holds."""
+        return len(self.client.list_uploads(self.bucket).uploads)
 
     def kept_aside(self) -> list[str]:
         """The lines of recovered/LIST.txt."""

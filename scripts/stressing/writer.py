@@ -19,6 +19,7 @@ from scripts.stressing.seen import Seen, Sight
 
 SIZES = (0, 1, 300, 5_000, 70_000, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 4, 8, 8, 5, 3, 1)
+LARGE_WEIGHTS = (1, 1, 2, 2, 2, 2, 10)  # mostly sent in parts
 NAMES = tuple("abcdefgh")
 PAST = 500  # calls that are told of after a loss
 LOOKED_AFTER = 0.1  # of what COS is said to have
@@ -28,7 +29,7 @@ class Writer(threading.Thread):
     """Makes random calls until the mount is gone, it is told to stop, or a call fails.
 
     is_in_cos(path, data) looks past the mount whether COS has a file; sent_by_close says whether COS has
-    what was closed.
+    what was closed; large has it write large files mostly.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Writer(threading.Thread):
         is_in_cos: Callable[[str, bytes], bool],
         *,
         sent_by_close: bool,
+        large: bool = False,
     ) -> None:
         super().__init__(daemon=True)
         self.top = top
@@ -54,6 +56,7 @@ class Writer(threading.Thread):
         self._chance = random.Random(seed)
         self._is_in_cos = is_in_cos
         self._sent_by_close = sent_by_close
+        self._size_weights = LARGE_WEIGHTS if large else SIZE_WEIGHTS
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -85,7 +88,7 @@ class Writer(threading.Thread):
         return f"{directory}/{self._chance.choice(NAMES)}".lstrip("/")
 
     def _data(self) -> bytes:
-        return self._chance.randbytes(self._chance.choices(SIZES, SIZE_WEIGHTS)[0])
+        return self._chance.randbytes(self._chance.choices(SIZES, self._size_weights)[0])
 
     def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
         """Make a call; when it is acknowledged, what it did is known."""

@@ -7,18 +7,19 @@ import os
 import random
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
-from cosfs.errors import FilesystemError, NotFoundError
+from cosfs.errors import COSError, FilesystemError, NotFoundError
 from cosfs.fs.assembly import assemble
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
@@ -338,6 +339,13 @@ async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.005)
+
+
+async def fails(number: int, call: Awaitable[object]) -> None:
+    """Expect an errno of a call."""
+    with pytest.raises(COSError) as caught:
+        await call
+    assert caught.value.errno == number
 
 
 def content(size: int, seed: int = 0) -> bytes:

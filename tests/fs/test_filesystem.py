@@ -15,21 +15,13 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.waiting import sleep
 from cosfs.emulator import Emulator
-from cosfs.errors import COSError
 from cosfs.fs.calls import Caller
 from cosfs.fs.inodes import ROOT_INO, FileNode
 from cosfs.fs.metadata import Change
 from cosfs.fs.remote import SMALL_CHANGES
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import ME, Files, content, counted, until
-
-
-async def fails(number: int, call: object) -> None:
-    with pytest.raises((COSError, OSError)) as caught:
-        await call  # type: ignore[misc]
-    assert caught.value.errno == number
-
+from tests.fs.support import ME, Files, content, counted, fails, until
 
 # --- round trips
 

@@ -11,16 +11,9 @@ import trio
 
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
-from cosfs.errors import FilesystemError
 from cosfs.fs import xattrs
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, counted
-
-
-async def fails(number: int, call: object) -> None:
-    with pytest.raises(FilesystemError) as caught:
-        await call  # type: ignore[misc]
-    assert caught.value.errno == number
+from tests.fs.support import Files, counted, fails
 
 
 async def archived(files: Files, key: str) -> None:
