@@ -202,6 +202,12 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
 @click.option("--block-size", type=SIZE, metavar="SIZE", help="Unit of the cache; default 1MB.")
 @click.option("--readahead", type=SIZE, metavar="SIZE", help="Fetched ahead of readers; default 64MB.")
 @click.option(
+    "--prefetch",
+    type=SIZE,
+    metavar="SIZE",
+    help="Fetch files up to this size whole when random reads wait long; default a quarter of the cache.",
+)
+@click.option(
     "--metadata-ttl", type=DURATION, metavar="TIME", help="How long names are believed; default 5s."
 )
 @click.option(

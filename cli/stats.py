@@ -156,6 +156,7 @@ def _summary(found: Stats) -> list[tuple[str, str]]:
         ("Read", _flow(found, "bytes_read")),
         ("Written", _flow(found, "bytes_written")),
         ("From COS", _flow(found, "bytes_received")),
+        ("Prefetched", _flow(found, "prefetched_bytes")),
         ("To COS", _flow(found, "bytes_sent")),
         ("Cache", f"{'-' if rate is None else f'{rate:.1%}'} hits, {format_size(cache['bytes'])} of "
                   f"{format_size(cache['limit'])}"),

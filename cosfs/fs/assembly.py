@@ -10,6 +10,7 @@ from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.journal import Journal
+from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
@@ -34,11 +35,12 @@ def assemble(
         remote, cache, background, block_size=settings.block_size, fetch_size=settings.fetch_size
     )
     small_files = SmallFiles(remote, settings, background, fetcher, tree.heads)
+    prefetcher = Prefetcher(fetcher, engine, background, settings.prefetch)
     deleter = Deleter(remote, journal, tree.removal_failed)
     committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
     renamer = Renamer(tree, remote, engine, committer, deleter, journal)
     for service in (cache.run, deleter.run, committer.outbox.run, committer.note_open_files):
         background.keep_running(service)
     return Filesystem(
-        settings, remote, engine, tree, fetcher, small_files, committer, deleter, renamer, journal
+        settings, remote, engine, tree, fetcher, small_files, prefetcher, committer, deleter, renamer, journal
     )

@@ -109,6 +109,7 @@ class BlockCache:
         self._wake = trio.Event()
         self._enough = trio.Event()  # set when there is no use in gathering more
         self._written = trio.Event()  # set after each batch
+        self._expected = 0  # who waits for room
         self._readers = trio.CapacityLimiter(4)
         self._writer = trio.CapacityLimiter(1)
         self._store: BlockStore | None = None
@@ -176,13 +177,17 @@ class BlockCache:
 
     async def room(self, length: int) -> bool:
         """Wait until length bytes can be put without being dropped; False if the disk takes none."""
-        while self.size_limit > 0 and not self._is_closed and not self._is_off():
-            if self._has_room(length):
-                return True
-            if length + ENTRY_COST > self._queue_limit:
-                break
-            await self._written.wait()
-        return False
+        self._expected += 1
+        try:
+            while self.size_limit > 0 and not self._is_closed and not self._is_off():
+                if self._has_room(length):
+                    return True
+                if length + ENTRY_COST > self._queue_limit:
+                    break
+                await self._written.wait()
+            return False
+        finally:
+            self._expected -= 1
 
     async def give_way(self, length: int) -> bool:
         """Leave a full filesystem length bytes and some more to who asks; False if there is nothing."""
@@ -224,6 +229,15 @@ class BlockCache:
         except STORE_ERRORS:
             return 0
 
+    def free(self) -> int:
+        """How many bytes the disk part takes without letting go of others."""
+        if self._store is None or self._is_off():
+            return 0
+        try:
+            return min(self.size_limit - self._store.volume(), self.reserve.spare(self.directory))
+        except STORE_ERRORS:
+            return 0
+
     def has_on_disk(self, key: BlockKey) -> bool:
         """Whether a block is on disk or about to be; its bytes are not looked at."""
         if self._queued.blocks.peek(key) is not None or self._writing.blocks.peek(key) is not None:
@@ -250,8 +264,9 @@ class BlockCache:
                 self.buffers.trim()
             started = _now()
             await self._write_queued()
-            # At most half of one processor: a fast stream is worth more than a cached one.
-            await trio.sleep(_now() - started)
+            if not self._expected:
+                # At most half of one processor: a fast stream is worth more than a cached one.
+                await trio.sleep(_now() - started)
 
     def close(self) -> None:
         """Write what waits, close everything. run() must have ended."""

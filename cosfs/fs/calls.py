@@ -19,6 +19,7 @@ from cosfs.fs.fetcher import Fetcher
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.listing import Listing
+from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
@@ -84,6 +85,7 @@ class Calls:
         tree: Tree,
         fetcher: Fetcher,
         small_files: SmallFiles,
+        prefetcher: Prefetcher,
         committer: Committer,
         deleter: Deleter,
         renamer: Renamer,
@@ -93,6 +95,7 @@ class Calls:
         self.tree = tree
         self.fetcher = fetcher
         self.small_files = small_files
+        self.prefetcher = prefetcher
         self.committer = committer
         self.deleter = deleter
         self.journal = journal

@@ -173,6 +173,7 @@ def plan_parts(
     base_size: int,
     part_size: int,
     *,
+    align: int = 1,
     min_part: int = MIN_PART,
     max_copy: int = MAX_COPY,
     max_parts: int = MAX_PARTS,
@@ -181,7 +182,8 @@ def plan_parts(
 
     Bytes from base_size on are sent, dirty or not (a hole is sent as zeros). Every part but the last
     has at least min_part bytes, so clean bytes beside a short dirty range go with it: fewer than
-    2 * min_part of them for each dirty range, unless that would need more than max_parts parts.
+    2 * min_part of them for each dirty range, unless that would need more than max_parts parts. They
+    are of as few blocks of align bytes as can be: each that is not here has to be fetched.
     No part is longer than max_copy if part_size is at most half of it. Empty for size 0.
     """
     changed = dirty.copy()
@@ -189,7 +191,7 @@ def plan_parts(
     changed.truncate(size)
     least = min_part
     while True:
-        runs = _plan_runs(size, changed, least)
+        runs = _plan_runs(size, _widened(changed, size, least, align), least)
         copies = sum(-(-(stop - start) // max_copy) for start, stop, copied in runs if copied)
         sends = [stop - start for start, stop, copied in runs if not copied]
         spare = max_parts - copies - len(sends)
@@ -201,29 +203,40 @@ def plan_parts(
     return _number_parts(runs, least, longest, max_copy)
 
 
+def _widened(changed: Extents, size: int, least: int, align: int) -> Extents:
+    """Add clean bytes to ranges that are too short for a part, from the blocks that they touch."""
+    groups: list[tuple[int, int]] = []  # of ranges with nothing in between that could be a part
+    parts: list[tuple[int, int]] = []  # the same with the bytes around them
+    for start, stop in changed:
+        left, right = _window(start, stop, size, least, align)
+        while groups and left < parts[-1][1] + least and left != parts[-1][1]:
+            start = groups.pop()[0]
+            parts.pop()
+            left, right = _window(start, stop, size, least, align)
+        groups.append((start, stop))
+        parts.append((left, right))
+    return Extents(parts)
+
+
+def _window(start: int, stop: int, size: int, least: int, align: int) -> tuple[int, int]:
+    """Return a range of at least `least` bytes around start..stop in as few blocks as can be."""
+    if stop - start >= least:
+        return start, stop
+    if start + least >= size:
+        return start, size  # the last part may be short
+    first, end = start // align * align, -(-stop // align) * align
+    left = max(first, min(start + least, end) - least)
+    return left, min(left + least, size)
+
+
 def _plan_runs(size: int, changed: Extents, least: int) -> list[tuple[int, int, bool]]:
     """Split 0..size into alternating runs (start, stop, copied), none but the last shorter than `least`."""
-    copies: list[tuple[int, int]] = []
-    sent = 0  # where the run of sent bytes begins that is not finished yet
-    for start, stop in changed.missing(0, size):
-        wanted = max(0, least - (start - sent)) if start > sent else 0
-        if stop < size:
-            if stop - start < least:
-                continue  # too short to be a part: goes with what is sent
-            taken = min(wanted, stop - start - least)
-            if taken < wanted:  # this run cannot give enough: take the rest from the copy before
-                if not copies or copies[-1][1] - copies[-1][0] - least < wanted - taken:
-                    continue
-                sent -= wanted - taken
-                copies[-1] = (copies[-1][0], sent)
-            start += taken
-        else:
-            start += wanted
-            # A short tail is sent along: COS promises copies of 1 MiB and more only.
-            if sent < start and stop - start < least:
-                continue
-        copies.append((start, stop))
-        sent = stop
+    copies = [
+        (start, stop)
+        for start, stop in changed.missing(0, size)
+        # A short tail is sent along: COS promises copies of 1 MiB and more only.
+        if stop - start >= least or stop - start == size
+    ]
     return _fill_gaps(size, copies)
 
 

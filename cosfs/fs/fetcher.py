@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -27,6 +27,7 @@ from cosfs.errors import (
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache, BlockKey
 from cosfs.fs.buffers import Block
+from cosfs.fs.line import Line
 from cosfs.fs.remote import Remote
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ SLOW_FAILURE = 0.2  # seconds; what fails sooner may be asked for again
 class _Flight:
     """A block on its way here."""
 
-    __slots__ = ("data", "done", "error")
+    __slots__ = ("asked", "data", "done", "error")
 
     def __init__(self) -> None:
         self.done = trio.Event()
+        self.asked = False  # COS, as it is not on disk
         self.data: Block | None = None
         self.error: BaseException | None = None
 
@@ -76,6 +78,7 @@ class Fetcher:
         self.block_size = block_size
         self.fetch_blocks = max(1, fetch_size // block_size)
         self.in_flight = 0  # bytes asked for and not yet here
+        self.line = Line()
         self._remote = remote
         self._background = background
         self._flights: dict[BlockKey, _Flight] = {}
@@ -86,8 +89,13 @@ class Fetcher:
         """The block if it is in memory; no waiting."""
         return self.cache.get_hot(source.block(block_no))
 
-    async def block(self, source: Source, block_no: int) -> Block:
-        """Return one block; the last one of an object is short."""
+    async def block(
+        self, source: Source, block_no: int, on_miss: Callable[[float], None] | None = None
+    ) -> Block:
+        """Return one block; the last one of an object is short.
+
+        on_miss hears how long it took if COS had to be asked.
+        """
         for _ in range(3):
             data = self.cache.get_hot(source.block(block_no))
             if data is not None:
@@ -97,7 +105,10 @@ class Fetcher:
                 self._check_failed(source.block(block_no))
                 self.fetch(source, block_no, block_no + 1)
                 flight = self._flights[source.block(block_no)]
+            began = trio.current_time()
             await flight.done.wait()
+            if on_miss is not None and flight.asked:
+                on_miss(trio.current_time() - began)
             if flight.data is not None:
                 return flight.data
             if flight.error is not None and not isinstance(flight.error, _Abandoned):
@@ -123,16 +134,19 @@ class Fetcher:
         key = source.block(block_no)
         return key not in self._flights and not self.cache.is_hot(key)
 
-    def fetch(self, source: Source, first: int, stop: int) -> None:
-        """Start bringing blocks [first, stop) into memory; returns at once."""
+    def fetch(self, source: Source, first: int, stop: int, *, urgent: bool = True) -> None:
+        """Start bringing blocks [first, stop) into memory; returns at once.
+
+        What is not urgent lets bytes pass that are.
+        """
         run: list[int] = []
         for block_no in range(first, stop):
             if self.wanted(source, block_no):
                 run.append(block_no)
                 continue
-            self._start(source, run)
+            self._start(source, run, urgent)
             run = []
-        self._start(source, run)
+        self._start(source, run, urgent)
 
     def expect(self, source: Source) -> None:
         """Somebody else brings the one block of a small object; it is wanted, and arrives or is given up."""
@@ -147,15 +161,15 @@ class Fetcher:
         """The block that was expected does not come; who waits for it fetches it himself."""
         self._drop(source, 0, _Abandoned())
 
-    def _start(self, source: Source, run: list[int]) -> None:
+    def _start(self, source: Source, run: list[int], urgent: bool) -> None:
         if not run:
             return
         for block_no in run:
             self._flights[source.block(block_no)] = _Flight()
             self.in_flight += self.block_size
-        self._background.start_soon(self._bring, source, run)
+        self._background.start_soon(self._bring, source, run, urgent)
 
-    async def _bring(self, source: Source, run: list[int]) -> None:
+    async def _bring(self, source: Source, run: list[int], urgent: bool) -> None:
         """Land every block of a run: from disk where it is there, the rest by GETs."""
         missing: list[int] = []
         try:
@@ -168,7 +182,7 @@ class Fetcher:
                     missing.append(block_no)
             async with together() as nursery:
                 for first, stop in _runs(missing):
-                    nursery.start_soon(self._get, source, first, stop)
+                    nursery.start_soon(self._get, source, first, stop, urgent)
         finally:
             for block_no in run:
                 self._drop(source, block_no, _Abandoned())
@@ -176,10 +190,14 @@ class Fetcher:
     def _length(self, source: Source, block_no: int) -> int:
         return min(self.block_size, source.size - block_no * self.block_size)
 
-    async def _get(self, source: Source, first: int, stop: int) -> None:
+    async def _get(self, source: Source, first: int, stop: int, urgent: bool) -> None:
         began = trio.current_time()
+        for block_no in range(first, stop):
+            flight = self._flights.get(source.block(block_no))
+            if flight is not None:
+                flight.asked = True
         try:
-            await self._remote.data(self._read_blocks, source, first, stop)
+            await self._remote.data(self._read_blocks, source, first, stop, urgent)
         except Exception as exc:
             slow = trio.current_time() - began >= SLOW_FAILURE
             if not isinstance(exc, COSError):
@@ -200,7 +218,7 @@ class Fetcher:
         self._failures.pop(key, None)
         self._failures[key] = now + FAILED_FOR, copy.copy(error)  # without the frames it came from
 
-    def _read_blocks(self, source: Source, first: int, stop: int) -> None:
+    def _read_blocks(self, source: Source, first: int, stop: int, urgent: bool) -> None:
         """Read [first, stop) with as few GETs as possible. Runs in a worker thread."""
         size = self.block_size
         start, end = first * size, min(stop * size, source.size)
@@ -212,13 +230,16 @@ class Fetcher:
                 source.bucket, source.key, start=start, stop=end, if_match=source.etag, deadline=deadline
             )
             try:
-                with stream:
+                with stream, self.line.receiving(urgent=urgent):
                     if stream.info.size != source.size:
                         raise IntegrityError(f"cos://{source.bucket}/{source.key} changed its size under way")
                     while start < end:
+                        if not urgent:
+                            self.line.give_way()
                         want = min(size, end - start)
                         data = self.cache.buffers.take(want)
                         fill(stream, data)
+                        self.line.received(want)
                         self._token.run_sync_soon(self._arrived, source, next_no, data)
                         start += want
                         next_no += 1
@@ -244,8 +265,10 @@ class Fetcher:
             self.in_flight -= self.block_size
             flight.land(None, error)
 
-    async def read(self, source: Source, offset: int, length: int) -> Block:
-        """Return [offset, offset + length), cut at the end of the object."""
+    async def read(
+        self, source: Source, offset: int, length: int, on_miss: Callable[[float], None] | None = None
+    ) -> Block:
+        """Return [offset, offset + length), cut at the end of the object; on_miss as of block()."""
         length = max(0, min(length, source.size - offset))
         if length == 0:
             return b""
@@ -254,7 +277,7 @@ class Fetcher:
         if first == last:
             data = self.hot(source, first)
             if data is None:
-                data = await self.block(source, first)
+                data = await self.block(source, first, on_miss)
             begin = offset - first * size
             return memoryview(data)[begin : begin + length]
         if any(self.hot(source, no) is None for no in range(first, last + 1)):
@@ -263,7 +286,7 @@ class Fetcher:
         for block_no in range(first, last + 1):
             data = self.hot(source, block_no)
             if data is None:
-                data = await self.block(source, block_no)
+                data = await self.block(source, block_no, on_miss)
             begin = max(0, offset - block_no * size)
             stop = min(len(data), offset + length - block_no * size)
             pieces.append(memoryview(data)[begin:stop])

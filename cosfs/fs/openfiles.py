@@ -129,7 +129,8 @@ class OpenFiles(Calls):
             source = self._source(node)
             if not offset:
                 self.small_files.reading(node)
-            handle.readahead.advance(self.fetcher, source, offset, length, self.readahead)
+            if handle.readahead.advance(self.fetcher, source, offset, length, self.readahead):
+                return await self.prefetcher.read(node, source, offset, length)
             return await self.fetcher.read(source, offset, length)
         except (PreconditionFailedError, NotFoundError) as exc:
             # Replaced or removed by somebody: what was read before and what comes now would
@@ -270,6 +271,7 @@ class OpenFiles(Calls):
         if node.opens:
             return
         node.error = None  # there is nobody left to tell
+        self.prefetcher.closed(node)
         if node.unlinked:
             await self.committer.stop(node)
             self.committer.drop(node)

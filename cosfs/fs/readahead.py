@@ -76,13 +76,19 @@ class Readahead:
 
     def advance(
         self, fetcher: Fetcher, source: Source, offset: int, length: int, budget: ReadaheadBudget
-    ) -> None:
-        """Note a read and start fetching what will follow it."""
-        size = fetcher.block_size
+    ) -> bool:
+        """Note a read and start fetching what will follow it; whether it is out of any order."""
         if not self._next - self.DISORDER <= offset <= self._next + self.DISORDER:
             self._misses += 1
             self._restart(offset + length, keep_window=self._misses == 1)
-            return
+            return True
+        self._follow(fetcher, source, offset, length, budget)
+        return False
+
+    def _follow(
+        self, fetcher: Fetcher, source: Source, offset: int, length: int, budget: ReadaheadBudget
+    ) -> None:
+        size = fetcher.block_size
         self._misses = 0
         self._read += length
         before, self._next = self._next, max(self._next, offset + length)

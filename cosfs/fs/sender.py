@@ -132,6 +132,7 @@ class Sender:
             content.changed,
             content.base_limit,
             self._settings.part_size,
+            align=self._fetcher.block_size,
             max_copy=self._settings.max_copy_part,
         )
         upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)

@@ -29,6 +29,7 @@ class FsSettings:
     write_back: str = "close"  # close: close() waits for COS; async: for the local journal
     block_size: int = MIB
     readahead: int = 64 * MIB  # per mount, not per file; bounds the memory of reading
+    prefetch: int | None = None  # files up to this size may be fetched whole; None: a quarter of the cache
     fetch_size: int = 8 * MIB  # one GET of a sequential reader
     blocks_dir: Path | None = None  # of the block cache; None: in cache_dir, for this mount alone
     cache_size: int = 10 * 1024 * MIB

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import trio
@@ -12,7 +14,7 @@ from cosfs.fs.background import together
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import FileNode
 
-__all__ = ["Warmed", "warm"]
+__all__ = ["CacheFull", "Warmed", "bring", "missing_blocks", "runs", "warm"]
 
 PARALLEL = 4  # GETs of one file; many files are warmed at once
 
@@ -34,50 +36,69 @@ async def warm(fetcher: Fetcher, node: FileNode) -> Warmed:
     if node.info is None or facts.local(node):
         return Warmed(state="local")
     source = Source(node.bucket, node.info.key, node.info.etag, node.info.size)
-    done = Warmed()
-    missing: list[int] = []
-    for block_no in range(-(-source.size // fetcher.block_size)):
-        if fetcher.cache.has_on_disk(source.block(block_no)):
-            done.present += _length(fetcher, source, block_no)
-        else:
-            missing.append(block_no)
-        if block_no % 64 == 63:
-            await trio.lowlevel.checkpoint()
+    missing = await missing_blocks(fetcher, source)
+    absent = sum(_length(fetcher, source, block_no) for block_no in missing)
+    done = Warmed(present=source.size - absent)
     limit = trio.CapacityLimiter(PARALLEL)
 
-    async def bring(run: list[int]) -> None:
+    async def fetch(run: list[int]) -> None:
         async with limit:
             if done.state == "done":
-                await _bring(fetcher, source, run, done)
+                try:
+                    async with aclosing(bring(fetcher, source, run)) as lengths:
+                        async for length in lengths:
+                            done.fetched += length
+                except CacheFull:
+                    done.state = "full"
 
     try:
         async with together() as nursery:
-            for run in _pieces(missing, fetcher.fetch_blocks):
-                nursery.start_soon(bring, run)
+            for run in runs(missing, fetcher.fetch_blocks):
+                nursery.start_soon(fetch, run)
     except (NotFoundError, PreconditionFailedError):
         done.state = "changed"
     return done
 
 
-async def _bring(fetcher: Fetcher, source: Source, run: list[int], done: Warmed) -> None:
-    fetcher.fetch(source, run[0], run[-1] + 1)
+async def missing_blocks(fetcher: Fetcher, source: Source) -> list[int]:
+    """Return the numbers of the blocks that are not on disk."""
+    missing = []
+    for block_no in range(-(-source.size // fetcher.block_size)):
+        if not fetcher.cache.has_on_disk(source.block(block_no)):
+            missing.append(block_no)
+        if block_no % 64 == 63:
+            await trio.lowlevel.checkpoint()
+    return missing
+
+
+class CacheFull(Exception):
+    """The disk takes no more blocks."""
+
+
+async def bring(
+    fetcher: Fetcher, source: Source, run: list[int], *, urgent: bool = True
+) -> AsyncGenerator[int, None]:
+    """Bring consecutive blocks into the cache on disk; yields the length of each that is there.
+
+    CacheFull if the disk takes no more.
+    """
+    fetcher.fetch(source, run[0], run[-1] + 1, urgent=urgent)
     for block_no in run:
         data = await fetcher.block(source, block_no)
         key = source.block(block_no)
         if not fetcher.cache.has_on_disk(key):  # dropped, as the disk was busy
             if not await fetcher.cache.room(len(data)):
-                done.state = "full"
-                return
+                raise CacheFull
             fetcher.cache.put(key, data)
-        done.fetched += len(data)
+        yield len(data)
 
 
 def _length(fetcher: Fetcher, source: Source, block_no: int) -> int:
     return min(fetcher.block_size, source.size - block_no * fetcher.block_size)
 
 
-def _pieces(numbers: list[int], most: int) -> list[list[int]]:
-    """Consecutive numbers, at most so many together."""
+def runs(numbers: list[int], most: int) -> list[list[int]]:
+    """Group consecutive numbers, at most so many together."""
     pieces: list[list[int]] = []
     for number in numbers:
         if pieces and pieces[-1][-1] == number - 1 and len(pieces[-1]) < most:

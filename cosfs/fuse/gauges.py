@@ -48,6 +48,8 @@ def sample(running: Mount) -> dict[str, Any]:
             "limit": running.settings.cache_size,
         },
         "fetching_bytes": fs.fetcher.in_flight,
+        "prefetched_files": fs.prefetcher.started,
+        "prefetched_bytes": fs.prefetcher.fetched,
         "pending": pending(running),
         "loop": metrics.loop.snapshot(),
         **handles(running),
@@ -160,6 +162,10 @@ def _cache(now: dict[str, Any]) -> Iterator[Family]:
     yield _one("cosfs_cache_limit_bytes", "gauge", "The most it may take.", cache["limit"])
     text = "Bytes asked for by readers or ahead of them, and not here yet."
     yield _one("cosfs_fetching_bytes", "gauge", text, now["fetching_bytes"])
+    text = "Files read at random of which the rest was fetched."
+    yield _one("cosfs_prefetched_files_total", "counter", text, now["prefetched_files"])
+    text = "Bytes of them that nobody had asked for."
+    yield _one("cosfs_prefetched_bytes_total", "counter", text, now["prefetched_bytes"])
 
 
 def _pending(running: Mount, now: dict[str, Any]) -> Iterator[Family]:

@@ -8,7 +8,7 @@ from cosfs.client.stats import percentile
 
 Sample = dict[str, Any]  # as gauges.sample() gives it
 
-TRAFFIC = ("bytes_read", "bytes_written", "bytes_received", "bytes_sent")
+TRAFFIC = ("bytes_read", "bytes_written", "bytes_received", "bytes_sent", "prefetched_bytes")
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 

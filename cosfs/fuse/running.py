@@ -58,6 +58,7 @@ def fs_settings(mount: MountSettings, transfer: TransferSettings, place: Place) 
         retry_max=mount.retry_max,
         block_size=mount.block_size,
         readahead=mount.readahead,
+        prefetch=mount.prefetch,
         cache_size=mount.cache_size,
         cache_reserve=mount.cache_reserve,
         io_timeout=mount.io_timeout,

@@ -38,6 +38,7 @@ class MountSettings:
     io_timeout: float = 60.0
     block_size: int = MIB
     readahead: int = 64 * MIB
+    prefetch: int | None = None  # files up to this size may be fetched whole; None: a quarter of the cache
     metadata_ttl: float = 5.0
     attributes: str = "full"  # full | listing
     write_back: str = "close"  # close | async

@@ -173,6 +173,11 @@ class Engine:
         return self._concurrency.current
 
     @property
+    def halved(self) -> int:
+        """How often COS has asked for fewer requests, or not answered in time."""
+        return self._concurrency.halved
+
+    @property
     def running(self) -> int:
         """How many calls run now for somebody who waits."""
         return self._scheduler.running

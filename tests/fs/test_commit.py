@@ -154,6 +154,26 @@ async def test_a_change_in_the_middle_of_a_large_object_sends_only_that(
     assert await files.get("a") == bytes(data)
 
 
+async def test_a_small_change_fetches_the_block_it_is_in_unless_that_is_here(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(block_size=MIB)
+    data = content(8 * MIB)
+    await files.upload("f", data)
+    for position, gets in ((3 * MIB + 1234, 1), (5 * MIB - 2, 1), (6 * MIB + 77, 0)):
+        if not gets:
+            async with files.opened("f", os.O_RDONLY) as fh:
+                await files.fs.read(fh, position, 100)  # as programs do before they change something
+        with counted(emulator) as requests:
+            async with files.opened("f", os.O_RDWR) as fh:
+                await files.write(fh, b"changed", position)
+        data = data[:position] + b"changed" + data[position + 7 :]
+        assert requests["GetObject"] == gets
+        assert emulator.requests.bytes_sent < gets * MIB + 50_000
+        assert emulator.requests.bytes_received < MIB + 50_000
+    assert await files.stored("f") == data
+
+
 async def test_append_to_a_large_object_downloads_nothing(files: Files, emulator: Emulator) -> None:
     data = content(5 * MIB)
     await files.upload("a", data)

@@ -111,10 +111,12 @@ def check_plan(
     min_part=st.integers(1, 12),
     part_factor=st.integers(1, 4),
     copy_factor=st.integers(2, 6),
+    align=st.integers(1, 40),
 )
-@example(100, [(45, 1)], 100, 10, 1, 6)
-@example(30, [(14, 1)], 30, 10, 1, 6)
-@example(29, [(14, 1)], 29, 10, 1, 6)
+@example(100, [(45, 1)], 100, 10, 1, 6, 1)
+@example(30, [(14, 1)], 30, 10, 1, 6, 1)
+@example(29, [(14, 1)], 29, 10, 1, 6, 1)
+@example(100, [(45, 1), (68, 1)], 100, 10, 1, 6, 16)
 def test_plan_writes_every_byte_once_from_where_it_is(
     size: int,
     ranges: list[tuple[int, int]],
@@ -122,11 +124,12 @@ def test_plan_writes_every_byte_once_from_where_it_is(
     min_part: int,
     part_factor: int,
     copy_factor: int,
+    align: int,
 ) -> None:
     dirty = Extents((start, start + length) for start, length in ranges)
     part_size = min_part * part_factor
     max_copy = part_size * copy_factor
-    plan = plan_parts(size, dirty, base_size, part_size, min_part=min_part, max_copy=max_copy)
+    plan = plan_parts(size, dirty, base_size, part_size, align=align, min_part=min_part, max_copy=max_copy)
     clean_sent = check_plan(plan, size, dirty, base_size, min_part, max_copy)
     changed = dirty.copy()
     changed.add(min(base_size, size), size)
@@ -170,12 +173,37 @@ def describe(plan: list[PartPlan]) -> str:
         (100, [(5, 30)], 100, "s0-15 s15-30 c30-100"),
         (100, [(40, 50), (59, 69)], 100, "c0-40 s40-54 s54-69 c69-100"),
         (100, [(40, 50), (60, 70)], 100, "c0-40 s40-50 c50-60 s60-70 c70-100"),
-        (100, [(40, 41), (51, 61)], 100, "c0-31 s31-41 c41-51 s51-61 c61-100"),  # takes from the left
+        (100, [(40, 41), (51, 61)], 100, "c0-40 s40-50 s50-61 c61-100"),
         (100, [(0, 100)], 100, "s0-20 s20-40 s40-60 s60-80 s80-100"),
     ],
 )
 def test_plans(size: int, ranges: list[tuple[int, int]], base_size: int, expected: str) -> None:
     assert describe(plan_parts(size, Extents(ranges), base_size, 20, min_part=10, max_copy=100)) == expected
+
+
+def test_what_is_appended_takes_nothing_along() -> None:
+    plan = plan_parts(104, Extents(), 97, 20, align=10, min_part=10, max_copy=100)
+    assert describe(plan) == "c0-97 s97-104"
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ([(40, 41)], "c0-40 s40-50 c50-100"),  # its block begins there
+        ([(45, 46)], "c0-40 s40-50 c50-100"),
+        ([(49, 50)], "c0-40 s40-50 c50-100"),
+        ([(49, 51)], "c0-49 s49-59 c59-100"),  # of the block before nothing is needed
+        ([(41, 42), (48, 49)], "c0-40 s40-50 c50-100"),
+        ([(3, 4)], "s0-10 c10-100"),
+        ([(97, 98)], "c0-97 s97-100"),
+        ([(45, 46), (56, 57)], "c0-40 s40-60 c60-100"),
+        ([(45, 46), (65, 66)], "c0-40 s40-50 c50-60 s60-70 c70-100"),
+        ([(41, 59)], "c0-41 s41-59 c59-100"),  # enough for a part
+    ],
+)
+def test_a_part_is_of_one_block_where_it_can_be(ranges: list[tuple[int, int]], expected: str) -> None:
+    plan = plan_parts(100, Extents(ranges), 100, 20, align=10, min_part=10, max_copy=100)
+    assert describe(plan) == expected
 
 
 def test_plan_at_real_sizes() -> None:

@@ -1,0 +1,182 @@
+"""Files read at random: when the rest is fetched, when not, and when that ends."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+
+from cosfs.emulator import Emulator
+from cosfs.fs import prefetch
+from cosfs.fs.prefetch import Prefetcher
+from cosfs.fs.readahead import Readahead
+from cosfs.units import MIB
+from tests.fs import support
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, until
+
+BLOCK = 64 * 1024  # as in support.fs_settings
+SIZE = 8 * MIB
+DATA = content(SIZE)
+BLOCKS = SIZE // BLOCK
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file of 8 MiB be large enough to be read at random."""
+    monkeypatch.setattr(Readahead, "DISORDER", BLOCK)
+    monkeypatch.setattr(prefetch, "PAUSED", 60.0)
+
+
+@pytest.fixture
+async def far(filesystem: Filesystems, emulator: Emulator) -> Files:
+    """A filesystem with the object k, and a COS that answers after a while."""
+    files = await filesystem()
+    await files.upload("k", DATA)
+    await files.stat("k")
+    emulator.faults.latency(0.03, "GetObject")
+    emulator.requests.reset()
+    return files
+
+
+def places(count: int, seed: int = 0) -> list[int]:
+    """Where to read: in that many blocks, no two of them in order."""
+    found = random.Random(seed).sample(range(0, BLOCKS, 2), count)
+    return [block * BLOCK + 100 for block in found if block]
+
+
+async def read_at(files: Files, fh: int, offsets: list[int]) -> None:
+    for offset in offsets:
+        assert bytes(await files.fs.read(fh, offset, 1000)) == DATA[offset : offset + 1000]
+
+
+def fetched(files: Files) -> int:
+    return files.fs.prefetcher.fetched
+
+
+async def test_the_rest_of_a_file_read_at_random_is_fetched_once(far: Files, emulator: Emulator) -> None:
+    async with far.opened("k", os.O_RDONLY) as fh:
+        await read_at(far, fh, places(prefetch.MISSES + 10))
+        await until(lambda: far.fs.prefetcher.started and not far.fs.fetcher.in_flight)
+        source = far.fs._source(await far.file("k"))
+        await until(lambda: all(far.cache.has_on_disk(source.block(no)) for no in range(BLOCKS)))
+        assert emulator.requests.bytes_sent < SIZE + 100_000  # no byte twice
+        emulator.requests.reset()
+        await read_at(far, fh, places(60, seed=1))
+        assert emulator.requests.total == 0
+    assert far.fs.prefetcher.started == 1
+    assert 0 < fetched(far) <= SIZE - prefetch.MISSES * BLOCK
+    assert not far.fs.prefetcher._readings
+
+
+async def test_a_few_reads_here_and_there_fetch_their_blocks(far: Files, emulator: Emulator) -> None:
+    async with far.opened("k", os.O_RDONLY) as fh:
+        await read_at(far, fh, places(prefetch.MISSES - 2))
+        assert emulator.requests.snapshot() == {"GetObject": len(places(prefetch.MISSES - 2))}
+    assert not far.fs.prefetcher.started
+
+
+async def test_on_a_slow_line_nothing_is_fetched_ahead(far: Files, emulator: Emulator) -> None:
+    """There the bytes cost the time, and they arrive as fast for who asks for one block."""
+    emulator.faults.clear()
+    emulator.faults.slow(MIB // 2, "GetObject")
+    offsets = places(prefetch.MISSES + 8)
+    async with far.opened("k", os.O_RDONLY) as fh:
+        await read_at(far, fh, offsets)
+    assert not far.fs.prefetcher.started
+    assert emulator.requests.snapshot() == {"GetObject": len(offsets)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prefetch": SIZE - 1},
+        {"prefetch": 0},
+        {"cache_size": 4 * SIZE - 1},
+        {"cache_size": 0},
+    ],
+    ids=["larger than --prefetch", "off", "large for the cache", "no cache"],
+)
+async def test_where_only_blocks_are_fetched(
+    filesystem: Filesystems, emulator: Emulator, changes: dict[str, int]
+) -> None:
+    files = await filesystem(**changes)
+    await files.upload("k", DATA)
+    await files.stat("k")
+    emulator.faults.latency(0.03, "GetObject")
+    emulator.requests.reset()
+    offsets = places(prefetch.MISSES + 10)
+    async with files.opened("k", os.O_RDONLY) as fh:
+        await read_at(files, fh, offsets)
+    assert emulator.requests.snapshot() == {"GetObject": len(offsets)}
+
+
+async def test_an_object_of_a_terabyte_is_never_fetched(files: Files) -> None:
+    assert files.fs.prefetcher._limit < 1 << 40
+    assert (
+        Prefetcher(files.fs.fetcher, files.fs.engine, files.fs.committer._background, 1 << 50)._limit
+        < 1 << 40
+    )
+
+
+async def test_a_limited_bandwidth_has_nothing_fetched(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(support, "TRANSFER", replace(support.TRANSFER, max_bandwidth=100 * MIB))
+    files = await filesystem()
+    assert files.fs.prefetcher._limit == 0
+
+
+async def test_it_ends_with_the_last_handle(far: Files, emulator: Emulator) -> None:
+    with slow_rest(emulator):
+        fh = await far.open("k")
+        await read_at(far, fh, places(prefetch.MISSES + 4))
+        await until(lambda: far.fs.prefetcher.started)
+        await far.fs.release(fh)
+        await until(lambda: not far.fs.fetcher.in_flight)
+        before = emulator.requests.total
+        await trio.sleep(0.2)
+    assert emulator.requests.total == before
+    assert fetched(far) < SIZE // 2
+
+
+@contextmanager
+def slow_rest(emulator: Emulator) -> Iterator[None]:
+    """Each GET takes so long that a test can look on."""
+    emulator.faults.latency(0.1, "GetObject")
+    yield
+    emulator.faults.clear()
+
+
+async def test_it_ends_when_cos_asks_for_fewer_requests(far: Files, emulator: Emulator) -> None:
+    with slow_rest(emulator):
+        async with far.opened("k", os.O_RDONLY) as fh:
+            await read_at(far, fh, places(prefetch.MISSES + 4))
+            await until(lambda: far.fs.prefetcher.started)
+            for listener in far.client.slow_listeners:
+                listener()
+            await until(lambda: not far.fs.fetcher.in_flight)
+            before = fetched(far)
+            await read_at(far, fh, places(10, seed=3))
+    assert far.fs.prefetcher.started == 1
+    assert before < SIZE // 2
+    assert fetched(far) == before
+
+
+async def test_it_ends_when_the_object_is_replaced(far: Files, emulator: Emulator) -> None:
+    with slow_rest(emulator):
+        fh = await far.open("k")
+        await read_at(far, fh, places(prefetch.MISSES + 4))
+        await until(lambda: far.fs.prefetcher.started)
+        await far.upload("k", content(SIZE, 1))
+        await until(lambda: not far.fs.fetcher.in_flight)
+        before = emulator.requests.snapshot()["GetObject"]
+        await trio.sleep(0.2)
+        assert emulator.requests.snapshot()["GetObject"] == before
+        await far.fs.release(fh)
+    assert fetched(far) < SIZE // 2
