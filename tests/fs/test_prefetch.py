@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -132,51 +130,60 @@ async def test_a_limited_bandwidth_has_nothing_fetched(
     assert files.fs.prefetcher._limit == 0
 
 
-async def test_it_ends_with_the_last_handle(far: Files, emulator: Emulator) -> None:
-    with slow_rest(emulator):
-        fh = await far.open("k")
-        await read_at(far, fh, places(prefetch.MISSES + 4))
-        await until(lambda: far.fs.prefetcher.started)
-        await far.fs.release(fh)
-        await until(lambda: not far.fs.fetcher.in_flight)
-        before = emulator.requests.total
-        await trio.sleep(0.2)
-    assert emulator.requests.total == before
-    assert fetched(far) < SIZE // 2
+async def started(files: Files, emulator: Emulator) -> int:
+    """Open k and read until the rest is being fetched; from then on each GET takes long."""
+    fh = await files.open("k")
+    for offset in places(60):
+        await read_at(files, fh, [offset])
+        if files.fs.prefetcher.started:
+            break
+    assert files.fs.prefetcher.started
+    emulator.faults.latency(0.5, "GetObject")
+    return fh
 
 
-@contextmanager
-def slow_rest(emulator: Emulator) -> Iterator[None]:
-    """Each GET takes so long that a test can look on."""
-    emulator.faults.latency(0.1, "GetObject")
-    yield
+async def ended(files: Files, emulator: Emulator) -> None:
+    """Nothing is fetched any more, though much is missing."""
+    await until(lambda: not files.fs.fetcher.in_flight)
+    before = emulator.requests.snapshot()["GetObject"]
     emulator.faults.clear()
+    await trio.sleep(0.1)
+    assert emulator.requests.snapshot()["GetObject"] == before
+    assert fetched(files) < SIZE - 24 * BLOCK
+
+
+async def test_it_ends_with_the_last_handle(far: Files, emulator: Emulator) -> None:
+    fh = await started(far, emulator)
+    await far.fs.release(fh)
+    await ended(far, emulator)
+    assert not far.fs.prefetcher._readings
 
 
 async def test_it_ends_when_cos_asks_for_fewer_requests(far: Files, emulator: Emulator) -> None:
-    with slow_rest(emulator):
-        async with far.opened("k", os.O_RDONLY) as fh:
-            await read_at(far, fh, places(prefetch.MISSES + 4))
-            await until(lambda: far.fs.prefetcher.started)
-            for listener in far.client.slow_listeners:
-                listener()
-            await until(lambda: not far.fs.fetcher.in_flight)
-            before = fetched(far)
-            await read_at(far, fh, places(10, seed=3))
+    fh = await started(far, emulator)
+    for listener in far.client.slow_listeners:
+        listener()
+    await ended(far, emulator)
+    await read_at(far, fh, places(10, seed=3))
     assert far.fs.prefetcher.started == 1
-    assert before < SIZE // 2
-    assert fetched(far) == before
+    await far.fs.release(fh)
 
 
 async def test_it_ends_when_the_object_is_replaced(far: Files, emulator: Emulator) -> None:
-    with slow_rest(emulator):
-        fh = await far.open("k")
-        await read_at(far, fh, places(prefetch.MISSES + 4))
-        await until(lambda: far.fs.prefetcher.started)
-        await far.upload("k", content(SIZE, 1))
-        await until(lambda: not far.fs.fetcher.in_flight)
-        before = emulator.requests.snapshot()["GetObject"]
-        await trio.sleep(0.2)
-        assert emulator.requests.snapshot()["GetObject"] == before
-        await far.fs.release(fh)
-    assert fetched(far) < SIZE // 2
+    fh = await started(far, emulator)
+    await far.upload("k", b"another")
+    await ended(far, emulator)
+    await far.fs.release(fh)
+
+
+async def test_it_ends_when_nobody_reads_any_more(
+    far: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fh = await started(far, emulator)
+    monkeypatch.setattr(prefetch, "PAUSED", 0.0)
+    await ended(far, emulator)
+    monkeypatch.setattr(prefetch, "PAUSED", 60.0)
+    emulator.faults.latency(0.03, "GetObject")
+    await read_at(far, fh, places(40, seed=5))  # and goes on when somebody does
+    await until(lambda: fetched(far) > SIZE // 2)
+    await far.fs.release(fh)
