@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import stat
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NewType
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NewType
 import trio
 
 from cosfs.client.model import ObjectInfo
+from cosfs.fs.locks import Lock
 from cosfs.transfer.attributes import Attributes
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class DirNode(Node):
         self.walked_until = 0.0  # a child was read while this was
         self.walk_failures = 0
         self.attrs_dirty = False
-        self.attrs_lock = trio.Lock()
+        self.attrs_lock = Lock()
 
     @property
     def bucket(self) -> str:
@@ -233,7 +233,7 @@ class FileNode(Node):
         self.error: COSError | None = None
         self.epoch = 0  # grows when somebody else replaced the object
         self.obsolete: list[tuple[str, str, str]] = []  # bucket, key, etag
-        self._lock: trio.Lock | None = None
+        self._lock: Lock | None = None
         self.opens = 0
         self.writers = 0
         self.cached_etag = ""  # the etag whose pages the kernel may still have
@@ -242,10 +242,10 @@ class FileNode(Node):
         self.sent = 0.0
 
     @property
-    def lock(self) -> trio.Lock:
+    def lock(self) -> Lock:
         """Held while this file is being sent to COS. Most files are only read and need none."""
         if self._lock is None:
-            self._lock = trio.Lock()
+            self._lock = Lock()
         return self._lock
 
     @property
@@ -294,7 +294,7 @@ class Moves:
 
     def __init__(self) -> None:
         self._moving: dict[DirNode, trio.Event] = {}
-        self._changing: Counter[DirNode] = Counter()
+        self._changing: dict[DirNode, int] = {}  # by how many
         self._left = trio.Event()
 
     @property
@@ -302,17 +302,24 @@ class Moves:
         """Whether any directory is being moved."""
         return bool(self._moving)
 
-    @asynccontextmanager
-    async def change(self, *directories: DirNode) -> AsyncIterator[None]:
+    def change(self, *directories: DirNode) -> _Change:
         """Write keys in some directories; waits while one of them is being moved."""
+        return _Change(self, directories)
+
+    async def enter(self, directories: tuple[DirNode, ...]) -> None:
+        """Begin a change."""
         while (over := self._in_the_way(directories)) is not None:
             await over.wait()
-        self._changing.update(directories)
-        try:
-            yield
-        finally:
-            self._changing.subtract(directories)
-            self._changing = +self._changing
+        for directory in directories:
+            self._changing[directory] = self._changing.get(directory, 0) + 1
+
+    def leave(self, directories: tuple[DirNode, ...]) -> None:
+        """End a change."""
+        for directory in directories:
+            self._changing[directory] -= 1
+            if not self._changing[directory]:
+                del self._changing[directory]
+        if self._moving:
             self._left.set()
             self._left = trio.Event()
 
@@ -333,6 +340,22 @@ class Moves:
             if any(is_inside(directory, node) for directory in directories):
                 return over
         return None
+
+
+class _Change:
+    """Around one change; a class because every file that is sent or removed is one."""
+
+    __slots__ = ("_directories", "_moves")
+
+    def __init__(self, moves: Moves, directories: tuple[DirNode, ...]) -> None:
+        self._moves = moves
+        self._directories = directories
+
+    async def __aenter__(self) -> None:
+        await self._moves.enter(self._directories)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._moves.leave(self._directories)
 
 
 def is_inside(node: DirNode | None, directory: DirNode) -> bool:

@@ -18,6 +18,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.movement import Place
 from cosfs.errors import COSError, NetworkError, NetworkTimeoutError, UnreachableError
+from cosfs.fs.locks import Lock
 from cosfs.fs.reachability import PERIOD, Reachability
 
 __all__ = ["Patience"]
@@ -102,7 +103,7 @@ class Patience:
             work.given_up = True
         return work.answer()
 
-    async def acquire(self, lock: trio.Lock, *places: Place) -> None:
+    async def acquire(self, lock: Lock, *places: Place) -> None:
         """Take a lock that others hold while they send something; give up as bounded() does."""
         if lock.locked():
             await self.wait(places, lock.acquire)

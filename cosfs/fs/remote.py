@@ -122,8 +122,15 @@ class Remote:
             on_result(item, value, None)
 
     async def _in_lane(self, engine: Engine, kind: str, call: Callable[[], T]) -> T:
-        async with self._small[kind]:
+        limiter = self._small[kind]
+        try:
+            limiter.acquire_nowait()  # acquire() would wait for a turn even if there is room
+        except trio.WouldBlock:
+            await limiter.acquire()
+        try:
             return await engine.run(call, kind=TINY, queue=self._queues[kind])
+        finally:
+            limiter.release()
 
     async def metadata(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a request that answers a question about names or attributes."""

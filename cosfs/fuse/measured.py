@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import pyfuse3
@@ -20,7 +21,7 @@ from cosfs.fuse.operations import Operations
 
 log = logging.getLogger("cosfs.mount")
 
-Handler = Callable[..., Awaitable[Any]]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
 HANDLERS = (
     "access", "create", "flush", "forget", "fsync", "fsyncdir", "getattr", "getxattr", "link", "listxattr",
     "lookup", "mkdir", "mknod", "open", "opendir", "read", "readdir", "readlink", "release", "releasedir",
@@ -28,22 +29,30 @@ HANDLERS = (
 )  # fmt: skip
 
 
-def measure(operations: Operations, metrics: Metrics) -> Operations:
-    """Count and time the handlers of these operations from now on."""
+def measure(operations: Operations, metrics: Metrics, about_to_wait: Callable[[], None]) -> Operations:
+    """Count and time the handlers of these operations; each that waits calls about_to_wait before."""
     for name in HANDLERS:
-        setattr(operations, name, _measured(getattr(operations, name), name, metrics))
+        setattr(operations, name, _measured(getattr(operations, name), name, metrics, about_to_wait))
     return operations
 
 
-def _measured(handler: Handler, name: str, metrics: Metrics) -> Handler:
+def _measured(handler: Handler, name: str, metrics: Metrics, about_to_wait: Callable[[], None]) -> Handler:
     operation = metrics.operation(name)
     add, errors, clock = operation.latency.add, operation.errors, time.perf_counter
     is_read, is_write, has_answer = name == "read", name == "write", name != "forget"
 
-    async def run(*args: Any) -> Any:
+    @types.coroutine
+    def run(*args: Any) -> Generator[Any, Any, Any]:
         began = clock()
         try:
-            answer = await handler(*args)
+            handling = handler(*args)
+            try:
+                waits_for = handling.send(None)
+            except StopIteration as done:
+                answer = done.value
+            else:
+                about_to_wait()
+                answer = yield from _rest(handling, waits_for)
         except pyfuse3.FUSEError as exc:
             errors[exc.errno] += 1
             raise
@@ -66,3 +75,17 @@ def _measured(handler: Handler, name: str, metrics: Metrics) -> Handler:
             add(clock() - began)
 
     return run
+
+
+def _rest(handling: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Run a coroutine to its end that has begun to wait for something."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as exc:
+                waits_for = handling.throw(exc)
+            else:
+                waits_for = handling.send(sent)
+    except StopIteration as done:
+        return done.value

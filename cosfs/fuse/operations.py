@@ -11,8 +11,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -43,6 +42,26 @@ def _caller(ctx: Any) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask, ctx.pid)
 
 
+class _Answering:
+    """Around the work of one call; a class because contextlib's costs a microsecond more, each time."""
+
+    __slots__ = ("_args", "_call", "_number", "_operations")
+
+    def __init__(self, operations: Operations, call: str, number: int, args: Sequence[object]) -> None:
+        self._operations = operations
+        self._call = call
+        self._number = number
+        self._args = args
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        # Not trio.Cancelled and KeyboardInterrupt.
+        if isinstance(exc, Exception) and not isinstance(exc, pyfuse3.FUSEError):
+            raise self._operations.failed(exc, self._call, self._number, self._args) from exc
+
+
 class Operations(pyfuse3.Operations):
     """One method per FUSE request; what each means is in fs/filesystem.py and its bases."""
 
@@ -57,32 +76,30 @@ class Operations(pyfuse3.Operations):
         self._bounded = fs.remote.patience.bounded
         self._told: WeakSet[COSError] = WeakSet()  # errors that many wait for are logged once
 
-    @contextmanager
-    def _answering(self, call: str, number: int, *args: object) -> Iterator[None]:
+    def _answering(self, call: str, number: int, *args: object) -> _Answering:
         """Turn every error into the errno of this call; number is the inode's, or the handle's."""
-        try:
-            yield
-        except COSError as exc:
+        return _Answering(self, call, number, args)
+
+    def failed(self, exc: Exception, call: str, number: int, args: Sequence[object]) -> Exception:
+        """Tell the log of an error of a call; return the one that the kernel is to be answered with."""
+        if isinstance(exc, COSError):
             own = isinstance(exc, FilesystemError) and not exc.hint
             if exc.errno not in QUIET:
                 known = own or exc.repeated or exc in self._told
                 level = logging.DEBUG if known else logging.WARNING
                 self._told.add(exc)
                 log.log(level, "%s of %s failed: %s", call, self._shown(call, number, args), exc)
-            raise pyfuse3.FUSEError(exc.errno) from exc
-        except OSError as exc:
-            log.warning("%s of %s failed: %s", call, self._shown(call, number, args), exc)
-            raise pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO) from exc
-        except sqlite3.OperationalError as exc:  # the journal cannot be written
-            where = self._shown(call, number, args)
+            return pyfuse3.FUSEError(exc.errno)
+        where = self._shown(call, number, args)
+        if isinstance(exc, OSError):
+            log.warning("%s of %s failed: %s", call, where, exc)
+            return pyfuse3.FUSEError(exc.errno if exc.errno in OF_THE_MACHINE else errno.EIO)
+        if isinstance(exc, sqlite3.OperationalError):  # the journal cannot be written
             log.error("%s of %s failed: the cache directory cannot be written: %s", call, where, exc)
             full = exc.sqlite_errorcode == sqlite3.SQLITE_FULL
-            raise pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO) from exc
-        except (pyfuse3.FUSEError, trio.Cancelled, KeyboardInterrupt):
-            raise
-        except Exception as exc:
-            log.exception("%s of %s failed", call, self._shown(call, number, args))
-            raise pyfuse3.FUSEError(errno.EIO) from exc
+            return pyfuse3.FUSEError(errno.ENOSPC if full else errno.EIO)
+        log.error("%s of %s failed", call, where, exc_info=exc)
+        return pyfuse3.FUSEError(errno.EIO)
 
     def _shown(self, call: str, number: int, args: Sequence[object]) -> str:
         """What a call was about, for people."""
@@ -357,6 +374,8 @@ class Operations(pyfuse3.Operations):
         return True  # default_permissions: the kernel has checked
 
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        if name.startswith(b"security."):  # the kernel asks at the first write to each file
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
         with self._answering("getxattr", inode, name):
             return await self._fs.getxattr(inode, name)
 

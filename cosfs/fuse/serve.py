@@ -21,6 +21,7 @@ from cosfs.fuse.exporter import export, tcp_listeners
 from cosfs.fuse.measured import measure
 from cosfs.fuse.mount import fuse_options, mount_failed, tune_kernel
 from cosfs.fuse.operations import Operations
+from cosfs.fuse.reader import Reader
 from cosfs.fuse.running import Mount, fs_settings
 from cosfs.fuse.settings import MountSettings
 from cosfs.fuse.signals import obey
@@ -82,7 +83,10 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
         await running.recovery.begin(RENAMES_FIRST)
         listeners = await tcp_listeners(running.mount)
         try:
-            pyfuse3.init(measure(Operations(fs), running.metrics), str(mountpoint), options)
+            reader = Reader()
+            reader.use()
+            operations = measure(Operations(fs), running.metrics, reader.yield_turn)
+            pyfuse3.init(operations, str(mountpoint), options)
         except Exception as exc:
             background.cancel_scope.cancel()
             raise mount_failed(mountpoint, exc) from exc
