@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 QUEUE_LIMIT = 32 * MIB  # bytes waiting to be written; what comes on top is not kept on disk
-GATHER_SECONDS = 0.05  # small blocks share a transaction
+GATHER_SECONDS = 0.5  # small blocks share a transaction, and the opening of the index
 ENOUGH = 4 * MIB  # so many bytes are written without gathering more
 OFF_SECONDS = 60.0  # how long the disk is left alone after OFF_FAILURES failures in a row
 OFF_FAILURES = 3
