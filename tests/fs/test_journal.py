@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import threading
@@ -107,4 +108,64 @@ def test_a_full_disk_leaves_the_journal_usable(directory: Path) -> None:
     journal._db.execute("pragma max_page_count = 1000000")
     journal.add("delete", "b", "k", {})
     assert [r.kind for r in journal.records()] == ["file", "delete"]
+    journal.close()
+
+
+def test_a_log_made_longer_ahead_holds_what_is_written_into_it(directory: Path) -> None:
+    """Round after round, also when SQLite begins the log anew, and after a kill."""
+    script = (
+        "import os, sys; from pathlib import Path; from cosfs.fs.journal import WAL_SIZE, Journal\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "log = journal.directory / 'journal.db-wal'\n"
+        "for i in range(1500):\n"
+        "    journal.add('file', 'b', f'k{i}', {'data': 'x' * 4000})\n"
+        "    if i % 100 == 0:\n"
+        "        journal.sync()\n"
+        "        assert log.stat().st_size >= WAL_SIZE\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, directory], capture_output=True, text=True)
+    assert ended.returncode == -9, ended.stderr
+    journal = Journal(directory)
+    assert [record.key for record in journal.records()] == [f"k{i}" for i in range(1500)]
+    journal.close()
+
+
+def test_a_log_is_not_made_longer_where_there_is_no_room(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(directory)
+    journal.add("file", "b", "before", {})
+    log = directory / "journal.db-wal"
+    size = log.stat().st_size
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        written = os_pwrite(fd, data[:100], offset)
+        assert written
+        raise OSError(errno.ENOSPC, "no room")
+
+    os_pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", full)
+    journal.sync()
+    monkeypatch.undo()
+    assert log.stat().st_size == size
+    journal.add("file", "b", "after", {})
+    assert [record.key for record in journal.records()] == ["before", "after"]
+    journal.close()
+
+
+def test_changes_that_leave_nothing_to_write_write_nothing(directory: Path) -> None:
+    journal = Journal(directory)
+    kept = journal.add("file", "b", "k", {})
+    statements: list[str] = []
+    journal._db.set_trace_callback(statements.append)
+    with journal.together():
+        pass
+    assert statements == []
+    with pytest.raises(ValueError, match="no"), journal.together():
+        journal.remove(kept)
+        raise ValueError("no")
+    assert statements[0] == "begin immediate" and statements[-1] == "rollback"
+    journal._db.set_trace_callback(None)
+    assert [record.id for record in journal.records()] == [kept]
     journal.close()

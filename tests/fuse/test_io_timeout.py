@@ -202,7 +202,8 @@ def test_who_waits_for_a_stuck_call_ends_as_well(
     }
     errors = ended(mounted, calls)
     assert errors.keys() == calls.keys()
-    assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT, 0}
+    # The rename may be the first of them all; then there is nothing to truncate.
+    assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT, errno.ENOENT, 0}
     emulator.faults.clear()
     until(lambda: len(keys(client, bucket)) == 1, "one name is left", within=40)
 
