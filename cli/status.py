@@ -147,6 +147,14 @@ def _waiting(pending: dict[str, Any]) -> str:
     return text + (f": {pending['error']}" if pending.get("error") else "")
 
 
+def _refused(refusal: dict[str, Any]) -> str:
+    """What COS does not let these keys do."""
+    from cosfs.units import format_duration
+
+    age = format_duration(refusal["age"])
+    return f"to {refusal['action']} {refusal['url']}, {age} ago: {refusal['error']}"
+
+
 def _pending(details: dict[str, Any]) -> str:
     from cosfs.units import format_duration, format_size
 
@@ -188,6 +196,8 @@ def _show_one(state: State, mount: MountStatus, form: str) -> None:
             pairs.append((f"Requests: {name}", str(count)))
         for pending in details.get("pending", []):
             pairs.append(("Not sent yet", _waiting(pending)))
+        for refusal in details.get("refused", []):
+            pairs.append(("Refused", _refused(refusal)))
     if form == "table":
         table(state.out, [Column("Name"), Column("Value")], pairs)
     else:

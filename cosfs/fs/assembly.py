@@ -13,6 +13,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
+from cosfs.fs.rights import Rights
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.smallfiles import SmallFiles
 from cosfs.fs.tree import Tree
@@ -36,11 +37,13 @@ def assemble(
     )
     small_files = SmallFiles(remote, settings, background, fetcher, tree.heads)
     prefetcher = Prefetcher(fetcher, engine, background, settings.prefetch)
-    deleter = Deleter(remote, journal, tree.removal_failed)
-    committer = Committer(tree, remote, engine, fetcher, deleter, journal, settings, background)
-    renamer = Renamer(tree, remote, engine, committer, deleter, journal)
+    rights = Rights(remote)
+    deleter = Deleter(remote, journal, rights, tree.removal_failed)
+    committer = Committer(tree, remote, engine, fetcher, deleter, journal, rights, settings, background)
+    renamer = Renamer(tree, remote, engine, committer, deleter, journal, rights)
     for service in (cache.run, deleter.run, committer.outbox.run, committer.note_open_files):
         background.keep_running(service)
     return Filesystem(
-        settings, remote, engine, tree, fetcher, small_files, prefetcher, committer, deleter, renamer, journal
-    )
+        settings, remote, engine, tree, fetcher, small_files, prefetcher,
+        committer, deleter, renamer, journal, rights,
+    )  # fmt: skip

@@ -22,6 +22,7 @@ from cosfs.fs.listing import Listing
 from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import Action, Rights
 from cosfs.fs.rename import Renamer
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.smallfiles import SmallFiles
@@ -90,6 +91,7 @@ class Calls:
         deleter: Deleter,
         renamer: Renamer,
         journal: Journal,
+        rights: Rights,
     ) -> None:
         self.settings = settings
         self.tree = tree
@@ -99,6 +101,7 @@ class Calls:
         self.committer = committer
         self.deleter = deleter
         self.journal = journal
+        self.rights = rights
         self.remote = remote
         self.engine = engine
         self.readahead = ReadaheadBudget(settings.readahead)
@@ -138,6 +141,12 @@ class Calls:
     def _writable(self) -> None:
         if self.settings.read_only:
             raise FilesystemError(errno.EROFS)
+
+    async def _may_write(self, node: Node) -> None:
+        """Raise what COS would refuse a change of a file or directory with, as far as it is to be known now."""
+        key = node.key if isinstance(node, FileNode) else node.prefix if isinstance(node, DirNode) else ""
+        if key and not node.unlinked:
+            await self.rights.check_write(node.bucket, key)
 
     def places(self, parent: int, name: bytes) -> list[Place]:
         """Where in COS a name of a directory is: as a file, or as a directory."""

@@ -24,6 +24,7 @@ from cosfs.errors import (
     AlreadyExistsError,
     COSError,
     NotFoundError,
+    PermissionDeniedError,
     PreconditionFailedError,
 )
 from cosfs.fs.attrsender import AttributeSender
@@ -38,6 +39,7 @@ from cosfs.fs.marks import is_one_of, mark_of
 from cosfs.fs.outbox import Changed, Outbox
 from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import Action, Rights
 from cosfs.fs.sender import GivenUp, Sender, is_same
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
@@ -65,6 +67,7 @@ class Committer:
         fetcher: Fetcher,
         deleter: Deleter,
         journal: Journal,
+        rights: Rights,
         settings: FsSettings,
         background: Background,
     ) -> None:
@@ -72,6 +75,7 @@ class Committer:
         self._remote = remote
         self.deleter = deleter
         self._journal = journal
+        self._rights = rights
         self._settings = settings
         self._background = background
         self.uploads = Uploads(remote, engine, journal, background)
@@ -186,10 +190,13 @@ class Committer:
                 if content is not node.content and node.dirty:
                     raise GivenUp from exc  # emptied meanwhile: what was on its way is of no use
                 self.failures += 1
+                if isinstance(exc, PermissionDeniedError):
+                    self._rights.was_refused(Action.WRITE, *place, exc)
                 self._records.promise(node, str(exc))
                 raise
             finally:
                 self.sender.ended(*place)
+            self._rights.worked(Action.WRITE, *place)
             node.error = None
 
     def is_streaming(self, node: FileNode) -> bool:

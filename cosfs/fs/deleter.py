@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 import trio
 
 from cosfs.client.model import DeleteFailure, ObjectId
-from cosfs.errors import COSError, NotFoundError
+from cosfs.errors import COSError, NotFoundError, PermissionDeniedError, ServiceError
 from cosfs.fs.background import together
 from cosfs.fs.emptied import Emptied, Place
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.marks import Mark, is_one_of
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import ASK_WITHIN, Action, Rights
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class _Removal:
     directory: bool = False
     at: float = 0.0  # not tried before this time
     tries: int = 0
+    is_waited_for: bool = False  # the call that removes it hears what COS says
+    refusal: COSError | None = None  # what COS said
     since: float = field(default_factory=trio.current_time)
     written: float = field(default_factory=time.time)
     answered: trio.Event = field(default_factory=trio.Event)  # of the try under way
@@ -69,13 +72,24 @@ def _body(etag: str, marks: tuple[Mark, ...] = (), *, directory: bool = False) -
     return body
 
 
+def _as_error(bucket: str, failure: DeleteFailure) -> ServiceError:
+    """What COS says of one object among many."""
+    kind = PermissionDeniedError if failure.code == "AccessDenied" else ServiceError
+    return kind(failure.message, code=failure.code, target=f"cos://{bucket}/{failure.key}")
+
+
 class Deleter:
     """Owns the pending removals. on_failure is told what COS refused to remove, and why."""
 
     def __init__(
-        self, remote: Remote, journal: Journal, on_failure: Callable[[str, str, str], None] | None = None
+        self,
+        remote: Remote,
+        journal: Journal,
+        rights: Rights,
+        on_failure: Callable[[str, str, str], None] | None = None,
     ) -> None:
         self._remote = remote
+        self._rights = rights
         self._journal = journal
         self._on_failure = on_failure
         self.emptied = Emptied(journal)
@@ -146,6 +160,27 @@ class Deleter:
             return
         record_id = self._journal.add("delete", bucket, key, _body(etag, marks, directory=directory))
         self._add(_Removal(bucket, key, record_id, etag, careful, marks, directory))
+
+    async def ask(self, bucket: str, key: str, etag: str = "", *, directory: bool = False) -> None:
+        """Remove an object now; raise what COS refuses it with.
+
+        Without an answer within 2 s, or if COS cannot be asked now, it is one of those that are to be removed.
+        """
+        self.schedule(bucket, key, etag, directory=directory)
+        await self.heard(bucket, key)
+
+    async def heard(self, bucket: str, key: str) -> None:
+        """Wait for what COS says of a removal that was scheduled just now, as ask() does."""
+        removal = self._waiting.get((bucket, key))
+        if removal is None:
+            return
+        removal.is_waited_for = True
+        self._wake.set()
+        with trio.move_on_after(ASK_WITHIN):
+            await removal.answered.wait()
+        removal.is_waited_for = False
+        if removal.refusal is not None:
+            raise removal.refusal
 
     def schedule_unanswered(self, bucket: str, key: str, marks: Iterable[Mark]) -> None:
         """Remove what was sent to a free key without an answer, if it has arrived."""
@@ -266,7 +301,8 @@ class Deleter:
                 with trio.move_on_after(self._time_to_next()):
                     await self._wake.wait()
                 self._wake = trio.Event()
-                await trio.sleep(DELAY)
+                if not any(removal.is_waited_for for removal in self._waiting.values()):
+                    await trio.sleep(DELAY)
                 for bucket, removals in self._take().items():
                     for start in range(0, len(removals), BATCH):
                         nursery.start_soon(self._send, bucket, removals[start : start + BATCH])
@@ -282,12 +318,15 @@ class Deleter:
             if place in self._sending or removal.at > now:
                 continue  # removed, made and removed again: the first removal is still out
             del self._waiting[place]
-            removal.answered = trio.Event()
+            if removal.tries:
+                removal.answered = trio.Event()
             self._sending[place] = removal
             by_bucket.setdefault(removal.bucket, []).append(removal)
         return by_bucket
 
     async def _send(self, bucket: str, removals: list[_Removal]) -> None:
+        wanted = removals
+        failed: dict[str, COSError]
         try:
             wanted = await self._unchanged(bucket, removals)
             failed = await self._delete(bucket, wanted)
@@ -295,30 +334,42 @@ class Deleter:
             if exc.may_pass:
                 self._put_off(removals, exc)
                 return
-            failed = {r.key: str(exc) for r in removals}
+            failed = dict.fromkeys((r.key for r in removals), exc)
         except Exception as exc:
             log.exception("removing from %s", bucket)
             self._put_off(removals, exc)
             return
-        busy = [r for r in removals if failed.get(r.key, "").partition(":")[0] in REPEATED_CODES]
+        busy = [r for r in removals if getattr(failed.get(r.key), "code", "") in REPEATED_CODES]
         if busy:
             self._put_off(busy, failed[busy[0].key])
             removals = [r for r in removals if r not in busy]
         for removal in removals:
+            removal.refusal = failed.get(removal.key)
+            if removal.refusal is None and removal in wanted:
+                self._rights.worked(Action.REMOVE, bucket, removal.key)
             self._finish(removal)
         gone = [(r.place, r.record_id) for r in removals if r.directory and r.key not in failed]
         kept = self.emptied.take_over(gone)
         self._journal.remove(*(r.record_id for r in removals if r.record_id not in kept))
         self.settle()
         for removal in removals:
-            if removal.key in failed:
-                self._finished.pop(removal.place, None)
-                self.failures += 1
-                log.error("cos://%s/%s could not be removed: %s", bucket, removal.key, failed[removal.key])
-                if self._on_failure is not None:
-                    self._on_failure(bucket, removal.key, failed[removal.key])
+            if removal.refusal is not None:
+                self._refused(removal, removal.refusal)
         if self._waiting:
             self._wake.set()
+
+    def _refused(self, removal: _Removal, why: COSError) -> None:
+        """COS keeps an object: who removed it is told if he still waits, and others by the log and fsync()."""
+        bucket, key = removal.place
+        self._finished.pop(removal.place, None)
+        if isinstance(why, PermissionDeniedError):
+            self._rights.was_refused(Action.REMOVE, bucket, key, why)
+        if not removal.is_waited_for:
+            self.failures += 1
+            log.error("cos://%s/%s could not be removed and is shown again: %s", bucket, key, why)
+            self._rights.not_told(bucket, key, why)
+        if self._on_failure is not None:
+            self._on_failure(bucket, key, str(why))
 
     async def _unchanged(self, bucket: str, removals: list[_Removal]) -> list[_Removal]:
         """Leave out the careful removals of objects that are gone or were written again."""
@@ -350,17 +401,34 @@ class Deleter:
                     nursery.start_soon(check, removal)
         return [r for r in removals if r not in spared]
 
-    async def _delete(self, bucket: str, removals: list[_Removal]) -> dict[str, str]:
+    async def _delete(self, bucket: str, removals: list[_Removal]) -> dict[str, COSError]:
         client = self._remote.client
         if not removals:
             return {}
         if len(removals) == 1:
             await self._remote.change(client.delete_object, bucket, removals[0].key)
             return {}
-        failures: list[DeleteFailure] = await self._remote.change(
-            client.delete_objects, bucket, [ObjectId(r.key) for r in removals]
-        )
-        return {f.key: f"{f.code}: {f.message}" for f in failures}
+        try:
+            failures: list[DeleteFailure] = await self._remote.change(
+                client.delete_objects, bucket, [ObjectId(r.key) for r in removals]
+            )
+        except PermissionDeniedError:
+            return await self._delete_each(bucket, removals)  # that is another right than removing one
+        return {f.key: _as_error(bucket, f) for f in failures}
+
+    async def _delete_each(self, bucket: str, removals: list[_Removal]) -> dict[str, COSError]:
+        failed: dict[str, COSError] = {}
+
+        async def one(key: str) -> None:
+            try:
+                await self._remote.small_change(self._remote.client.delete_object, bucket, key)
+            except ServiceError as exc:
+                failed[key] = exc
+
+        async with together() as nursery:
+            for removal in removals:
+                nursery.start_soon(one, removal.key)
+        return failed
 
     def _put_off(self, removals: list[_Removal], why: object) -> None:
         delay = RETRY_DELAYS[min(removals[0].tries, len(RETRY_DELAYS) - 1)]

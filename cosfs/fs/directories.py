@@ -15,6 +15,7 @@ from cosfs.fs.calls import Caller, Calls, DirHandle
 from cosfs.fs.inodes import DirNode, Node
 from cosfs.fs.listing import Entry, Listing
 from cosfs.fs.order import NEAR
+from cosfs.fs.rights import Action
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
@@ -78,6 +79,7 @@ class Directories(Calls):
         await self.committer.flush_dir(node)
         if not await self.deleter.drain(node.bucket, node.prefix):
             raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
+        self.rights.tell(node.bucket, node.prefix)
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> DirNode:
         self._writable()
@@ -121,6 +123,7 @@ class Directories(Calls):
             raise FilesystemError(errno.EIO, f"bucket {bucket} was made but is not listed")
         node = self.tree.node_for(directory, entry)
         assert isinstance(node, DirNode)
+        self.rights.worked(Action.WRITE, bucket, "")
         return node
 
     async def rmdir(self, parent: int, name: bytes) -> None:
@@ -138,9 +141,13 @@ class Directories(Calls):
                 raise FilesystemError(errno.ENOTEMPTY)
             bucket, key = node.bucket, node.prefix
             await self._keep_directory(directory, name)
+            etag = node.marker.etag if node.marker is not None else ""
+            is_asked = not self.rights.is_trusted(Action.REMOVE, bucket, key)
+            if is_asked:
+                await self.deleter.ask(bucket, key, etag, directory=True)
             with self.journal.together():
-                etag = node.marker.etag if node.marker is not None else ""
-                self.deleter.schedule(bucket, key, etag, directory=True)
+                if not is_asked:
+                    self.deleter.schedule(bucket, key, etag, directory=True)
                 self._remove_folder(directory, name)
                 node.attrs_dirty = False
                 self.committer.record(node)

@@ -14,6 +14,7 @@ from cosfs.fs.calls import Caller
 from cosfs.fs.directories import Directories
 from cosfs.fs.inodes import DirNode, FileNode, Node, is_inside
 from cosfs.fs.openfiles import OpenFiles
+from cosfs.fs.rights import Action
 from cosfs.fs.staging import Staging
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
@@ -43,6 +44,10 @@ class Entries(Directories, OpenFiles):
             if not isinstance(node, FileNode):
                 raise FilesystemError(errno.EISDIR)
             return await self.open(node.ino, flags, caller.pid), node
+        key = directory.child_key(component)
+        if not self.settings.bucket and not self.rights.is_known(Action.WRITE, directory.bucket):
+            await self.rights.ask_to_write(directory.bucket, key)
+        await self.rights.check_write(directory.bucket, key)
         attrs = self._new_attributes(directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask), caller)
         node = self.tree.add_file(directory, name, component, attrs)
         node.content = Staging(self.journal.staging, None)
@@ -130,20 +135,37 @@ class Entries(Directories, OpenFiles):
         async with self.tree.moves.change(directory), node.lock:
             await self._keep_directory(directory, name)
             await self.committer.stop(node)
+            is_asked = await self._ask_to_remove(node)
             with self.journal.together():
-                self._vanish(node)
+                self._vanish(node, is_asked=is_asked)
             if not node.opens:
                 self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
 
-    def _vanish(self, node: FileNode) -> None:
-        """Take a name away; the object goes too, unless somebody still reads it."""
+    async def _ask_to_remove(self, node: FileNode) -> bool:
+        """Have COS remove an object before its name is taken away, if that is not trusted to work.
+
+        Returns whether it was asked to: not for what is open or is not in COS as it is here. Of these the
+        refusals that are remembered are raised.
+        """
+        if self.rights.is_trusted(Action.REMOVE, node.bucket, node.key):
+            return False
+        if node.opens or node.changed or node.obsolete or not node.expected:
+            if node.expected != "":
+                self.rights.check(Action.REMOVE, node.bucket, node.key)
+            return False
+        await self.deleter.ask(node.bucket, node.key, node.expected)
+        return True
+
+    def _vanish(self, node: FileNode, *, is_asked: bool) -> None:
+        """Take a name away; the object goes too, unless COS was asked to remove it, or somebody still reads it."""
         bucket, key = node.bucket, node.key
         self.committer.drop(node)
         if node.opens:
             self.committer.leavings.orphan(node, removed=True)
         else:
             self.committer.leavings.abandon_former(node)
-            self.committer.leavings.remove_objects(node, bucket, key)
+            if not is_asked:
+                self.committer.leavings.remove_objects(node, bucket, key)
         self.tree.remove(node)
 
     async def rename(

@@ -34,6 +34,7 @@ class Metadata(OpenFiles):
         self._writable()
         node = self._present(ino)
         await self.tree.ensure_known(node)
+        await self._may_write(node)
         if change.size is not None:
             await self._truncate(self._file(ino), change.size)
         self._change_attributes(node, change)
@@ -142,6 +143,7 @@ class Metadata(OpenFiles):
         xattrs.check_writable(text)
         node = self._present(ino)
         await self.tree.ensure_known(node)
+        await self._may_write(node)
         found = dict(node.attrs.xattrs)
         if value is None:
             if text not in found:

@@ -24,6 +24,7 @@ from cosfs.errors import (
     FilesystemError,
     IntegrityError,
     NotFoundError,
+    PermissionDeniedError,
     ServiceError,
 )
 from cosfs.fs import names
@@ -34,6 +35,7 @@ from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import Action, Rights
 from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
 from cosfs.transfer import attributes
@@ -58,8 +60,10 @@ class Renamer:
         committer: Committer,
         deleter: Deleter,
         journal: Journal,
+        rights: Rights,
     ) -> None:
         self._tree = tree
+        self._rights = rights
         self._remote = remote
         self._engine = engine
         self._committer = committer
@@ -90,16 +94,19 @@ class Renamer:
         old = (node.bucket, node.key)
         own = self._committer.leavings.came_back(node, bucket, key)
         held = await self._committer.leavings.rescue(bucket, key)
-        intent, before = 0, ""
+        intent, before = 0, node.info
         if target is not None:
             await self._committer.stop(target)
+        is_trusted = self._rights.is_trusted(Action.REMOVE, *old)
+        if not is_trusted and node.expected != "":
+            self._rights.check(Action.REMOVE, *old)
         if not node.dirty:
-            assert node.info is not None
-            before = node.info.etag
             intent = await self._copy_with_intent(node, target, bucket, key)
+        place = node.parent, node.name, node.component
         with self._journal.together():
             if intent:
-                self._arrived(node, old, before, bucket)
+                assert before is not None
+                self._arrived(node, old, before.etag, bucket)
                 self._journal.remove(intent)
             else:
                 self._leave(node, target, old, own=own, held=held)
@@ -116,6 +123,45 @@ class Renamer:
                 self._tree.committed(node, node.info)
         if target is not None and not target.opens:
             self._committer.leavings.let_go_bytes(target)  # not before the journal leads to them no more
+        if intent and not is_trusted:
+            try:
+                await self._deleter.heard(*old)
+            except PermissionDeniedError:
+                self._return(node, *place, before, replaced=target is not None)
+                raise
+
+    def _return(
+        self,
+        node: FileNode,
+        parent: DirNode | None,
+        name: bytes,
+        component: str,
+        before: ObjectInfo | None,
+        *,
+        replaced: bool,
+    ) -> None:
+        """COS keeps the object of the old name: the file keeps that name, and its copy is to go.
+
+        Not one that has replaced another file: with it the name would go as well.
+        """
+        copy, bucket, key, new_parent = node.info, node.bucket, node.key, node.parent
+        assert parent is not None and new_parent is not None and before is not None and copy is not None
+        with self._journal.together():
+            if not replaced:
+                self._deleter.schedule(bucket, key, copy.etag)
+            new_name = node.name
+            self._tree.move(node, parent, name, component)
+            if replaced:
+                new_parent.tombstones.pop(new_name, None)
+                new_parent.listing = None
+            node.expected = before.etag
+            if node.cached_etag == copy.etag:
+                node.cached_etag = before.etag
+            self._rebase(node, (bucket, key), Source(node.bucket, before.key, before.etag, before.size))
+            self._tree.committed(node, before)
+            if copy.headers != before.headers:
+                self._committer.attributes_changed(node)
+            self._committer.record(node)
 
     def _arrived(self, node: FileNode, old: tuple[str, str], before: str, bucket: str) -> None:
         """The copy is there: the old object goes, and the file goes on with the new one."""
@@ -248,6 +294,8 @@ class Renamer:
             raise FilesystemError(errno.ENOTEMPTY)
         bucket, prefix = node.bucket, node.prefix
         new_bucket, new_prefix = parent.bucket, parent.child_key(component) + "/"
+        self._rights.check(Action.REMOVE, bucket, prefix)
+        self._rights.check(Action.REMOVE, bucket, prefix + "x")
         async with self._tree.moves.move(node):
             if node.marker is None:
                 # No object comes to stand for the new name: what is still to be removed there would hide it.
@@ -256,6 +304,7 @@ class Renamer:
             mover = TreeMover(self._remote, self._engine, self._committer)
             try:
                 await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
+                await self._check_removal(bucket, mover)
             except BaseException:
                 with self._journal.together():
                     mover.undo(new_bucket, keep=new_prefix if target is not None else "")
@@ -279,6 +328,11 @@ class Renamer:
                 self._deleter.emptied.written(new_bucket, new_prefix)
                 self._deleter.schedule_all(bucket, mover.moved(prefix))
                 self._journal.remove(record)
+
+    async def _check_removal(self, bucket: str, mover: TreeMover) -> None:
+        """Have the first of the old objects removed before a directory is renamed, if that may be refused."""
+        if mover.copied and not self._rights.is_trusted(Action.REMOVE, bucket, mover.copied[0][0]):
+            await self._deleter.ask(bucket, *mover.copied[0])
 
     def _follow(self, child: FileNode, mover: TreeMover, old: tuple[str, str]) -> None:
         """Point a file below a moved directory at the copy of its object."""

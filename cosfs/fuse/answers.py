@@ -105,6 +105,7 @@ async def _refresh(running: Mount, request: dict[str, Any]) -> dict[str, Any]:
     assert running.fs is not None
     names = [name for name in os.fsencode(request["path"]).split(b"/") if name not in (b"", b".")]
     try:
+        running.fs.rights.forget()
         done = await Refresher(running.fs.tree).refresh(names, recursive=bool(request.get("recursive")))
     except COSError as exc:
         return {"done": True, "error": str(exc), "exit_code": exc.exit_code}

@@ -23,7 +23,14 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import Settings, TransferSettings
-from cosfs.errors import ConfigError, COSError, FilesystemError, PermissionDeniedError, UsageError
+from cosfs.errors import (
+    ConfigError,
+    COSError,
+    FilesystemError,
+    PermissionDeniedError,
+    ServiceError,
+    UsageError,
+)
 from cosfs.fs.place import BLOCKS, Place, check_private
 from cosfs.fuse import logs, registry
 from cosfs.fuse.checks import check_fuse, check_mountpoint
@@ -222,7 +229,25 @@ def check_source(client: CosClient, mount_settings: MountSettings) -> str:
     except PermissionDeniedError:
         # A policy may allow no more than our prefix; and unlike HEAD, a list says what is wrong with a key.
         client.list_objects(bucket, prefix=mount_settings.prefix, max_keys=1)
+    if mount_settings.prefix and mount_settings.as_of is None:
+        _check_prefix(client, bucket, mount_settings.prefix)
     return bucket
+
+
+def _check_prefix(client: CosClient, bucket: str, prefix: str) -> None:
+    """Refuse an object that nothing is below; a prefix that is not there yet may come to be."""
+    key = prefix.removesuffix("/")
+    try:
+        client.head_object(bucket, key)
+    except ServiceError:
+        return
+    if not client.list_objects(bucket, prefix=prefix, max_keys=1).objects:
+        parent = key.rpartition("/")[0]
+        raise FilesystemError(
+            errno.ENOTDIR,
+            f"cos://{bucket}/{key} is an object, not a directory",
+            hint=f"Mount what it is in: cos mount cos://{bucket}/{parent}",
+        )
 
 
 def _transfer_settings(transfer: TransferSettings, mount_settings: MountSettings) -> TransferSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any
@@ -10,6 +11,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
+from cosfs.errors import PermissionDeniedError
 from cosfs.fs.assembly import assemble
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background
@@ -22,6 +24,7 @@ from cosfs.fs.patience import Patience
 from cosfs.fs.place import BLOCKS, Place, lock_directory
 from cosfs.fs.recovery import Recovery, left_over
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import PROBE, Refusal
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fuse import registry
@@ -30,6 +33,8 @@ from cosfs.fuse.settings import MountSettings
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.looker import Looker
+
+log = logging.getLogger("cosfs.mount")
 
 PAST_TTL = 3600.0  # the past does not change
 PENDING_SHOWN = 20
@@ -118,6 +123,20 @@ class Mount:
         self.recovery = Recovery(self.fs, self.left_over)
         return self.fs
 
+    async def look_at_rights(self) -> None:
+        """Find out whether these keys may write at all, so that who tries is told at once."""
+        bucket, settings = self.settings.bucket, self.settings
+        if not bucket or settings.read_only:
+            return
+        assert self.fs is not None
+        try:
+            await self.fs.rights.ask_to_write(bucket, settings.prefix + PROBE)
+        except PermissionDeniedError as exc:
+            log.warning(
+                "%s may not be written to with these keys: changes fail with EACCES where COS refuses them, "
+                "--read-only makes that clear: %s", self.mount.source, exc
+            )  # fmt: skip
+
     def close(self) -> None:
         self.cache.close()
         self.journal.close()
@@ -154,6 +173,7 @@ class Mount:
             "pending_files": len(files),
             "pending_bytes": sum(node.size for node in files),
             "pending_removals": fs.deleter.pending,
+            "refused": [_refusal_entry(refusal) for refusal in fs.rights.refusals()][-PENDING_SHOWN:],
             "pending": [_pending_entry(fs, node, trio.current_time()) for node in files[:PENDING_SHOWN]],
             "recovered": self.recovery.salvage.count,
             "recovered_dir": str(self.recovery.salvage.directory),
@@ -167,6 +187,12 @@ class Mount:
     def pending_count(self) -> int:
         assert self.fs is not None
         return len(self.fs.pending_files) + self.fs.deleter.pending
+
+
+def _refusal_entry(refusal: Refusal) -> dict[str, Any]:
+    """The last change of its kind that COS refused in a directory; age in seconds."""
+    age = time.monotonic() - refusal.at
+    return {"action": refusal.action.value, "url": refusal.url, "age": age, "error": str(refusal.error)}
 
 
 def _pending_entry(fs: Filesystem, node: FileNode, now: float) -> dict[str, Any]:

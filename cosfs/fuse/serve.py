@@ -81,6 +81,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
     async with together() as background:
         fs = running.compose(engine, Background(background))
         await running.recovery.begin(RENAMES_FIRST)
+        await running.look_at_rights()
         listeners = await tcp_listeners(running.mount)
         try:
             reader = Reader()

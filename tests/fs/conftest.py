@@ -59,21 +59,33 @@ class Filesystems:
         self._ends: dict[int, tuple[trio.Event, trio.CancelScope, trio.Event]] = {}
 
     async def __call__(
-        self, cache: str = "", *, bucket: str | None = None, recovering: bool = True, **changes: Any
+        self,
+        cache: str = "",
+        *,
+        bucket: str | None = None,
+        recovering: bool = True,
+        trusting: bool = True,
+        client: CosClient | None = None,
+        **changes: Any,
     ) -> Files:
         """Start a filesystem. cache names a cache directory to share with an earlier one."""
         directory = self._tmp_path / (cache or f"cache-{next(self._numbers)}")
         directory.mkdir(exist_ok=True)
         chosen = fs_settings(self._bucket if bucket is None else bucket, directory, **changes)
-        return await self._nursery.start(self._run, chosen, recovering)
+        return await self._nursery.start(self._run, client or self._client, chosen, recovering, trusting)
 
     async def _run(
-        self, chosen: Any, recovering: bool, task_status: trio.TaskStatus[Files] = trio.TASK_STATUS_IGNORED
+        self,
+        client: CosClient,
+        chosen: Any,
+        recovering: bool,
+        trusting: bool,
+        task_status: trio.TaskStatus[Files] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         ending, ended = trio.Event(), trio.Event()
         try:
             with trio.CancelScope() as scope:
-                async with running(self._client, chosen, recovering=recovering) as files:
+                async with running(client, chosen, recovering=recovering, trusting=trusting) as files:
                     if not files.bucket:
                         files.bucket = self._bucket
                     self._ends[id(files)] = (ending, scope, ended)

@@ -31,6 +31,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.metadata import Change
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
+from cosfs.fs.rights import Action
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.tree import Tree
 from cosfs.transfer.attributes import Defaults
@@ -282,12 +283,12 @@ def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
 
 @asynccontextmanager
 async def running(
-    client: CosClient, settings: FsSettings, *, recovering: bool = True
+    client: CosClient, settings: FsSettings, *, recovering: bool = True, trusting: bool = True
 ) -> AsyncIterator[Files]:
     """A filesystem composed as a mount composes it.
 
     Left regularly it sends everything, as an unmount does; cancelled or failed it ends as if killed:
-    what is in the journal stays there.
+    what is in the journal stays there. trusting: removals have worked before, so COS is not waited for.
     """
     cache = BlockCache(
         settings.cache_dir / "blocks",
@@ -305,6 +306,8 @@ async def running(
             background = Background(nursery)
             fs = assemble(Remote(client), settings, engine, background, cache, journal, store)
             nodes = fs.tree.table
+            if trusting:
+                fs.rights.worked(Action.REMOVE, settings.bucket, "")
             files = Files(fs, cache, client, settings.bucket)
             if recovering:
                 files.recovered = await recover(fs, records)

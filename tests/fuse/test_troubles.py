@@ -35,8 +35,8 @@ pytestmark = pytest.mark.fuse
 
 
 def test_async_file_survives_a_kill(mount: Mount, bucket: str, client: CosClient, emulator: Emulator) -> None:
-    fault = emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
     first = mount(f"cos://{bucket}", "--write-back", "async")
+    fault = emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
     (first.path / "small").write_bytes(b"small")
     (first.path / "small").chmod(0o640)
     data = os.urandom(3 * MIB)

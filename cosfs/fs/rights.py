@@ -1,0 +1,154 @@
+"""What these keys may do, as far as COS has said so: whether a change is believed before COS has agreed.
+
+COS tells nobody beforehand what a policy allows. Most keys may do everything, so a change that is answered
+before COS was asked is believed to work where changes of that kind have worked. Where one was refused, or
+nothing is known yet, COS is asked before the call is answered. Policies are about single keys: a refusal
+makes no more than its own directory suspicious, and each call there hears what COS says of its own key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+import trio
+
+from cosfs.errors import COSError, PermissionDeniedError
+from cosfs.fs.remote import Remote
+
+__all__ = ["ASK_WITHIN", "PROBE", "Action", "Refusal", "Rights"]
+
+REMEMBERED = 300.0  # seconds for which a refusal makes its directory suspicious
+ASK_WITHIN = 2.0  # seconds a call waits to hear whether it is allowed
+KNOWN_MAX = 4096  # directories
+PROBE = ".cosfs-may-write"  # a key that nothing is ever stored under
+
+
+class Action(Enum):
+    """The changes that are answered before COS has agreed; the value is for people."""
+
+    WRITE = "write"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The last change of its kind that COS refused in a directory; at is of time.monotonic()."""
+
+    action: Action
+    url: str
+    error: PermissionDeniedError
+    at: float
+
+
+class Rights:
+    """Remembers what was refused, by directory, and what has worked."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._works: set[tuple[Action, str]] = set()  # in these buckets
+        self._works_in: set[tuple[Action, str, str]] = set()  # in directories of buckets with refusals
+        self._refused: dict[tuple[Action, str, str], Refusal] = {}  # by directory; the oldest first
+        self._untold: dict[tuple[str, str], COSError] = {}  # after a call had returned 0
+
+    # What COS has said
+
+    def worked(self, action: Action, bucket: str, key: str) -> None:
+        """COS took a change."""
+        self._works.add((action, bucket))
+        if self._refused:
+            place = action, bucket, _directory(key)
+            self._refused.pop(place, None)
+            if len(self._works_in) >= KNOWN_MAX:
+                self._works_in.clear()
+            self._works_in.add(place)
+
+    def was_refused(self, action: Action, bucket: str, key: str, error: PermissionDeniedError) -> None:
+        """COS refused a change."""
+        place = action, bucket, _directory(key)
+        self._works_in.discard(place)
+        self._refused.pop(place, None)
+        self._refused[place] = Refusal(action, f"cos://{bucket}/{key}", error, time.monotonic())
+        if len(self._refused) > KNOWN_MAX:
+            del self._refused[next(iter(self._refused))]
+
+    def forget(self) -> None:
+        """Rights may have been given: believe again what is believed without a refusal."""
+        self._refused.clear()
+
+    def refusals(self) -> Iterator[Refusal]:
+        """What was refused lately, the oldest first."""
+        self._expire()
+        yield from self._refused.values()
+
+    def _expire(self) -> None:
+        oldest = time.monotonic() - REMEMBERED
+        while self._refused:
+            place = next(iter(self._refused))
+            if self._refused[place].at > oldest:
+                return
+            del self._refused[place]
+
+    # What follows from it
+
+    def is_trusted(self, action: Action, bucket: str, key: str) -> bool:
+        """Whether a change is believed to work before COS has said so.
+
+        In a bucket of which nothing is known a write is, as closing the file tells; a removal is not.
+        """
+        if self._refused:
+            self._expire()
+        if any(place[:2] == (action, bucket) for place in self._refused):
+            return (action, bucket, _directory(key)) in self._works_in
+        return action is Action.WRITE or (action, bucket) in self._works
+
+    def is_known(self, action: Action, bucket: str) -> bool:
+        """Whether COS took or refused a change of this kind in a bucket."""
+        return (action, bucket) in self._works or any(
+            place[:2] == (action, bucket) for place in self._refused
+        )
+
+    def check(self, action: Action, bucket: str, key: str) -> None:
+        """Raise the refusal that is remembered of a directory: where COS cannot be asked without doing it."""
+        self._expire()
+        refusal = self._refused.get((action, bucket, _directory(key)))
+        if refusal is not None:
+            raise refusal.error
+
+    async def check_write(self, bucket: str, key: str) -> None:
+        """Raise what COS refuses writing a key with, if it is not trusted to work; ask COS, for 2 s at most."""
+        if not self.is_trusted(Action.WRITE, bucket, key):
+            await self.ask_to_write(bucket, key)
+
+    async def ask_to_write(self, bucket: str, key: str) -> None:
+        """Ask COS whether a key may be written; raise its refusal. No answer is no refusal."""
+        with trio.move_on_after(ASK_WITHIN):
+            try:
+                await self._remote.metadata(self._remote.client.check_put, bucket, key)
+            except PermissionDeniedError as exc:
+                self.was_refused(Action.WRITE, bucket, key, exc)
+                raise
+            except COSError:
+                return
+            self.worked(Action.WRITE, bucket, key)
+
+    # What could not be told
+
+    def not_told(self, bucket: str, key: str, error: COSError) -> None:
+        """A removal was refused after its call had returned: fsync() of the directory tells."""
+        if len(self._untold) < KNOWN_MAX:
+            self._untold[bucket, _directory(key)] = error
+
+    def tell(self, bucket: str, prefix: str) -> None:
+        """Raise what nobody was told of a directory, once."""
+        error = self._untold.pop((bucket, prefix), None)
+        if error is not None:
+            raise error
+
+
+def _directory(key: str) -> str:
+    """The prefix of the directory that a key is in; that of a directory's own key is its parent."""
+    head, slash, _ = key.rstrip("/").rpartition("/")
+    return head + slash

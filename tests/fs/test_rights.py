@@ -1,0 +1,297 @@
+"""Keys that may not do everything: who changes something is told, and nothing seems to be what it is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from cosfs.client.client import CosClient
+from cosfs.config import Settings, load_settings
+from cosfs.emulator import Emulator
+from cosfs.emulator.members import Member
+from cosfs.errors import COSError, PermissionDeniedError
+from cosfs.fs.remote import Remote
+from cosfs.fs.rights import REMEMBERED, Action, Rights
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, content, counted, until
+from tests.policies import MULTIPART, READ, policy
+
+Client = Callable[..., CosClient]
+WRITE = (*READ, "PutObject", *MULTIPART)
+
+
+@pytest.fixture
+def keys_for(emulator: Emulator, settings: Settings) -> Iterator[Client]:
+    """Clients of a user, or of a new one that policies allow what is given."""
+    with ExitStack() as stack:
+
+        def make(*policies: dict[str, object], user: Member | None = None) -> CosClient:
+            user = user or emulator.add_user(policies=list(policies))
+            options: dict[str, object] = {
+                "endpoint_url": emulator.endpoint_url,
+                "region": emulator.region,
+                "secret_id": user.secret_id,
+                "secret_key": user.secret_key,
+            }
+            chosen = load_settings(options, environ={"HOME": "/nonexistent"})
+            chosen = replace(chosen, client=replace(chosen.client, max_retries=0))
+            return stack.enter_context(CosClient.from_settings(chosen, options))
+
+        yield make
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Expect EACCES."""
+    with pytest.raises(COSError) as caught:
+        yield
+    assert caught.value.errno == errno.EACCES, caught.value
+
+
+@pytest.fixture
+async def keeping(filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str) -> Files:
+    """A filesystem whose keys may write and not remove; nothing was tried yet."""
+    for key in ("a", "b", "d/one", "d/two"):
+        client.put_object(bucket, key, key.encode())
+    return await filesystem(trusting=False, client=keys_for(policy(*WRITE)))
+
+
+async def test_the_first_removal_that_is_refused_fails_and_the_file_stays_what_it_is(keeping: Files) -> None:
+    node = await keeping.file("a")
+    with refused():
+        await keeping.unlink("a")
+    assert await keeping.file("a") is node and not node.unlinked
+    assert await keeping.get("a") == b"a"
+    assert sorted(await keeping.list()) == ["a", "b", "d"]
+    assert keeping.journal.records() == []
+    async with keeping.opened("a") as fh:
+        await keeping.write(fh, b"A")
+    assert await keeping.stored("a") == b"A"
+
+
+async def test_a_file_whose_old_name_cos_keeps_is_not_renamed(keeping: Files) -> None:
+    node = await keeping.file("a")
+    with refused():
+        await keeping.rename("a", "new")
+    assert await keeping.file("a") is node
+    async with keeping.opened("a") as fh:
+        await keeping.write(fh, b"changed")
+    assert await keeping.stored("a") == b"changed"
+    assert sorted(await keeping.list()) == ["a", "b", "d", "new"]  # the copy cannot be taken back either
+    with refused():
+        await keeping.rename("a", "newer")
+    assert "newer" not in await keeping.keys()
+
+
+async def test_a_file_that_was_replaced_by_a_rename_that_failed_is_shown_as_it_is(keeping: Files) -> None:
+    assert await keeping.get("b") == b"b"
+    with refused():
+        await keeping.rename("a", "b")
+    assert await keeping.get("a") == b"a"
+    assert await keeping.get("b") == b"a"
+
+
+async def test_attributes_changed_before_a_rename_that_fails_are_kept(
+    keeping: Files, filesystem: Filesystems
+) -> None:
+    await keeping.chmod("a", 0o600)
+    with refused():
+        await keeping.rename("a", "new")
+    assert await keeping.mode("a") == 0o600
+    await keeping.fs.committer.drain()
+    later = await filesystem()
+    assert await later.mode("a") == 0o600
+
+
+async def test_a_directory_whose_objects_cos_keeps_is_not_renamed(keeping: Files) -> None:
+    with refused():
+        await keeping.rename("d", "e")
+    assert await keeping.list("d") == ["one", "two"]
+    assert await keeping.get("d/one") == b"d/one"
+    copies = [key for key in await keeping.keys() if not key.startswith("e/")]
+    assert copies == ["a", "b", "d/one", "d/two"]
+    with refused():
+        await keeping.rename("d", "f")
+    assert not [key for key in await keeping.keys() if key.startswith("f/")]
+
+
+async def test_a_directory_that_cos_keeps_is_not_removed(keeping: Files) -> None:
+    await keeping.mkdir("new")
+    with refused():
+        await keeping.rmdir("new")
+    assert "new" in await keeping.list()
+    await keeping.put("new/file", b"x")
+    assert await keeping.stored("new/file") == b"x"
+
+
+async def test_an_open_file_is_not_removed_where_a_removal_was_refused(keeping: Files) -> None:
+    with refused():
+        await keeping.unlink("a")
+    async with keeping.opened("b"):
+        with refused():
+            await keeping.unlink("b")
+    assert await keeping.get("b") == b"b"
+
+
+async def test_a_removal_that_is_refused_behind_is_told_by_fsync_and_undone(
+    keeping: Files, emulator: Emulator
+) -> None:
+    keeping.fs.rights.worked(Action.REMOVE, keeping.bucket, "x")
+    await keeping.list()
+    await keeping.unlink("a")
+    fh = await keeping.fs.opendir(keeping.tree.root.ino)
+    with refused():
+        await keeping.fs.fsyncdir(fh)
+    await keeping.fs.fsyncdir(fh)  # told once
+    keeping.fs.releasedir(fh)
+    assert await keeping.get("a") == b"a"
+    with refused():
+        await keeping.unlink("b")
+    (refusal,) = keeping.fs.rights.refusals()
+    assert refusal.url == f"cos://{keeping.bucket}/b" and refusal.action is Action.REMOVE
+
+
+async def test_removals_that_have_worked_once_are_sent_together(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(trusting=False)
+    for number in range(20):
+        await files.upload(f"f{number}")
+    await files.list()
+    with counted(emulator) as seen:
+        for number in range(20):
+            await files.unlink(f"f{number}")
+        await files.removed()
+    assert seen["DeleteObject"] + seen["DeleteObjects"] <= 5
+    assert await files.keys() == []
+
+
+async def test_removing_waits_no_longer_than_it_must_for_a_silent_cos(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosfs.fs.deleter.ASK_WITHIN", 0.05)
+    files = await filesystem(trusting=False)
+    await files.upload("a")
+    emulator.faults.latency(0.5, "DeleteObject")
+    await files.unlink("a")
+    assert not await files.exists("a")
+    assert await files.stored("a") == b""  # not removed yet
+    await files.removed()
+    assert await files.keys() == []
+
+
+async def test_many_are_removed_one_by_one_without_the_right_to_remove_many(
+    filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str
+) -> None:
+    for number in range(5):
+        client.put_object(bucket, f"f{number}", b"")
+    files = await filesystem(client=keys_for(policy(*READ, "PutObject", "DeleteObject")))
+    await files.list()
+    for number in range(5):
+        await files.unlink(f"f{number}")
+    await files.removed()
+    assert await files.keys() == []
+
+
+async def test_where_writing_was_refused_each_call_hears_what_cos_says_of_its_key(
+    filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    for key in ("top", "mine/a", "mine/deep/b", "theirs/c"):
+        client.put_object(bucket, key, b"old")
+    allowed = policy("PutObject", resource=f"qcs::cos:*:uid/1250000000:{bucket}/mine/*")
+    files = await filesystem(client=keys_for(policy(*READ), allowed))
+    with refused():
+        await files.put("new", b"x")  # nothing is known yet: closing it tells
+    await files.unlink("new")
+    with counted(emulator) as seen:
+        with refused():
+            await files.create("newer")
+        with refused():
+            await files.open("top", os.O_WRONLY)
+        with refused():
+            await files.chmod("top", 0o600)
+        with refused():
+            await files.truncate("theirs/c", 1)
+    assert seen["PutObject"] == 4
+    assert await files.keys() == ["mine/a", "mine/deep/b", "theirs/c", "top"]
+    await files.put("mine/new", b"x")
+    await files.put("mine/a", b"changed")
+    await files.put("mine/deep/new", b"y")
+    assert await files.stored("mine/a") == b"changed"
+    with counted(emulator) as seen:
+        await files.put("mine/another", b"z")
+    assert seen["PutObject"] == 1  # where it has worked nobody is asked
+
+
+async def test_asking_changes_nothing(files: Files, emulator: Emulator) -> None:
+    await files.upload("there", b"as it was")
+    rights = files.fs.rights
+    await rights.ask_to_write(files.bucket, "there")
+    await rights.ask_to_write(files.bucket, "free")
+    assert await files.keys() == ["there"]
+    assert await files.stored("there") == b"as it was"
+    assert list(rights.refusals()) == []
+
+
+async def test_a_file_refused_behind_makes_the_next_one_fail_at_once(
+    filesystem: Filesystems, keys_for: Client
+) -> None:
+    files = await filesystem(client=keys_for(policy(*READ)), write_back="async")
+    await files.put("first", b"kept in the journal")
+    await until(lambda: list(files.fs.rights.refusals()))
+    with refused():
+        await files.create("second")
+    assert await files.get("first") == b"kept in the journal"
+
+
+async def test_large_files_are_refused_as_small_ones(filesystem: Filesystems, keys_for: Client) -> None:
+    files = await filesystem(client=keys_for(policy(*READ)))
+    with refused():
+        await files.put("large", content(4 * 1024 * 1024))
+    with refused():
+        await files.create("other")
+
+
+async def test_rights_that_are_given_later_are_used(
+    filesystem: Filesystems, keys_for: Client, emulator: Emulator, client: CosClient, bucket: str
+) -> None:
+    for key in ("a", "b"):
+        client.put_object(bucket, key, b"x")
+    user = emulator.add_user(policies=[policy(*WRITE)])
+    files = await filesystem(trusting=False, client=keys_for(user=user))
+    with refused():
+        await files.unlink("a")
+    with refused():
+        await files.rename("b", "c")
+    emulator.set_policies(user, [policy(*WRITE, "DeleteObject")])
+    await files.unlink("a")  # it is asked for each time
+    await files.rename("b", "d")  # so this is known to work now
+    await files.removed()
+    assert await files.keys() == ["d"]
+
+
+def test_refusals_are_forgotten_after_a_while_and_by_a_refresh(
+    client: CosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights = Rights(Remote(client))
+    error = PermissionDeniedError("no")
+    rights.worked(Action.WRITE, "b", "x")
+    rights.was_refused(Action.WRITE, "b", "dir/key", error)
+    assert not rights.is_trusted(Action.WRITE, "b", "dir/other")
+    assert not rights.is_trusted(Action.WRITE, "b", "elsewhere/other")
+    assert rights.is_trusted(Action.WRITE, "another", "dir/other")
+    rights.worked(Action.WRITE, "b", "elsewhere/x")
+    assert rights.is_trusted(Action.WRITE, "b", "elsewhere/other")
+    rights.forget()
+    assert rights.is_trusted(Action.WRITE, "b", "dir/other")
+    rights.was_refused(Action.WRITE, "b", "dir/key", error)
+    now = time.monotonic() + REMEMBERED + 1
+    monkeypatch.setattr("cosfs.fs.rights.time.monotonic", lambda: now)
+    assert list(rights.refusals()) == []
+    assert rights.is_trusted(Action.WRITE, "b", "dir/other")
