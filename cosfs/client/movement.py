@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["COPIED", "SLOWEST", "Movement", "Watch"]
+__all__ = ["COPIED", "SLOWEST", "WAITED", "Movement", "Watch"]
 
 SLOWEST = 4 * 1024  # bytes a second: as slow as a line may be that counts as one; all requests share it
 COPIED = 16 * 1024 * 1024  # bytes a second that COS copies or joins at least
+
+WAITED: ContextVar[float] = ContextVar("waited", default=0.0)  # seconds before a request was sent
 
 Place = tuple[str, str]  # bucket, key; a key that is empty or ends with "/" stands for all below it
 

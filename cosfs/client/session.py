@@ -20,7 +20,7 @@ from cosfs.client.body import Body, body_length
 from cosfs.client.dates import parse_http_date
 from cosfs.client.endpoint import Address, Endpoint
 from cosfs.client.http import Response, Transport
-from cosfs.client.movement import COPIED, SLOWEST, Movement
+from cosfs.client.movement import COPIED, SLOWEST, WAITED, Movement
 from cosfs.client.redaction import shown_answer, shown_request
 from cosfs.client.regions import RegionFile
 from cosfs.client.retry import Attempt, Retrier
@@ -219,7 +219,8 @@ class Session:
 
     def _time_limit(self, call: Call) -> float:
         """Seconds that a call may take with all its tries; the bytes of bodies add to them, see Limits."""
-        stall = self.stall_limit
+        # Who has waited for long before it was sent gets a quarter of the time at least.
+        stall = self.stall_limit - min(WAITED.get(), self.stall_limit * 3 / 4)
         return stall + call.work / COPIED if stall else call.time_limit
 
     def _limits(self, call: Call, attempt: Attempt) -> Limits:

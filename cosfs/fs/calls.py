@@ -22,8 +22,8 @@ from cosfs.fs.listing import Listing
 from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import Action, Rights
 from cosfs.fs.rename import Renamer
+from cosfs.fs.rights import Rights
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.smallfiles import SmallFiles
 from cosfs.fs.tree import Tree
@@ -143,7 +143,7 @@ class Calls:
             raise FilesystemError(errno.EROFS)
 
     async def _may_write(self, node: Node) -> None:
-        """Raise what COS would refuse a change of a file or directory with, as far as it is to be known now."""
+        """Raise what COS would refuse a change of a node with, as far as that is to be known now."""
         key = node.key if isinstance(node, FileNode) else node.prefix if isinstance(node, DirNode) else ""
         if key and not node.unlinked:
             await self.rights.check_write(node.bucket, key)

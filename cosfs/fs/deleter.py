@@ -164,7 +164,7 @@ class Deleter:
     async def ask(self, bucket: str, key: str, etag: str = "", *, directory: bool = False) -> None:
         """Remove an object now; raise what COS refuses it with.
 
-        Without an answer within 2 s, or if COS cannot be asked now, it is one of those that are to be removed.
+        Without an answer within 2 s, or if COS cannot be asked now, it is removed when that is possible.
         """
         self.schedule(bucket, key, etag, directory=directory)
         await self.heard(bucket, key)
@@ -359,7 +359,7 @@ class Deleter:
             self._wake.set()
 
     def _refused(self, removal: _Removal, why: COSError) -> None:
-        """COS keeps an object: who removed it is told if he still waits, and others by the log and fsync()."""
+        """COS keeps an object: who removed it is told if he still waits, otherwise by fsync() and the log."""
         bucket, key = removal.place
         self._finished.pop(removal.place, None)
         if isinstance(why, PermissionDeniedError):

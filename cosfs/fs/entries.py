@@ -157,7 +157,7 @@ class Entries(Directories, OpenFiles):
         return True
 
     def _vanish(self, node: FileNode, *, is_asked: bool) -> None:
-        """Take a name away; the object goes too, unless COS was asked to remove it, or somebody still reads it."""
+        """Take a name away; the object goes too, unless somebody still reads it or COS was asked already."""
         bucket, key = node.bucket, node.key
         self.committer.drop(node)
         if node.opens:

@@ -46,6 +46,7 @@ class Patience:
         self._bucket = bucket
         self._verdicts: dict[str, Reachability] = {}
         self._nursery: trio.Nursery | None = None
+        self._others: list[Callable[[], Awaitable[None]]] = []
         self._only = self._verdict(bucket) if bucket else None
 
     # Verdicts
@@ -75,12 +76,20 @@ class Patience:
         """How often a place was lost."""
         return sum(each.losses for each in self._verdicts.values())
 
+    def keep_running(self, fn: Callable[[], Awaitable[None]]) -> None:
+        """Have fn() watch as well, as long as run() does."""
+        self._others.append(fn)
+        if self._nursery is not None:
+            self._nursery.start_soon(fn)
+
     async def run(self) -> None:
         """Watch until cancelled."""
         try:
             async with trio.open_nursery() as self._nursery:
                 for verdict in self._verdicts.values():
                     self._nursery.start_soon(verdict.run)
+                for fn in self._others:
+                    self._nursery.start_soon(fn)
                 await trio.sleep_forever()
         finally:
             self._nursery = None

@@ -13,8 +13,10 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.movement import Place
 from cosfs.errors import COSError
 from cosfs.fs.patience import Patience
+from cosfs.fs.turns import Turns
 from cosfs.transfer.engine import TINY, Engine
 from cosfs.transfer.job import Job
 from cosfs.transfer.lanes import Window
@@ -46,16 +48,20 @@ class Remote:
     ) -> None:
         self.client = client
         self.patience = patience or Patience(client)
-        self._metadata = trio.CapacityLimiter(metadata)
-        self._data = trio.CapacityLimiter(data)
+        self._metadata = self._turns(metadata)
+        self._data = self._turns(data)
         self._change = trio.CapacityLimiter(change)
-        self._small = {
-            "question": trio.CapacityLimiter(metadata),
-            "change": trio.CapacityLimiter(SMALL_CHANGES),
-        }
-        self._queues: dict[str, Queue[Job]] = {kind: Queue(TINY) for kind in self._small}
+        self._small_questions = self._turns(metadata)
+        self._small_changes = trio.CapacityLimiter(SMALL_CHANGES)
+        self._question_queue: Queue[Job] = Queue(TINY)
+        self._change_queue: Queue[Job] = Queue(TINY)
         self._engine: Engine | None = None
         self._looker: Looker | None = None
+
+    def _turns(self, limit: int) -> Turns:
+        turns = Turns(limit, self.client.movement, self.patience.io_timeout)
+        self.patience.keep_running(turns.run)
+        return turns
 
     def use_looker(self, looker: Looker) -> None:
         """Have many objects looked at by a second process from now on."""
@@ -78,16 +84,18 @@ class Remote:
         """Run a request whose answer is a head only, one of many perhaps."""
         if self._engine is None:
             return await self.metadata(fn, *args, **kwargs)
-        with self.patience.of(_bucket_of(fn, args)).question():
-            return await self._in_lane(self._engine, "question", partial(fn, *args, **kwargs))
+        place, turns, call = _place_of(fn, args), self._small_questions, partial(fn, *args, **kwargs)
+        with self.patience.of(place[0]).question(), turns.turn(place) as turn:
+            return await self._in_lane(self._engine, turns.limiter, self._question_queue, turn.sends(call))
         raise AssertionError("unreachable")  # question() raises when it ended the wait
 
     async def small_change(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a change of which there may be many, with little to send or nothing; not abandoned either."""
         if self._engine is None:
             return await self.change(fn, *args, **kwargs)
-        with self.patience.of(_bucket_of(fn, args)).change(), trio.CancelScope(shield=True):
-            return await self._in_lane(self._engine, "change", partial(fn, *args, **kwargs))
+        with self.patience.of(_place_of(fn, args)[0]).change(), trio.CancelScope(shield=True):
+            call = partial(fn, *args, **kwargs)
+            return await self._in_lane(self._engine, self._small_changes, self._change_queue, call)
         raise AssertionError("unreachable")  # nothing cancels this scope
 
     async def many(
@@ -113,22 +121,24 @@ class Remote:
     async def _one_of_many(
         self, fn: Callable[[I], T], item: I, on_result: Callable[[I, T | None, Exception | None], None]
     ) -> None:
-        call = partial(fn, item)
+        call, limiter = partial(fn, item), self._metadata.limiter
         try:
-            value = await trio.to_thread.run_sync(call, limiter=self._metadata, abandon_on_cancel=True)
+            value = await trio.to_thread.run_sync(call, limiter=limiter, abandon_on_cancel=True)
         except COSError as error:
             on_result(item, None, error)
         else:
             on_result(item, value, None)
 
-    async def _in_lane(self, engine: Engine, kind: str, call: Callable[[], T]) -> T:
-        limiter = self._small[kind]
+    @staticmethod
+    async def _in_lane(
+        engine: Engine, limiter: trio.CapacityLimiter, queue: Queue[Job], call: Callable[[], T]
+    ) -> T:
         try:
             limiter.acquire_nowait()  # acquire() would wait for a turn even if there is room
         except trio.WouldBlock:
             await limiter.acquire()
         try:
-            return await engine.run(call, kind=TINY, queue=self._queues[kind])
+            return await engine.run(call, kind=TINY, queue=queue)
         finally:
             limiter.release()
 
@@ -145,24 +155,29 @@ class Remote:
 
         An abandoned PUT could still land after we have told the caller that it failed.
         """
-        with self.patience.of(_bucket_of(fn, args)).change():
+        with self.patience.of(_place_of(fn, args)[0]).change():
             return await trio.to_thread.run_sync(partial(fn, *args, **kwargs), limiter=self._change)
 
-    async def _run(
-        self, limiter: trio.CapacityLimiter, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with self.patience.of(_bucket_of(fn, args)).question():
+    async def _run(self, turns: Turns, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        place = _place_of(fn, args)
+        with self.patience.of(place[0]).question(), turns.turn(place) as turn:
             return await trio.to_thread.run_sync(
-                partial(fn, *args, **kwargs), limiter=limiter, abandon_on_cancel=True
+                turn.sends(partial(fn, *args, **kwargs)), limiter=turns.limiter, abandon_on_cancel=True
             )
         raise AssertionError("unreachable")  # question() raises when it ended the wait
 
 
-def _bucket_of(fn: Callable[..., object], args: Sequence[object]) -> str:
-    """The bucket a request is about: the first argument of the client's methods, or what else has one."""
+def _place_of(fn: Callable[..., object], args: Sequence[object]) -> Place:
+    """The bucket and key a request is about: the first arguments of the client's methods, or theirs.
+
+    Without a key it is about all of the bucket.
+    """
     owner = getattr(fn, "__self__", None)
     for candidate in (owner, *args[:1]):
         bucket = getattr(candidate, "bucket", None)
         if isinstance(bucket, str):
-            return bucket
-    return args[0] if isinstance(owner, CosClient) and args and isinstance(args[0], str) else ""
+            return bucket, getattr(candidate, "key", "")
+    texts = [arg for arg in args[:2] if isinstance(arg, str)]
+    if not isinstance(owner, CosClient) or not texts:
+        return "", ""
+    return texts[0], texts[1] if len(texts) == 2 else ""

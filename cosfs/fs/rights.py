@@ -118,7 +118,7 @@ class Rights:
             raise refusal.error
 
     async def check_write(self, bucket: str, key: str) -> None:
-        """Raise what COS refuses writing a key with, if it is not trusted to work; ask COS, for 2 s at most."""
+        """Raise what COS refuses writing a key with; it is asked unless that is trusted to work."""
         if not self.is_trusted(Action.WRITE, bucket, key):
             await self.ask_to_write(bucket, key)
 

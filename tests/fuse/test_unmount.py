@@ -208,8 +208,10 @@ def test_more_files_than_the_limit_of_open_ones(user: User, bucket: str, client:
 
 
 def test_removals_while_cos_refuses(user: User, bucket: str, client: CosClient, emulator: Emulator) -> None:
-    client.put_object(bucket, "file", b"x")
+    for key in ("file", "other"):
+        client.put_object(bucket, key, b"x")
     user.mount(f"cos://{bucket}")
+    (user.mountpoint / "other").unlink()  # so that the next one is not waited for
     fault = emulator.faults.error("Delete*", "AccessDenied", 403, count=0)
     (user.mountpoint / "file").unlink()
     until((user.mountpoint / "file").exists, "what COS kept is shown again")
