@@ -114,7 +114,7 @@ def test_status_in_every_form(user: User, bucket: str) -> None:
     table = user.cos("status", "--output", "table").stdout
     assert f"cos://{bucket}/" in table and "running" in table
     text = user.cos("status", user.mountpoint, "--output", "text").stdout
-    assert f"Source\tcos://{bucket}/\n" in text and "Requests: PutObject\t1\n" in text
+    assert f"Source\tcos://{bucket}/\n" in text and "Requests: PutObject\t2\n" in text
     lines = user.cos("status", "--output", "jsonl").stdout.splitlines()
     assert str(user.mountpoint) in [json.loads(line)["mountpoint"] for line in lines]
     done = user.cos("status", user.home)
