@@ -217,6 +217,7 @@ cos = Program(
 
 def main() -> NoReturn:
     """Run the program and end the process with its exit code."""
+    _take_names_as_utf8()
     _collect_less_often()
     _open_missing_streams()
     keeping = "surrogateescape"  # names need not be UTF-8
@@ -230,6 +231,17 @@ def main() -> NoReturn:
     state.own_process = True
     code = run(sys.argv[1:], state)
     _leave(code)
+
+
+def _take_names_as_utf8() -> None:
+    """Begin anew where the locale has another encoding: keys must not depend on who runs the command.
+
+    A sync from a job without the user's locale would otherwise upload all again under other names. Only the
+    start of the interpreter decides what names are decoded with.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _collect_less_often() -> None:

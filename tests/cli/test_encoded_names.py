@@ -8,6 +8,8 @@ import pytest
 
 from cosfs.client.client import CosClient
 from tests.cli.conftest import Run
+from tests.conftest import Cos
+from tests.objects import keys
 
 
 @pytest.mark.parametrize("command", ["sync", "cp"])
@@ -27,3 +29,14 @@ def test_names_that_stand_for_one_key(
         assert any(f"upload failed: d/{name}" in line and "stands for" in line for line in told.splitlines())
     found = {info.key: info.size for info in client.list_objects(bucket, prefix="t/").objects}
     assert found == {"t//good": 7, "t/a": 6, "t/ok": 2, "t/x/y": 3, "t/xz/1": 6}
+
+
+def test_names_do_not_depend_on_the_locale(cos: Cos, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "é").write_text("x")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    cos("cp", "-r", "d", f"cos://{bucket}/tree", env=ascii_only, check=True)
+    cos("cp", "d/é", f"cos://{bucket}/one/", env=ascii_only, check=True)
+    assert keys(client, bucket) == ["one/é", "tree/é"]
+    cos("sync", f"cos://{bucket}/tree", "out", env=ascii_only, check=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["é"]
