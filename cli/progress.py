@@ -63,7 +63,8 @@ class Display:
         self._verb = verb
         style = style or Style()
         self._shown = state.shows_progress and not style.multiline
-        asked = style.frequency is not None or (style.multiline and sys.stderr.isatty())
+        # Where it would be drawn but for the option, or a terminal that cannot (TERM=dumb), lines tell.
+        asked = style.frequency is not None or sys.stderr.isatty()
         self._in_lines = state.may_show_progress and asked and not self._shown
         self._pause = style.frequency or (_INTERVAL if self._shown else _LINE_INTERVAL)
         self._started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -113,8 +114,6 @@ class State:
     @property
     def secrets(self) -> list[str]:
         """The secrets that options and the environment hold."""
-        import os
-
         given = [self.options.get(name) for name in ("secret_key", "session_token", "mfa_code")]
         given += [os.environ.get(name) for name in ("COS_SECRET_KEY", "COS_SESSION_TOKEN", "COS_TOKEN")]
         return [str(secret) for secret in given if secret and len(str(secret)) >= 4]
@@ -143,5 +142,5 @@ class State:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether a progress display may be drawn on stderr."""
-        return self.may_show_progress and sys.stderr.isatty()
+        """Whether a progress display may be drawn on stderr, which takes a cursor that moves."""
+        return self.may_show_progress and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

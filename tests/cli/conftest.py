@@ -93,7 +93,7 @@ class Terminal:
             stdout=stdout,
             stderr=slave,
             cwd=directory,
-            env={**environment, "TERM": "xterm-256color"},
+            env=environment,
             start_new_session=True,
             # Ctrl-C reaches only the process group in front of its own terminal.
             preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
@@ -153,7 +153,7 @@ def terminal(cos_environment: dict[str, str], tmp_path: Path) -> Iterator[Callab
     opened: list[Terminal] = []
 
     def start(*args: object, stdout_pipe: bool = False, env: Mapping[str, str] | None = None) -> Terminal:
-        environment = {**cos_environment, **(env or {})}
+        environment = {**cos_environment, "TERM": "xterm-256color", **(env or {})}
         made = Terminal(["cos", *map(str, args)], environment, tmp_path, stdout_pipe=stdout_pipe)
         opened.append(made)
         return made

@@ -91,6 +91,13 @@ def test_progress_line_by_line_on_a_terminal(terminal: Start, bucket: str, big: 
     )
 
 
+def test_progress_on_a_terminal_that_moves_no_cursor(terminal: Start, bucket: str, big: Path) -> None:
+    screen = terminal("cp", "big", f"cos://{bucket}/big", "--max-bandwidth", "8MB/s", env={"TERM": "dumb"})
+    assert screen.finish() == 0
+    assert "uploading: 0 of 1, " in screen.text
+    assert "\x1b" not in screen.text and BAR not in screen.text
+
+
 def test_many_files_end_with_their_sum(terminal: Start, bucket: str, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for number in range(3):
