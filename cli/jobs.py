@@ -100,6 +100,8 @@ class JobMaker(Copying):
                 else:
                     self.failed(task.source, task.target, error)
                 self.run.note_failure(error)
+                if isinstance(error, FileNotFoundError) and _has_lost_its_root(job):
+                    self.run.end_early("the directory it was to be downloaded to is gone")
                 return
             assert result is not None
             self.completed(job, result)
@@ -323,6 +325,11 @@ class JobMaker(Copying):
                 await self.engine.run(self.client.delete_object, bucket, info.key)
         except (COSError, OSError) as error:
             self.report.failure(self.label, source, f"{root.path}/{relative}", error)
+
+
+def _has_lost_its_root(job: Job) -> bool:
+    root = getattr(getattr(job, "target", None), "root", None)
+    return root is not None and not os.path.isdir(root.path)  # noqa: PTH112 - keeps the path as it is
 
 
 class Remover:

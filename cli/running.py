@@ -69,8 +69,11 @@ class Run:
         """Stop if what failed one of many will fail the others as well, one request and one line each."""
         from .hopeless import stop_reason
 
-        reason = "" if self.stopping else stop_reason(error, self.report)
-        if reason:
+        self.end_early(stop_reason(error, self.report))
+
+    def end_early(self, reason: str) -> None:
+        """Stop at once for a reason; an empty one is none."""
+        if reason and not self.stopping:
             self.report.ended_early = reason
             self.state.out.error(f"stopped: {reason}")
             self.stop(0)

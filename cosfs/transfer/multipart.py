@@ -14,7 +14,7 @@ import trio
 
 from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers, Part, PutResult, Upload
-from cosfs.errors import COSError, IntegrityError, ServiceError
+from cosfs.errors import COSError, IntegrityError, NotFoundError, ServiceError
 from cosfs.transfer.engine import LARGE, Engine, Flow
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import DEFAULTS, TransferOptions
@@ -287,6 +287,8 @@ class MultipartUpload:
     async def _abort_once(self) -> bool:
         try:
             await self._engine.run(self._engine.client.abort_upload, self.upload)
+        except NotFoundError:
+            pass  # gone with its bucket
         except COSError as error:
             log.warning("could not abort the upload of %r: %s", self.upload.key, error)
             return False

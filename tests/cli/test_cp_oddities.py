@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -257,6 +260,28 @@ def test_an_object_whose_key_ends_in_a_slash_keeps_it(
     client.put_object(bucket, "e//", b"x")
     run(command, f"cos://{bucket}/d/", f"cos://{bucket}/e//", f"cos://{bucket}/p/")
     assert keys(client, bucket, "p/") == ["p/d/", "p/e//"]
+
+
+def test_a_destination_that_is_removed_ends_the_command(
+    run: Run, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: client.put_object(bucket, f"{number}", b"x"), range(400)))
+    emulator.requests.reset()
+
+    def remove() -> None:
+        end = time.monotonic() + 20
+        while emulator.requests["GetObject"] < 30 and time.monotonic() < end:
+            time.sleep(0.002)
+        while (tmp_path / "out").exists():  # files come while it is emptied
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    result = run("cp", "-r", f"cos://{bucket}/", "out", "--concurrency", "4", code=1)
+    remover.join()
+    assert "stopped: the directory it was to be downloaded to is gone" in result.err
+    assert result.err.count("download failed") < 300
 
 
 FULL_DISK = """
