@@ -120,7 +120,7 @@ def run_job(
         report.ended_early = "interrupted"
         done = f": {report.summary()}" if report.total else ""
         state.out.error(f"interrupted{done}")
-    elif display.summary_wanted and report.several:
+    elif display.summary_wanted and (report.several or (report.unchanged and not report.total)):
         state.out.talk(report.summary())
     code = 128 + interrupted if interrupted else exit_code(state, report, setup)
     return report.finish(code) if finish else code

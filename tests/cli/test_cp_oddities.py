@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.trees import files_below
+from tests.conftest import Cos
 from tests.objects import keys, put
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def test_moved_object_that_cannot_be_removed(
 
 
 def test_bucket_that_is_gone_ends_the_command(
-    run: Run, bucket: str, emulator: Emulator, tmp_path: Path
+    cos: Cos, bucket: str, emulator: Emulator, tmp_path: Path
 ) -> None:
     """Not one request and one line for each of very many files."""
     (tmp_path / "d").mkdir()
@@ -244,10 +245,10 @@ def test_bucket_that_is_gone_ends_the_command(
         (tmp_path / "d" / f"{number}").write_text("x")
     emulator.faults.error("PutObject", "NoSuchBucket", 404, count=0)
     emulator.requests.reset()
-    result = run("cp", "-r", "d", f"cos://{bucket}/", code=None)
+    result = cos("cp", "-r", "d", f"cos://{bucket}/")
     emulator.faults.clear()
-    assert result.code == 1
-    assert "stopped: the bucket is not there" in result.err
+    assert result.returncode == 1
+    assert "stopped: the bucket is not there" in result.stderr
     assert emulator.requests["PutObject"] < 300
 
 
@@ -263,7 +264,7 @@ def test_an_object_whose_key_ends_in_a_slash_keeps_it(
 
 
 def test_a_destination_that_is_removed_ends_the_command(
-    run: Run, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
+    cos: Cos, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: client.put_object(bucket, f"{number}", b"x"), range(400)))
@@ -278,10 +279,11 @@ def test_a_destination_that_is_removed_ends_the_command(
 
     remover = threading.Thread(target=remove)
     remover.start()
-    result = run("cp", "-r", f"cos://{bucket}/", "out", "--concurrency", "4", code=1)
+    result = cos("cp", "-r", f"cos://{bucket}/", "out", "--concurrency", "4")
     remover.join()
-    assert "stopped: the directory it was to be downloaded to is gone" in result.err
-    assert result.err.count("download failed") < 300
+    assert result.returncode == 1
+    assert "stopped: the directory it was to be downloaded to is gone" in result.stderr
+    assert result.stderr.count("download failed") < 300
 
 
 FULL_DISK = """
