@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 from .places import Local, Place, as_prefix, check_overlap, destination_key, name_of, operation
 from .transfer_options import Common

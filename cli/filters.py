@@ -6,9 +6,10 @@ import fnmatch
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 _WILD = re.compile(r"[*?\[]")
 

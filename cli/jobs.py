@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, TransferError
+from cosfs.records import dataclass
 
 from .copying import Copying, Progress, not_removed, nothing
 from .objects import closing

@@ -9,8 +9,9 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, zip_longest
+
+from cosfs.records import dataclass
 
 FORMATS = ("table", "json", "jsonl", "text")
 LINES = "lines"  # no --output given and stdout is no terminal: what `aws s3` prints

@@ -7,11 +7,11 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from cosfs.client.url import CosUrl, is_cos_url
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 from .options import parse_cos_url
 

@@ -10,8 +10,9 @@ import io
 import os
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from cosfs.records import dataclass
 
 from .output import folded, printable, width
 

@@ -8,12 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cosfs.client.url import CosUrl, is_cos_url
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 from .filters import Selection
 from .places import Place, as_prefix, parse_place

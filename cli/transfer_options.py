@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 from .coscli import coscli_options, translate
 from .headers import header_options, pop_headers

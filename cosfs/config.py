@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cosfs.errors import ConfigError
 from cosfs.profiles import DEFAULT_PROFILE, ConfigFile, home_of
+from cosfs.records import dataclass
 from cosfs.units import MIB, parse_duration, parse_rate, parse_size
 from cosfs.version import __version__
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from cosfs.records import dataclass
 
 __all__ = ["Scope", "action_of", "resource_of", "scoped_policy", "statement_of"]
 

@@ -10,10 +10,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote
+
+from cosfs.records import dataclass
 
 __all__ = [
     "CredentialProvider",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from cosfs.client.crc64 import crc64
 from cosfs.errors import COSError, IntegrityError
+from cosfs.records import dataclass
 from cosfs.units import KIB
 
 __all__ = ["Body", "Digest", "FileBody", "as_chunks", "body_length", "digest"]

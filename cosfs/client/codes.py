@@ -7,7 +7,6 @@ service's words follow ours, as they say which argument or element is meant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from cosfs.errors import (
     AlreadyExistsError,
@@ -26,6 +25,7 @@ from cosfs.errors import (
     ThrottledError,
     TooLargeError,
 )
+from cosfs.records import dataclass
 
 __all__ = ["BY_CODE", "BY_STATUS", "DENIED", "NOT_SKEW", "NO_BUCKET", "SKEW", "Kind", "kind_of"]
 

@@ -10,11 +10,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from cosfs.client.auth import Credentials
 from cosfs.errors import CredentialsError
+from cosfs.records import dataclass
 
 __all__ = ["CredentialCache", "Kept"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from cosfs.client.url import check_bucket, quote_key
 from cosfs.config import ClientSettings
 from cosfs.errors import ConfigError, UsageError
+from cosfs.records import dataclass
 
 __all__ = ["Address", "Endpoint", "endpoint_is_local", "is_loopback"]
 

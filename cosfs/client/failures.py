@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cosfs.client import xml
 from cosfs.client.actions import action_of, resource_of, statement_of
 from cosfs.client.codes import BY_CODE, BY_STATUS, DENIED, NO_BUCKET, NOT_SKEW, SKEW, Kind, kind_of
 from cosfs.client.dates import parse_http_date
 from cosfs.errors import COSError, NotCosError, ServerError, ServiceError
+from cosfs.records import dataclass
 
 __all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
 

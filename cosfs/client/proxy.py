@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from cosfs.client.endpoint import Address, is_loopback
 from cosfs.errors import ConfigError
+from cosfs.records import dataclass
 
 __all__ = ["Proxies", "Proxy"]
 

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from cosfs.client.auth import Credentials
@@ -23,6 +23,7 @@ from cosfs.errors import (
     ServiceError,
     ThrottledError,
 )
+from cosfs.records import dataclass
 
 __all__ = ["Attempt", "Budget", "Retrier"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from urllib.parse import quote
 from cosfs.client.auth import Credentials
 from cosfs.client.endpoint import is_loopback
 from cosfs.errors import ConfigError, CredentialsError, NetworkError
+from cosfs.records import dataclass
 
 __all__ = ["Identity", "Role", "Sts"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 __all__ = ["CosUrl", "check_bucket", "is_cos_url", "parse_url", "quote_key"]
 

@@ -27,13 +27,14 @@ import mimetypes
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from posixpath import splitext
 from urllib.parse import quote, unquote
 
 from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import FilesystemError
+from cosfs.records import dataclass
 
 __all__ = [
     "METADATA_MAX",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import trio
 
 from cosfs.client.model import Headers, ObjectInfo
+from cosfs.records import dataclass
 from cosfs.transfer.copy import CopyRequest, copy_object, copy_small
 from cosfs.transfer.download import Source, download_file, fetch_file, is_small_object
 from cosfs.transfer.engine import SMALL, TINY, Engine, Flow, open_nursery

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 
 from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
 from cosfs.client.url import CosUrl
 from cosfs.errors import IntegrityError, PermissionDeniedError, PreconditionFailedError
+from cosfs.records import dataclass
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, PART_COPY_THRESHOLD, TransferOptions

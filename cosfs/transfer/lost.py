@@ -11,12 +11,12 @@ import logging
 import shlex
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import trio
 
 from cosfs.client.model import Upload
 from cosfs.errors import COSError, NotFoundError
+from cosfs.records import dataclass
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import Doubt
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cosfs.client.model import PutResult
+from cosfs.records import dataclass
 
 __all__ = ["Doubt", "TransferResult", "upload_result"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
 from cosfs.client.model import CustomerKey
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 from cosfs.units import GIB
 
 __all__ = ["DEFAULTS", "PART_COPY_THRESHOLD", "TransferOptions", "Verify"]

@@ -14,13 +14,13 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote_to_bytes
 
 from cosfs.errors import TransferError
+from cosfs.records import dataclass
 from cosfs.transfer.work import SharedFile
 
 __all__ = [

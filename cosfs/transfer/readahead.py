@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import trio
@@ -11,6 +10,7 @@ import trio
 from cosfs.client.crc64 import crc64_combine
 from cosfs.client.model import ObjectInfo
 from cosfs.errors import IntegrityError
+from cosfs.records import dataclass
 from cosfs.transfer.engine import LARGE, Engine, Pending
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.options import DEFAULTS, TransferOptions

@@ -7,13 +7,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cosfs.client.crc64 import crc64
 from cosfs.client.model import ObjectInfo
 from cosfs.client.stream import ObjectStream
 from cosfs.client.waiting import current_hub
 from cosfs.errors import IntegrityError, NetworkError
+from cosfs.records import dataclass
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.work import CHUNK, Meter, checkpoint, pause

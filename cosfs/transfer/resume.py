@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from cosfs.errors import (
     TransferError,
     UsageError,
 )
+from cosfs.records import dataclass
 from cosfs.transfer.options import TransferOptions
 
 __all__ = ["Operation", "Record", "Records", "State", "can_be_resumed", "lock_file", "saving"]

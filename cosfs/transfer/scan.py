@@ -11,7 +11,6 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from types import TracebackType
 import trio
 
 from cosfs.client.model import ListPage, ObjectInfo
+from cosfs.records import dataclass
 from cosfs.transfer.engine import Engine, Pending
 from cosfs.transfer.paths import decode_key, encode_name, is_encoded_well, temporary_number
 

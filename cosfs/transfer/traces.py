@@ -13,10 +13,11 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 
+from cosfs.records import dataclass
 from cosfs.transfer.paths import temporary_number
 from cosfs.transfer.resume import lock_file
 

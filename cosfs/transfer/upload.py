@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import trio
@@ -13,6 +13,7 @@ import trio
 from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers
 from cosfs.errors import COSError, IntegrityError, TransferError, UsageError
+from cosfs.records import dataclass
 from cosfs.transfer import parts
 from cosfs.transfer.engine import SMALL, Engine
 from cosfs.transfer.model import TransferResult, upload_result
