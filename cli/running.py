@@ -110,6 +110,9 @@ def run_job(
     if state.batch is not None:
         code = state.batch.run_job(state, job, report, setup)
         return report.finish(code) if finish else code
+    from .quick_trio import import_trio
+
+    import_trio()
     import trio
 
     from .progress import Display
