@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from .copy_options import Options
     from .places import Place
     from .running import Run
+    from .singles import SingleCopy
     from .state import State
+    from .trees import TreeCopy
 
 copy_options: Callable[[F], F] = apply(
     recursive_option,
@@ -53,6 +55,7 @@ def cp(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
 def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *, move: bool) -> int:
     """Check the command line of cp or mv as a whole, then run it."""
     from .copy_options import Options
+    from .first_page import first_page
     from .places import Local, operation, parse_place
     from .report import Report
     from .running import run_job
@@ -81,7 +84,8 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
-    return run_job(state, job, report, verb=verb, setup=setup, many=options.recursive)
+    ahead = first_page(state, options, *pairs[0]) if options.recursive else None
+    return run_job(state, job, report, verb=verb, setup=setup, many=options.recursive, first_page=ahead)
 
 
 async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:
@@ -89,11 +93,8 @@ async def _copy(run: Run, options: Options, source: Place, destination: Place) -
     from cosfs.client.url import CosUrl
 
     from .places import Local, operation
-    from .singles import SingleCopy
-    from .trees import TreeCopy
 
-    way = operation(source, destination)
-    copying = TreeCopy(run, options, way) if options.recursive else SingleCopy(run, options, way)
+    copying = _copying(options)(run, options, operation(source, destination))
     if isinstance(source, CosUrl):
         source = await copying.resolved(source)
         if options.source_region:
@@ -109,3 +110,14 @@ async def _copy(run: Run, options: Options, source: Place, destination: Place) -
         options.check_overlap(source, destination)
         copying.in_place = options.recursive and options.is_in_place(source, destination)
     await copying.fetch(source, destination)
+
+
+def _copying(options: Options) -> type[TreeCopy] | type[SingleCopy]:
+    """Return what copies; the other is not imported."""
+    if options.recursive:
+        from .trees import TreeCopy
+
+        return TreeCopy
+    from .singles import SingleCopy
+
+    return SingleCopy

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cosfs.records import dataclass
 
 from .options import BUCKET_URL, GLOBAL_OPTIONS, Command, command, page_size_option
 from .output import Column, printable, table

@@ -6,11 +6,12 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cosfs.records import dataclass
 
 from .options import BUCKET_URL, MOMENT, SIZE, command, page_size_option
 from .output import Column, Table, json_text, local_time, printable, utc_time

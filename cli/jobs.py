@@ -11,9 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosfs.client.model import ObjectId
 from cosfs.client.url import CosUrl
 from cosfs.errors import ConfigError, COSError, TransferError
 from cosfs.records import dataclass
+from cosfs.transfer.bulk import CopyJob, DownloadJob, UploadJob, transfer_many
+from cosfs.transfer.engine import open_nursery
+from cosfs.transfer.paths import encode_key, key_problem, local_name
 
 from .copying import Copying, Progress, not_removed, nothing
 from .objects import closing
@@ -21,8 +25,8 @@ from .output import printable
 from .places import Operation
 
 if TYPE_CHECKING:
-    from cosfs.client.model import DeleteFailure, ObjectId, ObjectInfo
-    from cosfs.transfer.bulk import CopyJob, DownloadJob, Job, UploadJob
+    from cosfs.client.model import DeleteFailure, ObjectInfo
+    from cosfs.transfer.bulk import Job
     from cosfs.transfer.model import TransferResult
     from cosfs.transfer.paths import DestinationRoot, LocalTarget
     from cosfs.transfer.scan import LocalEntry
@@ -61,9 +65,6 @@ class JobMaker(Copying):
 
     async def transfer(self, jobs: AsyncIterator[Job], remover: Remover | None = None) -> int:
         """Run the jobs of a tree; return how many there were."""
-        from cosfs.transfer.bulk import UploadJob, transfer_many
-        from cosfs.transfer.engine import open_nursery
-
         count = 0
 
         async def counted() -> AsyncGenerator[Job, None]:
@@ -137,8 +138,6 @@ class JobMaker(Copying):
 
     def upload_job(self, entry: LocalEntry, bucket: str, key: str) -> UploadJob:
         """Return the job that uploads one file."""
-        from cosfs.transfer.bulk import UploadJob
-
         task = self._task(entry.path, str(CosUrl(bucket, key)), entry.size, entry.path)
         return UploadJob(
             entry.path,
@@ -160,9 +159,6 @@ class JobMaker(Copying):
         key: str,
     ) -> CopyJob:
         """Return the job that copies one object."""
-        from cosfs.client.model import ObjectId
-        from cosfs.transfer.bulk import CopyJob
-
         source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
         task = self._task(source, target, info.size, ObjectId(info.key))
         return CopyJob(
@@ -181,9 +177,6 @@ class JobMaker(Copying):
 
     def download_job(self, bucket: str, info: ObjectInfo, target: LocalTarget) -> DownloadJob:
         """Return the job that downloads one object."""
-        from cosfs.client.model import ObjectId
-        from cosfs.transfer.bulk import DownloadJob
-
         task = self._task(str(CosUrl(bucket, info.key)), target.path, info.size, ObjectId(info.key))
         options = self.options.transfer
         return DownloadJob(bucket, info, target, tag=task, progress=task.progress, options=options)
@@ -266,8 +259,6 @@ class JobMaker(Copying):
 
     def path_for(self, source: str, info: ObjectInfo, base: str) -> str | None:
         """Return the path below the destination for a key; None if there is none, which is reported."""
-        from cosfs.transfer.paths import local_name
-
         relative = info.key[len(base) :]
         if not relative and info.size == 0:
             return None  # the marker of the source directory itself
@@ -280,8 +271,6 @@ class JobMaker(Copying):
 
     def unnamed(self, source: str, problem: str) -> None:
         """Report an object that no local file can have the name of."""
-        from cosfs.transfer.paths import encode_key, key_problem
-
         policy = self.options.key_policy
         # What is too long stays so.
         helps = policy != "encode" and not key_problem(encode_key(source.split("/", 3)[3]))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from cosfs.records import dataclass
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient

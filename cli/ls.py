@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from cosfs.records import dataclass
 
 from .options import ANY_URL, RenamedOption, command, page_size_option
 from .output import Column, json_text, local_time, printable, table, utc_time

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import IO, Any, Protocol
+
+from cosfs.records import dataclass
 
 from .listing import Page
 from .output import Column, Output, Table, json_text, local_time, printable, utc_time

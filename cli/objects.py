@@ -92,7 +92,8 @@ async def mapped(
     What does not need it goes by with None.
     """
     batch: list[I] = []
-    async with aclosing(_async(items)) as stream:
+    # A generator is iterated over as it is: one more around it is felt with thousands of objects.
+    async with aclosing(items if isinstance(items, AsyncGenerator) else _async(items)) as stream:
         async for item in stream:
             if not batch and not needs(item):
                 yield item, None, None

@@ -14,6 +14,7 @@ from .output import printable, stdout_error
 if TYPE_CHECKING:
     import trio
 
+    from cosfs.transfer.ahead import FirstPage
     from cosfs.transfer.engine import Engine
     from cosfs.transfer.lost import Stray
 
@@ -101,11 +102,12 @@ def run_job(
     setup: Setup | None = None,
     finish: bool = True,
     many: bool = False,
+    first_page: FirstPage | None = None,
 ) -> int:
     """Run job under trio; finish its report unless that is the caller's; return the exit code.
 
-    many says that there may be very many objects. What COS or the network refuses to the job as a whole
-    (a listing) counts as a failed transfer.
+    many says that there may be very many objects, first_page is the listing that the job begins with. What
+    COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
     """
     if state.batch is not None:
         code = state.batch.run_job(state, job, report, setup)
@@ -118,7 +120,7 @@ def run_job(
     from .progress import Display
 
     display = Display(state, verb, setup.style if setup else None)
-    interrupted = trio.run(_supervise, state, job, report, display, setup, many)
+    interrupted = trio.run(_supervise, state, job, report, display, setup, many, first_page)
     if interrupted:
         report.ended_early = "interrupted"
         done = f": {report.summary()}" if report.total else ""
@@ -147,7 +149,13 @@ async def guarded(job: Job, run: Run) -> None:
 
 
 async def _supervise(
-    state: State, job: Job, report: Report, display: Display, setup: Setup | None, many: bool
+    state: State,
+    job: Job,
+    report: Report,
+    display: Display,
+    setup: Setup | None,
+    many: bool,
+    first_page: FirstPage | None,
 ) -> int:
     """Run job; return the signal that ended it early, 0 if none did."""
     import trio
@@ -187,7 +195,9 @@ async def _supervise(
             with scope:
                 # What is said of each request is said by one process.
                 side = many and not state.debug
-                async with Engine(state.client, settings, records=records, first=FIRST, side=side) as engine:
+                async with Engine(
+                    state.client, settings, records=records, first=FIRST, side=side, first_page=first_page
+                ) as engine:
                     run = Run(state, engine, display, report, scope)
                     run.left_jobs = frozenset(each for each in records.ids() if not records.is_running(each))
                     report.on_failure = failed if setup and setup.fail_fast else None

@@ -15,7 +15,6 @@ from cosfs.errors import ConfigError, COSError, ObjectNotFoundError, TransferErr
 from .copying import Copying, Progress, nothing
 from .places import Local, Place, as_prefix, destination_key, destination_path, find_glob, name_of
 from .running import Stdout
-from .trees import TreeCopy
 
 if TYPE_CHECKING:
     from cosfs.client.model import Headers, ObjectInfo
@@ -167,6 +166,8 @@ class SingleCopy(Copying):
         except ObjectNotFoundError as error:
             glob = None if self.options.no_glob or self.options.version_id else find_glob(source.key)
             if glob is not None:
+                from .trees import TreeCopy  # what a tree needs is not imported for one object
+
                 await TreeCopy(self.run, self.options, self.operation).fetch_glob(source, glob, destination)
                 return
             self.report.failure(self.label, str(source), str(destination), await self._missing(source, error))

@@ -39,6 +39,7 @@ def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) ->
       cos sync cos://bucket1/path/ cos://bucket2/path/ --checksum
       cos sync ./site/ cos://bucket/ --delete --max-delete 5% --exclude "*.tmp"
     """
+    from .first_page import first_page
     from .places import operation, parse_place
     from .report import Report
     from .running import run_job
@@ -56,7 +57,12 @@ def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) ->
         await _sync(run, options, *places)
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
-    return run_job(state, job, report, verb=verbs[operation(*places)], setup=setup, many=True)
+    ahead = None
+    if not options.watch:
+        ahead = first_page(state, options, *places) or first_page(state, options, *reversed(places))
+    return run_job(
+        state, job, report, verb=verbs[operation(*places)], setup=setup, many=True, first_page=ahead
+    )
 
 
 async def _sync(run: Run, options: Options, source: Place, destination: Place) -> None:

@@ -6,13 +6,13 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import UsageError
+from cosfs.records import dataclass
 
 from .options import DURATION, F, ParamType, apply
 from .places import Local, Place, as_prefix, operation, parse_place

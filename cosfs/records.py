@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterable
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["dataclass"]
@@ -36,6 +37,7 @@ def _made(cls: type, frozen: bool, slots: bool, eq: bool) -> type:
     own = {name: _field(cls, name, kind) for name, kind in inspect.get_annotations(cls).items()}
     fields = inherited | own
     members = {"__dataclass_fields__": fields, "__match_args__": tuple(fields), "__repr__": _repr}
+    members["__dataclass_params__"] = SimpleNamespace(frozen=frozen)  # what the standard one asks of a base
     members["__init__"] = _init(cls, fields)
     if eq:
         members["_compared"] = _values(name for name, each in fields.items() if each.compare)
@@ -49,7 +51,7 @@ def _made(cls: type, frozen: bool, slots: bool, eq: bool) -> type:
 def _field(cls: type, name: str, kind: str) -> dataclasses.Field[Any]:
     value = cls.__dict__.get(name, dataclasses.MISSING)
     field: Any = value if isinstance(value, dataclasses.Field) else dataclasses.field(default=value)
-    field.name, field.type = name, kind
+    field.name, field.type, field.kw_only = name, kind, False
     field._field_type = dataclasses._FIELD  # type: ignore[attr-defined] # fields() and replace() look at it
     made: dataclasses.Field[Any] = field
     return made

@@ -14,7 +14,9 @@ import pytest
 from cosfs import records
 
 Decorator = Callable[..., Any]
-BOTH = pytest.mark.parametrize("dataclass", [records.dataclass, dataclasses.dataclass], ids=["ours", "stdlib"])
+BOTH = pytest.mark.parametrize(
+    "dataclass", [records.dataclass, dataclasses.dataclass], ids=["ours", "stdlib"]
+)
 SLOTS = pytest.mark.parametrize("slots", [False, True], ids=["dict", "slots"])
 
 
@@ -110,6 +112,15 @@ def test_one_inherits_from_another(dataclass: Decorator, slots: bool) -> None:
     assert one == Derived(5)
     with pytest.raises(TypeError, match="unhashable"):
         hash(one)
+
+
+def test_a_standard_one_inherits_from_it() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Derived(Kept):
+        more: int = 1
+
+    assert Derived("a").more == 1
+    assert Derived("a") == Derived("a", [])
 
 
 @BOTH

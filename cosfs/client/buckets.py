@@ -57,13 +57,17 @@ class Buckets(Operations):
 
     def resolve_bucket(self, name: str) -> str:
         """Return the full name (with APPID) of a bucket; a name that cannot be completed stays as it is."""
-        if _FULL_NAME.fullmatch(name):
+        if self.is_full_name(name):
             return name
         if self.settings.appid:
             return f"{name}-{self.settings.appid}"
         known = self._known_buckets()
         matches = [full for full in known if full.rpartition("-")[0] == name]
         return matches[0] if name not in known and len(matches) == 1 else name
+
+    def is_full_name(self, name: str) -> bool:
+        """Whether the name of a bucket is taken as it is."""
+        return _FULL_NAME.fullmatch(name) is not None
 
     def know_region(self, bucket: str, region: str) -> None:
         """Take the region of a bucket as given; COS corrects one that is wrong."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from cosfs.errors import ConfigError, COSError
+from cosfs.records import dataclass
 from cosfs.transfer.contents import same_by_etag, same_bytes, same_content
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.paths import is_marker

@@ -25,10 +25,10 @@ listing and an MD5 of the local file. A build that touches every file, or a fres
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cosfs.client.model import ObjectInfo
+from cosfs.records import dataclass
 
 __all__ = ["Rules", "Side", "Verdict", "compare", "is_md5", "object_side"]
 

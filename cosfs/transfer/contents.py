@@ -12,12 +12,13 @@ import os
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from cosfs.client.client import CosClient
 from cosfs.client.crc64 import crc64
 from cosfs.client.model import ObjectInfo
+from cosfs.records import dataclass
 from cosfs.transfer.compare import is_md5
 from cosfs.transfer.work import checkpoint
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 
 from cosfs.client.model import DeleteFailure, ObjectId
 from cosfs.errors import COSError, ServiceError
+from cosfs.records import dataclass
 from cosfs.transfer.engine import Engine
 
 __all__ = ["BATCH", "DeleteCounts", "delete_many"]

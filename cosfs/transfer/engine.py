@@ -25,6 +25,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
+from cosfs.transfer.ahead import FirstPage
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.concurrency import Concurrency
 from cosfs.transfer.flow import Flow, open_nursery
@@ -51,6 +52,8 @@ TINY = "tiny"  # whole files, so small that very many of them may be in flight a
 
 # How long leaving the engine waits for calls that clean up after themselves.
 _CLEAN_UP_TIME = 3.0
+# How long entering it waits for the first page. Where answers take longer, one process keeps up with them.
+_ALONE_TIME = 0.25
 # Bytes a second that one transfer gets at least when the bandwidth is limited.
 _SLOWEST = 256 * 1024
 # Seconds that parts in flight take together because the bandwidth is limited, and one of them alone.
@@ -69,7 +72,8 @@ class Engine:
     records is where large transfers are remembered while they run; without it none can be resumed. limit is
     how many requests may ever be in flight, current how many may now: it begins at first (0 = the
     limit), and is halved when COS asks for fewer requests or does not answer in time. side allows a second
-    process for very small objects, which helps when there are hundreds of them.
+    process for very small objects, which helps when there are hundreds of them. first_page is taken by the
+    listing that begins with it.
     """
 
     def __init__(
@@ -80,12 +84,14 @@ class Engine:
         records: Records | None = None,
         first: int = 0,
         side: bool = False,
+        first_page: FirstPage | None = None,
     ) -> None:
         self.client = client
         self.settings = settings
         self.records = records
         self.traces = Traces(records.directory, records.temporaries) if records is not None else None
         self.limit = max(1, settings.max_concurrent_requests)
+        self.first_page = first_page
         self.buffers = ByteBudget(settings.max_buffer_memory)
         self.bandwidth = Bandwidth(settings.max_bandwidth)
         self.doubts: set[Doubt] = set()  # for whoever ends the work to look into
@@ -98,7 +104,9 @@ class Engine:
         )
         self._side: Side | None = None
         elsewhere = Side.CAPACITY if self._side_allowed else 0
-        self._window = Window(max(self.limit, settings.max_small_requests - elsewhere))
+        # A whole tree: a round trip less until all are in flight.
+        first_small = (2 if self._side_allowed else 1) * Window.FIRST
+        self._window = Window(max(self.limit, settings.max_small_requests - elsewhere), first_small)
         self._tiny: Scheduler[Job] = Scheduler(self._window.most, self._bulk_limit())
         self._tiny.set_limits(self._window.size)
         self._lanes = Lanes(self._next_tiny, self._break)
@@ -139,6 +147,7 @@ class Engine:
 
     async def __aenter__(self) -> Engine:
         if self._side_allowed:
+            await self._until_alone()
             self._side = Side.fork(self)
         self._token = trio.lowlevel.current_trio_token()
         if self._side is not None:
@@ -166,6 +175,12 @@ class Engine:
             self._side.close()
         if self.traces is not None:
             await trio.to_thread.run_sync(self.traces.close)
+
+    async def _until_alone(self) -> None:
+        """Wait a moment for the thread that asks for the first page: beside it there can be no fork."""
+        with trio.move_on_after(_ALONE_TIME):
+            while self.first_page is not None and self.first_page.pending:  # noqa: ASYNC110
+                await trio.sleep(0.001)
 
     @property
     def current(self) -> int:
@@ -356,7 +371,7 @@ class Engine:
         side = self._side
         if side is None or side.retired or self._closing:
             return
-        while side.wants(self._tiny.waiting, known := self.client.known()):
+        while side.wants(self._tiny.waiting) and (known := self.client.known()) is not None:
             jobs: list[Job] = []
             while len(jobs) < Side.BATCH and (job := self._tiny.take()) is not None:
                 jobs.append(job)
@@ -366,7 +381,6 @@ class Engine:
                     self._put_back(job)
             if not away:
                 return
-            assert known is not None
             side.give(away, known)
 
     def _put_back(self, job: Job) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cosfs.client.body import FileBody
 from cosfs.client.crc64 import crc64
 from cosfs.client.model import ObjectInfo
+from cosfs.records import dataclass
 from cosfs.transfer.engine import LARGE, Engine
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.readahead import download_stream

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 MAX_NAME = 255  # bytes of one path component on every Linux filesystem that matters
+_SURELY_SHORT = MAX_NAME // 4  # characters, whatever they are
 # Of our own: what a download grows in until it is whole.
 _TEMPORARY = re.compile(r"\.cos-([0-9a-f]{8})\.tmp")
 _ESCAPE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
@@ -80,6 +81,8 @@ def key_problem(relative: str) -> str:
 
 
 def _component_problem(component: str) -> str:
+    if component.replace(".", "").isalnum() and len(component) <= _SURELY_SHORT:
+        return ""  # as most are
     if not component:
         return "it has an empty path component (// or a leading /)"
     if component in (".", ".."):

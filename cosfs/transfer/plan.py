@@ -12,9 +12,10 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, Protocol
 
+from cosfs.records import dataclass
 from cosfs.transfer.compare import NEW, Rules, Verdict, compare
 from cosfs.transfer.paths import Collisions, is_marker, local_name
 from cosfs.transfer.sides import EVERYTHING, Entry, Problem, Selector, TreeSide

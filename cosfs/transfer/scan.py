@@ -60,7 +60,15 @@ class ObjectListing:
         self._delimiter = delimiter
         self._page_size = page_size
         self._items: deque[ObjectInfo | Prefix] = deque()
-        self._pending: Pending[ListPage] | None = self._fetch(start_after)
+        self._pending: Pending[ListPage] | None = self._fetch_first(start_after)
+
+    def _fetch_first(self, start_after: str) -> Pending[ListPage]:
+        ahead = self._engine.first_page
+        plain = not (self._delimiter or start_after)
+        if ahead is None or not plain or not ahead.is_for(self._bucket, self._prefix, self._page_size):
+            return self._fetch(start_after)
+        self._engine.first_page = None  # only once: what is listed again later may have changed
+        return self._engine.start(ahead.take)
 
     def _fetch(self, marker: str) -> Pending[ListPage]:
         request = partial(

@@ -96,14 +96,9 @@ class Side:
         """How many calls are there."""
         return len(self._calls)
 
-    def wants(self, waiting: int, known: Known | None) -> bool:
-        """Whether it should be given calls, when so many wait and so much is known of the service."""
-        return (
-            waiting >= self.BATCH
-            and known is not None
-            and not self.retired
-            and len(self._calls) + self.BATCH <= self.CAPACITY
-        )
+    def wants(self, waiting: int) -> bool:
+        """Whether it should be given calls, when so many wait."""
+        return waiting >= self.BATCH and not self.retired and len(self._calls) + self.BATCH <= self.CAPACITY
 
     def give(self, jobs: Iterable[Job], known: Known) -> None:
         """Have calls run there."""

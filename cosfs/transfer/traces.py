@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from cosfs.records import dataclass
@@ -158,7 +158,7 @@ class Traces:
     def using(self, directory: str, first: int, number: int) -> None:
         """Note that the name number (from 0) of the range that begins at first is used in a directory."""
         if not directory.startswith("/"):
-            directory = os.path.abspath(directory or ".")  # noqa: PTH100
+            directory = _absolute(directory or ".")
         if self._closed or (directory in self._known and number < self._ranges.get(first, 0)):
             return
         with self._lock:
@@ -209,6 +209,12 @@ class Traces:
             for left in self.__dict__.pop("_dead", ()):
                 left.close()
             self._closed = True
+
+
+@lru_cache(maxsize=32)
+def _absolute(directory: str) -> str:
+    """Return a relative name as an absolute one: asked for each file again, and never goes elsewhere."""
+    return os.path.abspath(directory)  # noqa: PTH100
 
 
 def _append(fd: int, **said: object) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 
 import trio
 from inotify_simple import INotify, flags
 
+from cosfs.records import dataclass
 from cosfs.transfer.sides import EVERYTHING, Selector
 
 __all__ = ["Changes", "TreeWatch"]
