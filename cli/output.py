@@ -92,6 +92,12 @@ def local_time(seconds: float) -> str:
     return start + _SECONDS[second]
 
 
+def local_times(moments: Iterable[float]) -> list[str]:
+    """Print many times as local_time does; objects that were sent together have the same second."""
+    known: dict[float, str] = {}
+    return [known.get(moment) or known.setdefault(moment, local_time(moment)) for moment in moments]
+
+
 def utc_time(seconds: float) -> str:
     """Print a time as COS does in its answers."""
     minute, second = divmod(int(seconds), 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
@@ -109,6 +110,7 @@ def parse_error(body: bytes) -> ErrorBody:
         return ErrorBody(None)
 
 
+@lru_cache(maxsize=1024)  # objects that were sent together have the same second
 def timestamp(text: str) -> float:
     """Return Unix seconds of "2020-12-10T03:37:30.000Z", 0 if it is anything else."""
     try:
