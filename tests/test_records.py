@@ -68,7 +68,7 @@ def test_it_is_made_shown_and_compared(dataclass: Decorator, slots: bool) -> Non
     assert hasattr(one, "__dict__") is not slots
     with pytest.raises(ValueError, match="no name"):
         cls("")
-    with pytest.raises(TypeError, match="Made.__init__"):
+    with pytest.raises(TypeError, match=r"Made\.__init__"):
         cls()
 
 

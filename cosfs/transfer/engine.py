@@ -149,6 +149,8 @@ class Engine:
         if self._side_allowed:
             await self._until_alone()
             self._side = Side.fork(self)
+            if self._side is None:
+                self._window.most += Side.CAPACITY
         self._token = trio.lowlevel.current_trio_token()
         if self._side is not None:
             self._limit_tiny()

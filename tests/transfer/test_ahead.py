@@ -1,0 +1,111 @@
+"""The first page of a listing, asked for before there is an engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cosfs.client.client import CosClient
+from cosfs.emulator import Emulator
+from cosfs.errors import BucketNotFoundError
+from cosfs.transfer.ahead import FirstPage
+from cosfs.transfer.engine import Engine
+from cosfs.transfer.scan import list_objects
+from tests.transfer.support import SMALL_LIMITS
+
+KEYS = [f"d/{number}" for number in range(5)]
+
+
+def fill(client: CosClient, bucket: str) -> None:
+    for key in KEYS:
+        client.put_object(bucket, key, b"")
+
+
+async def keys_of(engine: Engine, bucket: str, prefix: str) -> list[str]:
+    async with list_objects(engine, bucket, prefix, page_size=2) as listing:
+        return [item.key async for item in listing]
+
+
+async def test_the_listing_begins_with_it(client: CosClient, bucket: str, emulator: Emulator) -> None:
+    fill(client, bucket)
+    emulator.requests.reset()
+    page = FirstPage(client, bucket, "d/", 2)
+    async with Engine(client, SMALL_LIMITS, first_page=page) as engine:
+        assert await keys_of(engine, bucket, "d/") == KEYS
+        assert emulator.requests.snapshot() == {"ListObjects": 3}
+        # Only once: it may be another listing by now.
+        client.put_object(bucket, "d/", b"")
+        assert await keys_of(engine, bucket, "d/") == ["d/", *KEYS]
+
+
+async def test_another_listing_does_not_take_it(client: CosClient, bucket: str, emulator: Emulator) -> None:
+    fill(client, bucket)
+    page = FirstPage(client, bucket, "d/", 2)
+    async with Engine(client, SMALL_LIMITS, first_page=page) as engine:
+        assert await keys_of(engine, bucket, "d") == KEYS
+        async with list_objects(engine, bucket, "d/", page_size=2, start_after="d/3") as listing:
+            assert [item.key async for item in listing] == ["d/4"]
+        async with list_objects(engine, bucket, "d/", page_size=3) as listing:
+            assert [item.key async for item in listing] == KEYS
+        assert await keys_of(engine, bucket, "d/") == KEYS
+    assert emulator.requests["ListObjects"] >= 3 + 1 + 2 + 3
+
+
+async def test_what_went_wrong_is_told_to_the_listing(client: CosClient, bucket: str) -> None:
+    page = FirstPage(client, "nosuch-1250000000", "d/", 2)
+    async with Engine(client, SMALL_LIMITS, first_page=page) as engine:
+        with pytest.raises(BucketNotFoundError):
+            await keys_of(engine, "nosuch-1250000000", "d/")
+
+
+# Threads and a fork do not go together, so it needs a process of its own.
+PROGRAM = """
+import json, sys
+import trio
+from cosfs.client.client import CosClient
+from cosfs.config import load_settings
+from cosfs.transfer.ahead import FirstPage
+from cosfs.transfer.engine import Engine
+from cosfs.transfer.scan import list_objects
+
+options, bucket = json.loads(sys.argv[1]), sys.argv[2]
+settings = load_settings(options, environ={"HOME": "/nonexistent"})
+client = CosClient.from_settings(settings, options)
+
+async def main(page):
+    async with Engine(client, settings.transfer, side=True, first_page=page) as engine:
+        async with list_objects(engine, bucket, "d/") as listing:
+            keys = [item.key async for item in listing]
+        print(json.dumps([keys, engine._side is not None, engine._window.most]))
+
+trio.run(main, FirstPage(client, bucket, "d/", 1000))
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.5])
+def test_the_second_process_waits_for_it_a_moment(
+    client: CosClient, bucket: str, emulator: Emulator, seconds: float
+) -> None:
+    fill(client, bucket)
+    emulator.requests.reset()
+    emulator.faults.latency(seconds, operation="ListObjects")
+    options = {
+        "endpoint_url": emulator.endpoint_url,
+        "secret_id": emulator.secret_id,
+        "secret_key": emulator.secret_key,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(options), bucket],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    keys, helped, most = json.loads(done.stdout)
+    assert keys == KEYS
+    assert emulator.requests["ListObjects"] == 1
+    # One that cannot be had without losing time is done without: then this process has more under way.
+    assert (helped, most) == ((True, 128) if seconds < 1 else (False, 256))
