@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -112,12 +113,18 @@ class HeaderChoice:
     headers: Headers
     guess_type: bool
     given: frozenset[str] = field(default_factory=frozenset)
+    made: dict[str, Headers] = field(default_factory=dict, repr=False, compare=False)  # by content type
 
     def for_name(self, name: str) -> Headers:
         """Return the headers of one upload, with the content type its name suggests."""
         if self.headers.content_type or not self.guess_type:
             return self.headers
-        return replace(self.headers, content_type=guess_type(name))
+        kind = guess_type(name)
+        made = self.made.get(kind)
+        if made is None:
+            # One for many: a tree has few types, and what is sent to another process is sent once.
+            made = self.made[kind] = replace(self.headers, content_type=kind)
+        return made
 
 
 def pop_headers(options: dict[str, Any]) -> HeaderChoice:
@@ -215,9 +222,16 @@ def guess_type(name: str) -> str:
 
     A compressed file is what it is, not what is inside: browsers would show `a.html.gz` as text.
     """
+    name = name.rpartition("/")[2]
+    # Its last two suffixes decide, of which a tree has few. With a colon it is looked at as a URL.
+    return _guess_type(name if ":" in name else ".".join(["x", *name.lstrip(".").split(".")[1:][-2:]]))
+
+
+@lru_cache(maxsize=1024)
+def _guess_type(name: str) -> str:
     import mimetypes
 
-    kind, encoding = mimetypes.guess_type(name.rpartition("/")[2], strict=False)
+    kind, encoding = mimetypes.guess_type(name, strict=False)
     if encoding:
         return "application/gzip" if encoding == "gzip" else f"application/x-{encoding}"
     return kind or ""

@@ -51,6 +51,8 @@ def _made(cls: type, frozen: bool, slots: bool, eq: bool) -> type:
 def _field(cls: type, name: str, kind: str) -> dataclasses.Field[Any]:
     value = cls.__dict__.get(name, dataclasses.MISSING)
     field: Any = value if isinstance(value, dataclasses.Field) else dataclasses.field(default=value)
+    if not field.init:
+        raise TypeError(f"{name}: a field that __init__ does not take is for the standard dataclass")
     field.name, field.type, field.kw_only = name, kind, False
     field._field_type = dataclasses._FIELD  # type: ignore[attr-defined] # fields() and replace() look at it
     made: dataclasses.Field[Any] = field

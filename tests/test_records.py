@@ -134,6 +134,14 @@ def test_without_eq_each_is_itself_alone(dataclass: Decorator) -> None:
     assert {one: 1}[one] == 1
 
 
+def test_what_it_does_not_do_is_refused() -> None:
+    with pytest.raises(TypeError, match="standard dataclass"):
+
+        @records.dataclass
+        class Refused:
+            a: int = field(init=False)
+
+
 def test_it_is_pickled_and_copied() -> None:
     one = Kept("a", [1], "t", "n")
     for other in (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calendar import timegm
+from functools import lru_cache
 
 __all__ = ["parse_http_date"]
 
@@ -10,6 +11,7 @@ _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 _MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 
 
+@lru_cache(maxsize=256)  # answers of one second say the same
 def parse_http_date(text: str) -> float:
     """Return Unix seconds of "Sun, 06 Nov 1994 08:49:37 GMT", 0 if it is anything else."""
     try:

@@ -58,8 +58,8 @@ def test_interrupted_process(
         data = make_file(tmp_path / f"f{number}", size, number)
         if what == "download":
             client.put_object(bucket, f"f{number}", data)
-    emulator.faults.latency(3, "UploadPart")
-    emulator.faults.stall(3, offset=50, count=0)
+    emulator.faults.latency(15, "UploadPart")
+    emulator.faults.stall(15, offset=50, count=0)
     options = {
         "endpoint_url": emulator.endpoint_url,
         "region": emulator.region,
@@ -82,7 +82,7 @@ def test_interrupted_process(
         # A moment is for requests under way, so that no part comes after the abort.
         took = time.monotonic() - began
     assert (process.returncode, errors.decode()) == (130, "")
-    assert took < 2.5
+    assert took < 12  # not for their end
     assert [path.name for path in tmp_path.rglob("*") if ".cos-" in path.name] == []
     emulator.faults.clear()
     time.sleep(0.2)
