@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -51,6 +53,7 @@ from cosfs.transfer.engine import Engine
 
 NOTE_INTERVAL = 1.0  # seconds; what was written since is not found after a crash, unless it was acknowledged
 SENDING_KEPT = 8
+GIVEN_UP_PAUSE = 0.02  # seconds until it is seen whether a file is to be sent under another name
 log = logging.getLogger(__name__)
 
 ATTRIBUTE_DELAY = 0.2  # chmod, chown and utimens of one file within this time are one copy
@@ -82,6 +85,7 @@ class Committer:
         self._records = Records(journal, self._headers)
         self._unnoted: dict[FileNode, int] = {}  # being written; the version that the journal has
         self._streams: dict[int, Stream] = {}
+        self._going: Counter[int] = Counter()  # files whose names are about to change
         self.sender = Sender(remote, engine, fetcher, self.uploads, settings)
         self.leavings = Leavings(tree, fetcher, deleter, journal, self._records)
         self.conflicts = Conflicts(tree, remote, self.sender, self._records, self.leavings)
@@ -159,20 +163,33 @@ class Committer:
                 await self._flush_now(node, unasked=unasked)
                 break
             except GivenUp:
-                continue  # it has another name by now, or none
+                await trio.sleep(GIVEN_UP_PAUSE)  # it will have another name, or none
         self.outbox.sent(node)
         self._release_content(node)
 
-    def give_up_sending(self, node: FileNode) -> None:
-        """A file is about to be removed, or to get another name: neither waits for gigabytes."""
+    @contextmanager
+    def about_to_go(self, node: FileNode) -> Iterator[None]:
+        """Inside, a file is removed, replaced, or gets another name, under its lock.
+
+        That does not wait for gigabytes: who sends the file gives up, and nobody begins before it is done.
+        """
+        self._going[node.ino] += 1
         if node.being_sent:
             self.sender.give_up(node.bucket, node.key)
+        try:
+            yield
+        finally:
+            self._going[node.ino] -= 1
+            if not self._going[node.ino]:
+                del self._going[node.ino]
 
     async def _flush_now(self, node: FileNode, *, unasked: bool) -> None:
         assert node.parent is not None
         async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
+            if node.ino in self._going:
+                raise GivenUp
             content = node.content
             if content is not None and content.is_replacing:
                 if unasked and node.writers:

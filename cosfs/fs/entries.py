@@ -123,8 +123,6 @@ class Entries(Directories, OpenFiles):
         node = await self.tree.lookup(directory, name)
         if not isinstance(node, FileNode):
             raise FilesystemError(errno.EISDIR)
-        # A small file on its way to COS is removed when it has arrived.
-        self.committer.give_up_sending(node)
         if node.lock.locked() or self.tree.moves.any:
             places = [(node.bucket, node.key)]
             await self.remote.patience.bounded(places, self._unlink, directory, name, node)
@@ -132,14 +130,19 @@ class Entries(Directories, OpenFiles):
             await self._unlink(directory, name, node)
 
     async def _unlink(self, directory: DirNode, name: bytes, node: FileNode) -> None:
-        async with self.tree.moves.change(directory), node.lock:
-            await self._keep_directory(directory, name)
-            await self.committer.stop(node)
-            is_asked = await self._ask_to_remove(node)
-            with self.journal.together():
-                self._vanish(node, is_asked=is_asked)
-            if not node.opens:
-                self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
+        # A small file on its way to COS is removed when it has arrived.
+        with self.committer.about_to_go(node):
+            async with self.tree.moves.change(directory), node.lock:
+                await self._remove_file(directory, name, node)
+
+    async def _remove_file(self, directory: DirNode, name: bytes, node: FileNode) -> None:
+        await self._keep_directory(directory, name)
+        await self.committer.stop(node)
+        is_asked = await self._ask_to_remove(node)
+        with self.journal.together():
+            self._vanish(node, is_asked=is_asked)
+        if not node.opens:
+            self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
 
     async def _ask_to_remove(self, node: FileNode) -> bool:
         """Have COS remove an object before its name is taken away, if that is not trusted to work.

@@ -73,17 +73,17 @@ class Renamer:
     async def file(self, node: FileNode, parent: DirNode, name: bytes, component: str) -> None:
         """Give a file another name; an existing file of that name is replaced."""
         target = parent.children.get(name)
-        self._committer.give_up_sending(node)
         if not isinstance(target, FileNode):
-            async with node.lock:
-                await self._file(node, None, parent, name, component)
+            with self._committer.about_to_go(node):
+                async with node.lock:
+                    await self._file(node, None, parent, name, component)
             return
-        self._committer.give_up_sending(target)
         # A small file on its way to COS is replaced when it has arrived. Two renames into each other (the
         # kernel has given up the first after a timeout) take the locks in the same order.
         first, second = sorted((target, node), key=lambda each: each.ino)
-        async with first.lock, second.lock:
-            await self._file(node, target, parent, name, component)
+        with self._committer.about_to_go(node), self._committer.about_to_go(target):
+            async with first.lock, second.lock:
+                await self._file(node, target, parent, name, component)
 
     async def _file(
         self, node: FileNode, target: FileNode | None, parent: DirNode, name: bytes, component: str

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import trio
 
-from cosfs.client.body import digest
+from cosfs.client.body import CHUNK, FileBody, digest
 from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
-from cosfs.errors import NotFoundError
+from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.background import together
 from cosfs.fs.extents import plan_parts
 from cosfs.fs.fetcher import Fetcher, Source
@@ -34,6 +34,26 @@ class GivenUp(Exception):
     """A large file on its way was removed or renamed: nothing of it is in COS."""
 
 
+class RevokedError(COSError):
+    """The rest of a body is not to be sent."""
+
+
+class _RevocableBody(FileBody):
+    """What is not all sent yet can be taken back: COS stores nothing of a body that breaks off."""
+
+    __slots__ = ("revoked",)
+
+    def __init__(self, body: FileBody) -> None:
+        super().__init__(body.fileno(), body.offset, body.length)
+        self.revoked = False
+
+    def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
+        for chunk in super().chunks(size):
+            if self.revoked:
+                raise RevokedError("given up")
+            yield chunk
+
+
 class Sender:
     """Sends the content of files. uploads keeps track of the multipart uploads that are open."""
 
@@ -46,6 +66,7 @@ class Sender:
         self._uploads = uploads
         self._settings = settings
         self._scopes: dict[tuple[str, str], trio.CancelScope] = {}
+        self._bodies: dict[tuple[str, str], _RevocableBody] = {}
         self._unwanted: set[tuple[str, str]] = set()
 
     def ended(self, bucket: str, key: str) -> None:
@@ -53,8 +74,11 @@ class Sender:
         self._unwanted.discard((bucket, key))
 
     def give_up(self, bucket: str, key: str) -> None:
-        """Send no more parts to a key: whoever sends them gets GivenUp. A single request goes on."""
+        """Send no more to a key: whoever sends it gets GivenUp. What is sent from memory arrives."""
         self._unwanted.add((bucket, key))
+        body = self._bodies.get((bucket, key))
+        if body is not None:
+            body.revoked = True
         scope = self._scopes.get((bucket, key))
         if scope is not None:
             scope.cancel()
@@ -72,6 +96,19 @@ class Sender:
                 del self._scopes[bucket, key]
         if scope.cancelled_caught:
             raise GivenUp
+
+    @contextmanager
+    def _revocable(self, bucket: str, key: str, body: FileBody) -> Iterator[_RevocableBody]:
+        """Around one request with a large body."""
+        made = _RevocableBody(body)
+        made.revoked = (bucket, key) in self._unwanted
+        self._bodies[bucket, key] = made
+        try:
+            yield made
+        except RevokedError as exc:
+            raise GivenUp from exc
+        finally:
+            del self._bodies[bucket, key]
 
     async def is_gone(self, base: Source | None) -> bool:
         """Whether the object that a file was opened on can no longer be read."""
@@ -101,10 +138,16 @@ class Sender:
             # From here on writers of a file that is not sent from memory wait (reads_staging).
             size = content.size
             about_to(size)
-            body = content.snapshot() if size <= SNAPSHOT_MAX else content.body(0, size)
+            put = client.put_object
+            if size > SNAPSHOT_MAX:
+                with self._revocable(bucket, key, content.body(0, size)) as body:
+                    result = await self._remote.change(
+                        put, bucket, key, body, headers=headers, forbid_overwrite=forbid
+                    )
+                return result, size
             send = self._remote.small_change if size <= SMALL_MAX else self._remote.change
             result = await send(
-                client.put_object, bucket, key, body, headers=headers, forbid_overwrite=forbid
+                put, bucket, key, content.snapshot(), headers=headers, forbid_overwrite=forbid
             )
             return result, size
         return await self._put_parts(bucket, key, content, headers, forbid=forbid, about_to=about_to)

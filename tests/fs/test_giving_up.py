@@ -168,3 +168,57 @@ async def test_what_is_sent_behind_the_back_is_given_up_too(
     await files.fs.drain()
     assert await files.keys() == []
     assert files.journal.records() == []
+
+
+async def whole(files: Files, data: bytes, name: str = "big") -> int:
+    """A file that is sent in one request."""
+    fh = await files.create(name)
+    await files.write(fh, data)
+    return fh
+
+
+@pytest.mark.parametrize("new", ["", "other"])
+async def test_one_long_request_is_given_up_as_well(
+    filesystem: Filesystems, emulator: Emulator, new: str
+) -> None:
+    files = await filesystem(multipart_threshold=16 * MIB)
+    data = content(MIB) * 15  # more than the buffers of a socket hold
+    emulator.faults.bandwidth.limit(total=MIB)
+    emulator.requests.reset()
+    fh = await whole(files, data)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.close, fh)
+            node = await files.file("big")
+            await until(lambda: node.being_sent)
+            await trio.sleep(0.5)  # the body has begun by now, and takes 15 s
+            if new:
+                await files.rename("big", new)
+            else:
+                await files.unlink("big")
+            assert answered(emulator, "PutObject") == 0
+            emulator.faults.bandwidth.limit(total=0)
+    finally:
+        emulator.faults.bandwidth.limit(total=0)
+    await files.removed()
+    assert await files.keys() == ([new] if new else [])
+    assert not new or await files.stored(new) == data
+
+
+async def test_async_a_file_on_its_way_that_is_removed_is_not_sent_anew(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    slow = emulator.faults.latency(SLOW, "UploadPart")
+    fh = await in_order(files)
+    emulator.requests.reset()
+    await files.close(fh)
+    node = await files.file("big")
+    await until(lambda: node.being_sent)
+    await trio.sleep(0.1)  # a second one waits to send it by now
+    await files.unlink("big")
+    assert answered(emulator, "UploadPart") == 0
+    assert emulator.requests["InitiateMultipartUpload"] <= 1 and not emulator.requests["PutObject"]
+    emulator.faults.remove(slow)
+    await files.removed()
+    assert await files.keys() == []
