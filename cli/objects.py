@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cosfs.errors import ConfigError, COSError, ObjectNotFoundError
 
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 I = TypeVar("I")  # noqa: E741 - an item
 T = TypeVar("T")
+
+
+class _Page(Protocol):
+    @property
+    def next_key_marker(self) -> str: ...
+
+
+P = TypeVar("P", bound=_Page)
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 OnFailure = Callable[[str, COSError], None]
@@ -177,39 +185,28 @@ async def with_headers(
 
 async def list_versions(engine: Engine, bucket: str, prefix: str) -> AsyncGenerator[ObjectVersion, None]:
     """Iterate over all versions and delete markers below prefix."""
-    key_marker = version_id_marker = ""
-    while True:
-        page = await engine.run(
-            partial(
-                engine.client.list_versions,
-                bucket,
-                prefix=prefix,
-                key_marker=key_marker,
-                version_id_marker=version_id_marker,
-            )
-        )
-        for version in page.versions:
-            yield version
-        if not page.next_key_marker:
-            return
-        key_marker, version_id_marker = page.next_key_marker, page.next_version_id_marker
+    list_page = partial(engine.client.list_versions, bucket, prefix=prefix)
+    async with aclosing(_pages(engine, list_page, "version_id_marker")) as pages:
+        async for page in pages:
+            for version in page.versions:
+                yield version
 
 
 async def list_uploads(engine: Engine, bucket: str, prefix: str = "") -> AsyncGenerator[Upload, None]:
     """Iterate over all unfinished uploads below prefix; what is aborted meanwhile disturbs no marker."""
-    key_marker = upload_id_marker = ""
+    list_page = partial(engine.client.list_uploads, bucket, prefix=prefix)
+    async with aclosing(_pages(engine, list_page, "upload_id_marker")) as pages:
+        async for page in pages:
+            for upload in page.uploads:
+                yield upload
+
+
+async def _pages(engine: Engine, list_page: Callable[..., P], id_marker: str) -> AsyncGenerator[P, None]:
+    """Ask for one page after the other; a key and an id together say where the next begins."""
+    markers: dict[str, str] = {}
     while True:
-        page = await engine.run(
-            partial(
-                engine.client.list_uploads,
-                bucket,
-                prefix=prefix,
-                key_marker=key_marker,
-                upload_id_marker=upload_id_marker,
-            )
-        )
-        for upload in page.uploads:
-            yield upload
+        page = await engine.run(partial(list_page, **markers))
+        yield page
         if not page.next_key_marker:
             return
-        key_marker, upload_id_marker = page.next_key_marker, page.next_upload_id_marker
+        markers = {"key_marker": page.next_key_marker, id_marker: getattr(page, f"next_{id_marker}")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,19 +16,6 @@ from cosfs.errors import CancelledError, UsageError
 from cosfs.units import MIB
 
 SIZE = 20 * MIB
-
-
-@pytest.fixture
-def session(emulator: Emulator) -> Iterator[cosfs.Session]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    with cosfs.Session(**options) as opened:
-        yield opened
-    emulator.faults.clear()
 
 
 @pytest.fixture

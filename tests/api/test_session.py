@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +28,6 @@ from cosfs.errors import (
 )
 from cosfs.units import MIB
 from tests.conftest import Cos
-
-
-@pytest.fixture
-def session(emulator: Emulator) -> Iterator[cosfs.Session]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    with cosfs.Session(**options) as opened:
-        yield opened
-    emulator.faults.clear()
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from cosfs.fs.tree import Tree
 from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 from cosfs.units import MIB
+from tests.objects import keys
 
 ME = Caller(uid=1000, gid=1000, umask=0o022)
 DEFAULTS = Defaults(uid=1000, gid=1000)
@@ -268,17 +269,6 @@ def stored(client: CosClient, bucket: str, key: str) -> bytes | None:
             return b"".join(stream.chunks())
     except NotFoundError:
         return None
-
-
-def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    marker = ""
-    while True:
-        page = client.list_objects(bucket, prefix=prefix, marker=marker)
-        found += [info.key for info in page.objects]
-        marker = page.next_marker
-        if not marker:
-            return found
 
 
 @asynccontextmanager

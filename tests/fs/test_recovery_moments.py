@@ -20,7 +20,8 @@ from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.scratch import MEMORY_MAX, Scratch
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, keys, stored, until
+from tests.fs.support import Files, content, stored, until
+from tests.objects import keys
 
 LARGE = content(3 * MEMORY_MAX)
 SMALL = content(100)

@@ -9,7 +9,8 @@ import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
-from tests.fs.support import Files, keys, until
+from tests.fs.support import Files, until
+from tests.objects import keys
 
 
 async def test_renames_into_each_other_end_though_both_wait_for_a_file_being_sent(files: Files) -> None:
