@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,8 +81,11 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
     report = Report(state)
 
     async def job(run: Run) -> None:
-        for url in urls:
-            await _remove(run, url, options)
+        held = None if options.max_delete is None else await _counted_first(run, urls, options)
+        if held is None and options.max_delete is not None:
+            return
+        for place, url in enumerate(urls):
+            await _remove(run, url, options, held[place] if held is not None else None)
 
     return run_job(state, job, report, verb="removing")
 
@@ -128,7 +131,7 @@ def _ask(state: State, urls: tuple[CosUrl, ...], options: Options) -> None:
         confirm(state, f"Remove all objects of {printable(', '.join(map(str, emptied)))}{versions}?")
 
 
-async def _remove(run: Run, url: CosUrl, options: Options) -> None:
+async def _remove(run: Run, url: CosUrl, options: Options, held: Sequence[ObjectId] | None) -> None:
     from cosfs.transfer.delete import delete_many
 
     bucket = await run.engine.run(run.state.client.resolve_bucket, url.bucket)
@@ -136,18 +139,17 @@ async def _remove(run: Run, url: CosUrl, options: Options) -> None:
     counted = _Counter()
 
     async def chosen() -> AsyncGenerator[ObjectId, None]:
-        async with aclosing(
-            _limited(run, _candidates(run, bucket, url.key, options, recursive), options)
-        ) as ids:
-            async for found in ids:
+        found = _candidates(run, bucket, url.key, options, recursive) if held is None else _each(held)
+        async with aclosing(found) as ids:
+            async for each in ids:
                 if run.stopping:
                     return
                 counted.number += 1
                 if options.dryrun:
-                    run.report.would_delete(f"cos://{bucket}/{found.key}", found.version_id)
+                    run.report.would_delete(f"cos://{bucket}/{each.key}", each.version_id)
                 else:
                     run.display.expect(0)
-                    yield found
+                    yield each
 
     async with aclosing(chosen()) as ids:
         await delete_many(run.engine, bucket, ids, on_result=tell_deleted(run, bucket))
@@ -159,29 +161,32 @@ class _Counter:
     number = 0
 
 
-async def _limited(
-    run: Run, found: AsyncGenerator[ObjectId, None], options: Options
-) -> AsyncGenerator[ObjectId, None]:
-    """Count with --max-delete before the first is removed; too many are none, and a failure."""
+async def _counted_first(run: Run, urls: Sequence[CosUrl], options: Options) -> list[list[ObjectId]] | None:
+    """Return what each URL means, before anything is removed; None, and a failure, if that is too much."""
     from cosfs.errors import TransferError
 
-    async with aclosing(found):
-        if options.max_delete is None:
+    held: list[list[ObjectId]] = []
+    count = 0
+    for url in urls:
+        bucket = await run.engine.run(run.state.client.resolve_bucket, url.bucket)
+        held.append([])
+        async with aclosing(_candidates(run, bucket, url.key, options, _is_recursive(url, options))) as found:
             async for each in found:
-                yield each
-            return
-        held: list[ObjectId] = []
-        async for each in found:
-            held.append(each)
-            if len(held) > options.max_delete:
-                run.report.fail(
-                    TransferError(
-                        f"more than {options.max_delete} objects would be removed, so none was",
-                        hint="Look at them with --dryrun, or raise --max-delete",
+                held[-1].append(each)
+                count += 1
+                if count > (options.max_delete or 0):
+                    run.report.fail(
+                        TransferError(
+                            f"more than {options.max_delete} objects would be removed, so none was",
+                            hint="Look at them with --dryrun, or raise --max-delete",
+                        )
                     )
-                )
-                return
-    for each in held:
+                    return None
+    return held
+
+
+async def _each(ids: Iterable[ObjectId]) -> AsyncGenerator[ObjectId, None]:
+    for each in ids:
         yield each
 
 

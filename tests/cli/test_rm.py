@@ -274,3 +274,20 @@ def test_special_buckets(run: Run, client: CosClient, emulator: Emulator) -> Non
     stored = client.put_object("zones-1250000000", "k", b"", headers=Headers(storage_class="MAZ_STANDARD"))
     assert stored.etag  # which only such a bucket takes
     run("rb", "cos://zones-1250000000", "--force")
+
+
+@pytest.mark.parametrize(
+    ("args", "limit", "left"),
+    [
+        (["{}/p/a.log", "{}/q"], 1, NAMES),
+        (["{}/p/a.log", "{}/q"], 2, ["p/b.txt", "p/s/c.log", "p2/d.log"]),
+        (["-r", "{}/p/", "{}/p2/"], 3, NAMES),
+        (["-r", "{}/p/", "{}/p2/"], 4, ["q"]),
+    ],
+)
+def test_max_delete_counts_what_all_urls_mean(
+    run: Run, client: CosClient, filled: str, args: list[str], limit: int, left: list[str]
+) -> None:
+    urls = [arg.format(f"cos://{filled}") for arg in args]
+    run("rm", *urls, "--max-delete", limit, code=0 if left != NAMES else 1)
+    assert keys(client, filled) == left
