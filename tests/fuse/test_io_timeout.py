@@ -185,6 +185,18 @@ def test_listings_end(start: Start, bucket: str, emulator: Emulator) -> None:
         assert len(list((mounted.path / name).iterdir())) == 200
 
 
+def test_many_stuck_calls_end_as_few_do(start: Start, bucket: str, emulator: Emulator) -> None:
+    """Only some of them are sent at once; the others do not wait for one time-out after the other."""
+    names = [f"{number:03}" for number in range(150)]
+    emulator.put_objects(bucket, [(name, OLD) for name in names])
+    mounted = start("--attributes", "listing")
+    assert len(list(mounted.path.iterdir())) == len(names)
+    emulator.faults.latency(LONG, "GetObject")
+    errors = ended(mounted, dict.fromkeys(names, read))
+    assert errors == dict.fromkeys(names, errno.ETIMEDOUT)
+    assert mounted.log_text().count("others wait for an answer of COS") >= 40
+
+
 def test_who_waits_for_a_stuck_call_ends_as_well(
     start: Start, client: CosClient, bucket: str, emulator: Emulator
 ) -> None:
