@@ -83,6 +83,8 @@ class Options(Common):
             raise UsageError(f"{source} is a directory", hint="Add --recursive to copy what is in it")
         if not stat.S_ISDIR(mode) and self.recursive:
             raise UsageError(f"{source} is not a directory", hint="Leave out --recursive to copy one file")
+        if stat.S_ISSOCK(mode):
+            raise UsageError(f"{source} is a socket", hint="Use - to upload what another program writes")
 
     def _check_stream(self, source: Place, destination: Place) -> None:
         streams = [place for place in (source, destination) if isinstance(place, Local) and place.is_stream]

@@ -17,6 +17,7 @@ __all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "Request has expired"})
 # Clocks that differ by less are no reason to refuse a signature, which is good for minutes at least.
 _SAME_TIME = 60.0
+_NEW_BUCKET = "The name of a new bucket must end in the APPID of your own account"
 _ID_HEADERS = ("x-cos-request-id", "x-amz-request-id")
 
 
@@ -114,9 +115,16 @@ def _denied(message: str, failure: Failure) -> str:
     """Say which action on which resource is missing, and what would allow it."""
     if "referer" in message.lower():
         return "The bucket's referer rules do not let this request in"
+    if failure.operation == "CreateBucket" and failure.signed:
+        return f"{_NEW_BUCKET}. {_missing_statement(failure)}"
     action = action_of(failure.operation)
     if not failure.signed:
         return f"The request was not signed, and not everybody may {action.removeprefix('name/cos:')} here"
+    return _missing_statement(failure)
+
+
+def _missing_statement(failure: Failure) -> str:
+    action = action_of(failure.operation)
     bucket, _, key = failure.target.removeprefix("cos://").partition("/")
     statement = json.dumps(statement_of([action], [resource_of(bucket, key, failure.region)]))
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -250,6 +251,14 @@ def test_bucket_that_is_gone_ends_the_command(
     assert result.returncode == 1
     assert "stopped: the bucket is not there" in result.stderr
     assert emulator.requests["PutObject"] < 300
+
+
+def test_a_socket_is_no_source(run: Run, bucket: str, emulator: Emulator) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("sock")
+        emulator.requests.reset()
+        assert "sock is a socket" in run("cp", "sock", f"cos://{bucket}/k", code=252).err
+    assert emulator.requests.total == 0
 
 
 @pytest.mark.parametrize("command", ["cp", "mv"])

@@ -185,3 +185,8 @@ def test_the_statement_of_a_denial_is_enough(emulator: Emulator, bucket: str) ->
             statements.append(json.loads(hint[hint.index("{") :]))
             emulator.set_policies(member, [{"version": "2.0", "statement": statements}])
             call()
+
+
+def test_a_bucket_that_may_not_be_made_may_have_the_name_of_another_account() -> None:
+    hint = raised(403, "AccessDenied", operation="CreateBucket").hint
+    assert "must end in the APPID of your own account" in hint and "name/cos:PutBucket" in hint
