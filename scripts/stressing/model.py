@@ -139,6 +139,7 @@ class Round:
         """Kill the mount; what was not closed may be as it was, or partly as it was written."""
         self.mounted.kill()
         self.log.append("killed")
+        self.world.keep_journal()
         self.player.let_go()
         self.world.emulator.faults.clear()
         self.mounted.clean_up()

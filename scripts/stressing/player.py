@@ -195,7 +195,8 @@ class Player:
         node = self.model.handles.pop(-1)
         if data:
             node.write(len(node.data), data)
-        self._kept(node)
+        if node.data or not self._is_open(node):
+            self._kept(node)
 
     def _real_append(self, path: str, data: bytes) -> None:
         self._write_all(path, data, os.O_APPEND)

@@ -115,7 +115,7 @@ class World:
         return self.scratch / "at-kill"
 
     def keep_journal(self) -> None:
-        """Keep what a killed mount has left as it is now, for whoever looks for the cause of a loss."""
+        """Keep what a killed mount has left and asked, for whoever looks for the cause of a loss."""
         shutil.rmtree(self.kept_journal, ignore_errors=True)
         for path in self.cache.glob("*/journal.db"):
             for name in ("journal.db", "journal.db-wal", "attributes.db", "attributes.db-wal"):
@@ -123,6 +123,8 @@ class World:
                     self.kept_journal.mkdir(exist_ok=True)
                     shutil.copy(path.parent / name, self.kept_journal / name)
             shutil.copytree(path.parent / "staging", self.kept_journal / "staging")
+        if self.kept_journal.exists():
+            (self.kept_journal / "requests").write_text("\n".join(self.requests()))
 
     def keep_evidence(self, kept: Path, lists: Mapping[str, Iterable[str]]) -> None:
         """Keep lists of what was done, the requests, the journals and the mounts' logs."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -17,49 +15,14 @@ from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import openfiles
 from cosfs.fs.inodes import FileNode
-from cosfs.fs.journal import Journal
-from cosfs.fs.scratch import MEMORY_MAX, Scratch
+from cosfs.fs.scratch import MEMORY_MAX
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, stored, until
-from tests.objects import keys
+from tests.fs.moments import Moments
+from tests.fs.support import Files, content, until
 
 LARGE = content(3 * MEMORY_MAX)
 SMALL = content(100)
 OTHER = content(3 * MEMORY_MAX, seed=1)
-
-
-class Moments:
-    """The bucket, and copies of a cache directory as a kill would leave it, around its writes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, files: Files, cache: Path) -> None:
-        self._files = files
-        self._cache = cache
-        self.taken: dict[str, dict[str, bytes | None]] = {}
-        for owner, name in (
-            (Journal, "_run"),
-            (Journal, "_commit"),
-            (Scratch, "put"),
-            (Scratch, "truncate"),
-            (Scratch, "close"),
-        ):
-            monkeypatch.setattr(owner, name, self._around(getattr(owner, name)))
-
-    def _around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def around(*args: Any, **kwargs: Any) -> Any:
-            self.take()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.take()
-
-        return around
-
-    def take(self) -> None:
-        name = f"moment-{len(self.taken)}"
-        # By another process: closing the database's file here would end SQLite's locks on it.
-        subprocess.run(["cp", "-r", self._cache, self._cache.parent / name], check=True)
-        client, bucket = self._files.client, self._files.bucket
-        self.taken[name] = {key: stored(client, bucket, key) for key in keys(client, bucket)}
 
 
 async def _cut(files: Files) -> None:
@@ -136,11 +99,8 @@ async def test_a_file_that_waits_to_be_sent_is_as_before_a_call_or_as_after_it(
     emulator.faults.clear()
     assert len(moments.taken) > 2
     after = CALLS[call](before)
-    for moment, objects in moments.taken.items():
-        for key in await files.keys():
-            await files.delete(key)
-        for key, data in objects.items():
-            await files.upload(key, data or b"")
+    for moment in moments.taken:
+        await moments.restore(moment)
         second = await filesystem(moment, write_back="async")
         await second.fs.drain()
         found = await second.stored("a")
