@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .ls_output import Kind
     from .state import State
 
+_UNSORTED = 10_000  # items are held beside those that are among the first so far
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -162,26 +164,38 @@ def _finder(options: Options) -> tuple[Callable[[CosClient, Range], Iterator[Pag
 
 
 def _sorted(pages: Iterator[Page[Any]], options: Options, kind: Kind) -> Iterator[Page[Any]]:
-    """Read everything and yield it in another order: prefixes first, then items, at most --max-items."""
+    """Read everything and yield it in another order: prefixes first, then items, at most --max-items.
+
+    With a limit, what cannot be among the first so many is not kept: the whole bucket would be in memory.
+    """
     from .listing import Page
 
     items: list[Any] = []
     prefixes: list[str] = []
+    limit = options.max_items
+    keys: dict[str, Callable[[Any], Any]] = {"key": _key, "size": kind.size, "time": _time}
+
+    def sort() -> None:
+        items.sort(key=keys[options.sort or "time"], reverse=options.sort != "key")
+        if limit is not None:
+            del items[limit:]
+
     for page in pages:
         items += page.items
         prefixes += page.prefixes
-    if options.sort == "key":
-        items.sort(key=lambda item: item.key)
-    elif options.sort == "size":
-        items.sort(key=kind.size, reverse=True)
-    else:
-        items.sort(key=_time, reverse=True)
-    limit = options.max_items
+        if limit is not None and len(items) > limit + _UNSORTED:
+            sort()
+    sort()
     prefixes = prefixes[:limit]
     rest = islice(items, None if limit is None else limit - len(prefixes))
     yield Page([], prefixes)
     while some := list(islice(rest, 1000)):
         yield Page(some)
+
+
+def _key(item: Any) -> str:
+    key: str = item.key
+    return key
 
 
 def _time(item: Any) -> float:

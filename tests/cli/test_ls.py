@@ -300,3 +300,15 @@ def test_failed_page_is_an_error_after_what_came_before(run: Run, filled: str, e
     finally:
         emulator.faults.clear()
     assert result.lines == ["a.txt", "q/1"] and "AccessDenied" in result.err
+
+
+@pytest.mark.parametrize("order", ["size", "key"])
+def test_the_first_of_very_many_are_those_of_all(
+    run: Run, client: CosClient, bucket: str, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    for number in range(40):
+        client.put_object(bucket, f"{number * 17 % 40:02}", b"x" * (number * 7 % 13))
+    options = ["--output", "text", "--sort", order, "--page-size", "3"]
+    everything = run("ls", f"cos://{bucket}", *options).lines
+    monkeypatch.setattr("cli.ls._UNSORTED", 5)
+    assert run("ls", f"cos://{bucket}", *options, "--max-items", "7").lines == everything[:7]
