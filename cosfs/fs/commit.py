@@ -48,6 +48,7 @@ from cosfs.fs.staging import Staging
 from cosfs.fs.stream import Stream
 from cosfs.fs.tree import Tree
 from cosfs.fs.uploads import Uploads
+from cosfs.fs.zeros import Zeros
 from cosfs.transfer import attributes
 from cosfs.transfer.engine import Engine
 
@@ -86,8 +87,11 @@ class Committer:
         self._unnoted: dict[FileNode, int] = {}  # being written; the version that the journal has
         self._streams: dict[int, Stream] = {}
         self._going: Counter[int] = Counter()  # files whose names are about to change
-        self.sender = Sender(remote, engine, fetcher, self.uploads, settings)
         self.leavings = Leavings(tree, fetcher, deleter, journal, self._records)
+        zeros = Zeros(
+            remote, self.uploads, deleter, self.leavings, journal, settings.part_size, settings.extra
+        )
+        self.sender = Sender(remote, engine, fetcher, self.uploads, zeros, settings)
         self.conflicts = Conflicts(tree, remote, self.sender, self._records, self.leavings)
         self._attributes = AttributeSender(tree, remote, self.sender, deleter, self._records)
         self.outbox = Outbox(self._send_any, self._settle, settings.retry_max)
@@ -362,7 +366,7 @@ class Committer:
             if stream is not None:
                 size = content.size
                 with self.sender.may_be_given_up(bucket, key):
-                    await stream.send_rest(content)
+                    await self.sender.send_rest(stream, content)
                 return await stream.complete(forbid_overwrite=forbid), size, None
             return *await put_whole(bucket, key, content, headers, forbid=forbid), None
         except AlreadyExistsError:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isqrt
 from typing import Literal
 
-__all__ = ["MAX_COPY", "MAX_PARTS", "MIN_PART", "Extents", "PartPlan", "block_range", "plan_parts"]
+__all__ = [
+    "MAX_COPY",
+    "MAX_PARTS",
+    "MIN_PART",
+    "Extents",
+    "PartPlan",
+    "block_range",
+    "plan_parts",
+    "plan_rest",
+]
 
 MIN_PART = 1 << 20  # bytes; what COS demands of every part but the last
 MAX_COPY = 5 << 30  # bytes; the most one part can be, sent or copied
@@ -158,13 +168,18 @@ def block_range(offset: int, length: int, block_size: int) -> range:
 class PartPlan:
     """One part of a multipart upload: bytes start..stop of the new object.
 
-    "copy" parts are the same bytes of the old object, copied by the server.
+    "copy" parts are the same bytes of the old object, copied by the server; "zeros" are made there as well.
     """
 
     number: int
     start: int
     stop: int
-    source: Literal["copy", "send"]
+    source: Literal["copy", "send", "zeros"]
+
+
+Run = tuple[int, int, Literal["copy", "send", "zeros"]]
+HOLE_MIN = 4  # pieces; shorter holes are sent
+ONE_LEVEL = 16  # pieces; longer holes are copied from something longer than a piece
 
 
 def plan_parts(
@@ -177,10 +192,12 @@ def plan_parts(
     min_part: int = MIN_PART,
     max_copy: int = MAX_COPY,
     max_parts: int = MAX_PARTS,
+    zeros: int = 0,
 ) -> list[PartPlan]:
     """Plan how to write an object of size bytes, of which only the dirty ones differ from the old one.
 
-    Bytes from base_size on are sent, dirty or not (a hole is sent as zeros). Every part but the last
+    Bytes from base_size on are sent, dirty or not: short holes as zeros, longer ones are "zeros" parts if
+    the length of a piece of zeros is given. Every part but the last
     has at least min_part bytes, so clean bytes beside a short dirty range go with it: fewer than
     2 * min_part of them for each dirty range, unless that would need more than max_parts parts. They
     are of as few blocks of align bytes as can be: each that is not here has to be fetched.
@@ -188,19 +205,42 @@ def plan_parts(
     """
     changed = dirty.copy()
     changed.add(min(base_size, size), size)
+    holes = _holes(dirty, base_size, size, min_part, zeros) if zeros else []
+    for start, stop in holes:
+        changed.cut(start, stop)
     changed.truncate(size)
+    limits = {"copy": max_copy, "zeros": _hole_part(holes, zeros, max_copy)}
     least = min_part
     while True:
-        runs = _plan_runs(size, _widened(changed, size, least, align), least)
-        copies = sum(-(-(stop - start) // max_copy) for start, stop, copied in runs if copied)
-        sends = [stop - start for start, stop, copied in runs if not copied]
-        spare = max_parts - copies - len(sends)
+        runs = _plan_runs(size, _widened(changed, size, least, align), least, base_size)
+        made = sum(-(-(stop - start) // limits[how]) for start, stop, how in runs if how != "send")
+        sends = [stop - start for start, stop, how in runs if how == "send"]
+        spare = max_parts - made - len(sends)
         # Longer sent parts cost nothing but leave some numbers spare; else more clean bytes are sent.
-        if spare > max_parts // 20 or least > size:
+        if spare > min(max_parts // 20, sum(sends) // part_size) or least > size:
             break
         least *= 2
-    longest = max(part_size, least, -(-sum(sends) // max(spare, 1)))
-    return _number_parts(runs, least, longest, max_copy)
+    limits["send"] = max(part_size, least, -(-sum(sends) // max(spare, 1)))
+    return _number_parts(runs, least, limits)
+
+
+def _holes(dirty: Extents, base_size: int, size: int, least: int, piece: int) -> list[tuple[int, int]]:
+    """Return the ranges that are in no object and were not written, if they are long."""
+    holes = []
+    for start, stop in dirty.missing(base_size, size):
+        if start == base_size and start:
+            start += least  # what lies between two parts that COS makes has to be long enough for one
+        if stop - start >= HOLE_MIN * piece:
+            holes.append((start, stop))
+    return holes
+
+
+def _hole_part(holes: list[tuple[int, int]], piece: int, max_copy: int) -> int:
+    """Return how long parts of zeros are: so that making the zeros and copying them takes few requests."""
+    total = sum(stop - start for start, stop in holes)
+    if total <= ONE_LEVEL * piece:
+        return max(piece, 1)
+    return min(isqrt(total * piece) // piece * piece, max_copy)
 
 
 def _widened(changed: Extents, size: int, least: int, align: int) -> Extents:
@@ -229,41 +269,47 @@ def _window(start: int, stop: int, size: int, least: int, align: int) -> tuple[i
     return left, min(left + least, size)
 
 
-def _plan_runs(size: int, changed: Extents, least: int) -> list[tuple[int, int, bool]]:
-    """Split 0..size into alternating runs (start, stop, copied), none but the last shorter than `least`."""
-    copies = [
+def _plan_runs(size: int, changed: Extents, least: int, base_size: int) -> list[Run]:
+    """Split 0..size into runs, none but the last shorter than `least`; every other one is sent."""
+    made = [
         (start, stop)
         for start, stop in changed.missing(0, size)
         # A short tail is sent along: COS promises copies of 1 MiB and more only.
         if stop - start >= least or stop - start == size
     ]
-    return _fill_gaps(size, copies)
-
-
-def _fill_gaps(size: int, copies: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
-    """Return the copied runs and between them the sent ones."""
-    runs: list[tuple[int, int, bool]] = []
+    runs: list[Run] = []
     position = 0
-    for start, stop in copies:
+    for start, stop in made:
         if position < start:
-            runs.append((position, start, False))
-        runs.append((start, stop, True))
+            runs.append((position, start, "send"))
+        runs.append((start, stop, "copy" if start < base_size else "zeros"))
         position = stop
     if position < size:
-        runs.append((position, size, False))
+        runs.append((position, size, "send"))
     return runs
 
 
-def _number_parts(
-    runs: Iterable[tuple[int, int, bool]], least: int, longest: int, max_copy: int
-) -> list[PartPlan]:
+def _number_parts(runs: Iterable[Run], least: int, limits: Mapping[str, int]) -> list[PartPlan]:
     parts: list[PartPlan] = []
-    for start, stop, copied in runs:
+    for start, stop, how in runs:
         length = stop - start
         # Equal pieces: none is shorter than least, as one left over at the end could be.
-        count = -(-length // (max_copy if copied else longest))
+        count = -(-length // limits[how])
         count = max(1, min(count, length // least))
         cuts = [start + length * index // count for index in range(count + 1)]
         for left, right in pairwise(cuts):
-            parts.append(PartPlan(len(parts) + 1, left, right, "copy" if copied else "send"))
+            parts.append(PartPlan(len(parts) + 1, left, right, how))
     return parts
+
+
+def plan_rest(
+    first: int, start: int, size: int, dirty: Extents, part_size: int, *, max_copy: int, zeros: int
+) -> list[PartPlan]:
+    """Plan the parts, from number first on, of the bytes from start on of an object that has no old one."""
+    rest = Extents((left - start, right - start) for left, right in dirty.overlap(start, size))
+    plan = plan_parts(
+        size - start, rest, 0, part_size, max_copy=max_copy, max_parts=MAX_PARTS + 1 - first, zeros=zeros
+    )
+    return [
+        PartPlan(part.number + first - 1, part.start + start, part.stop + start, part.source) for part in plan
+    ]

@@ -44,6 +44,7 @@ class Leavings:
         self._intents: dict[Place, int] = {}  # rows of the journal: to remove what was unlinked
         self._former: dict[Place, FileNode] = {}  # objects still under a former name
         self.foretold: set[Place] = set()  # the same, of files that are still to be taken over
+        self.helpers: set[Place] = set()  # made to send something else, and soon to go
         tree.listings.is_leaving = self.is_leaving
         tree.listings.has_any_left = self.has_any_left
         tree.listings.emptied = deleter.emptied
@@ -130,12 +131,13 @@ class Leavings:
 
     def has_any_left(self) -> bool:
         """Whether COS may have objects that are only left over."""
-        return bool(self._orphans or self._former or self._deleter.is_busy)
+        return bool(self._orphans or self._former or self.helpers or self._deleter.is_busy)
 
     def _left(self) -> Iterator[Place]:
         yield from self._orphans
         yield from self._former
         yield from self.foretold
+        yield from self.helpers
         yield from self._deleter.places
 
     def is_leaving(self, bucket: str, key: str, etag: str, since: float) -> bool:
@@ -143,6 +145,8 @@ class Leavings:
 
         An object with another etag was put there by somebody since.
         """
+        if (bucket, key) in self.helpers:
+            return True
         orphan = self._orphans.get((bucket, key))
         if orphan is not None:
             return orphan.expected in (None, etag)

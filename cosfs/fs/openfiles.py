@@ -30,7 +30,7 @@ Args = TypeVarTuple("Args")
 ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
 SETTLED_WITHIN = 5.0  # seconds; an emptied file waits no longer for what is on its way of it
 CUT_WITHIN = 5.0  # seconds; truncate() of a path waits no longer for COS
-FILE_MAX = 10_000 * 5 * 1024**3  # COS's limit for one object
+FILE_MAX = 9_000 * 5 * 1024**3  # COS's limit for one object, and some parts to spare
 
 
 class OpenFiles(Calls):

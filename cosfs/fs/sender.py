@@ -5,28 +5,32 @@ Knows content, keys and headers; when to send and what it means for the tree is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
 
 from cosfs.client.body import CHUNK, FileBody, digest
-from cosfs.client.model import Headers, ObjectInfo, Part, PutResult
+from cosfs.client.model import Headers, ObjectInfo, PutResult
 from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.background import together
-from cosfs.fs.extents import plan_parts
+from cosfs.fs.extents import MAX_COPY, PartPlan, plan_parts, plan_rest
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.staging import Staging
+from cosfs.fs.stream import Stream
 from cosfs.fs.uploads import Uploads
+from cosfs.fs.zeros import Zeros
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
+from cosfs.transfer.multipart import MultipartUpload
 
 SNAPSHOT_MAX = 4 * MIB  # up to here a file is sent from memory and may be written meanwhile
 SMALL_MAX = 64 * 1024  # up to here many files are sent by one thread
 KEEP_MAX = 16 * MIB  # up to here our own bytes go into the block cache after they were sent
+COPIED_PARTS = 8000  # of an object, at most: the others are left to what is sent
 ONE_COPY_MAX = 5 * 1024 * MIB  # COS's limit for PUT Object - Copy
 
 
@@ -58,12 +62,19 @@ class Sender:
     """Sends the content of files. uploads keeps track of the multipart uploads that are open."""
 
     def __init__(
-        self, remote: Remote, engine: Engine, fetcher: Fetcher, uploads: Uploads, settings: FsSettings
+        self,
+        remote: Remote,
+        engine: Engine,
+        fetcher: Fetcher,
+        uploads: Uploads,
+        zeros: Zeros,
+        settings: FsSettings,
     ) -> None:
         self._remote = remote
         self._engine = engine
         self._fetcher = fetcher
         self._uploads = uploads
+        self._zeros = zeros
         self._settings = settings
         self._scopes: dict[tuple[str, str], trio.CancelScope] = {}
         self._bodies: dict[tuple[str, str], _RevocableBody] = {}
@@ -176,32 +187,89 @@ class Sender:
             content.base_limit,
             self._settings.part_size,
             align=self._fetcher.block_size,
-            max_copy=self._settings.max_copy_part,
+            max_copy=self._max_copy(size),
+            zeros=self._settings.part_size,
         )
         upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)
-        slots = trio.CapacityLimiter(8)
-
-        async def copy(number: int, start: int, stop: int) -> Part:
-            assert base is not None
-            async with slots:
-                return await upload.copy(number, base.bucket, base.key, start, stop, if_match=base.etag)
-
-        async def send(number: int, start: int, stop: int) -> Part:
-            async with slots:
-                await content.fill(self._fetcher, start, stop)
-                return await upload.send(number, content.body(start, stop))
-
         try:
             with self.may_be_given_up(bucket, key):
-                async with together() as nursery:
-                    for part in plan:
-                        nursery.start_soon(
-                            copy if part.source == "copy" else send, part.number, part.start, part.stop
-                        )
+                await self._send_plan(upload, content, plan, base)
             return await self._uploads.complete(upload), size
         except BaseException:
             await self._uploads.abort(upload)
             raise
+
+    async def send_rest(self, stream: Stream, content: Staging) -> None:
+        """Send what is missing of a file that went out while it was written; long holes are made in COS."""
+        size, begun = content.size, stream.sent_end
+        plan = plan_rest(
+            stream.next_number,
+            begun,
+            size,
+            content.changed,
+            self._settings.part_size,
+            max_copy=self._max_copy(size),
+            zeros=self._settings.part_size,
+        )
+        if all(part.source == "send" for part in plan):
+            await stream.send_rest(content)
+        else:
+            await self._send_plan(await stream.send_begun(content), content, plan, None, once=True)
+
+    def _max_copy(self, size: int) -> int:
+        """The longest part that is made in COS: of very large objects there would be too many else."""
+        return min(MAX_COPY, max(self._settings.max_copy_part, -(-size // COPIED_PARTS)))
+
+    async def _send_plan(
+        self,
+        upload: MultipartUpload,
+        content: Staging,
+        plan: Sequence[PartPlan],
+        base: Source | None,
+        *,
+        once: bool = False,
+    ) -> None:
+        slots = trio.CapacityLimiter(8)
+
+        async def copy(part: PartPlan) -> None:
+            assert base is not None
+            async with slots:
+                await upload.copy(
+                    part.number, base.bucket, base.key, part.start, part.stop, if_match=base.etag
+                )
+
+        async def send(part: PartPlan) -> None:
+            async with slots:
+                await content.fill(self._fetcher, part.start, part.stop)
+                await upload.send(part.number, content.body(part.start, part.stop), once=once)
+
+        async with together() as nursery:
+            for part in plan:
+                if part.source != "zeros":
+                    nursery.start_soon(copy if part.source == "copy" else send, part)
+            nursery.start_soon(self._make_holes, upload, [part for part in plan if part.source == "zeros"])
+
+    async def _make_holes(self, upload: MultipartUpload, holes: Sequence[PartPlan]) -> None:
+        if not holes:
+            return
+        slots = trio.CapacityLimiter(8)
+        longest = max(part.stop - part.start for part in holes)
+        async with self._zeros.of(upload.upload.bucket, upload.upload.key, longest) as zeros:
+
+            async def make(part: PartPlan) -> None:
+                async with slots:
+                    await upload.copy(
+                        part.number,
+                        zeros.bucket,
+                        zeros.key,
+                        0,
+                        part.stop - part.start,
+                        if_match=zeros.etag,
+                    )
+
+            async with together() as nursery:
+                for part in holes:
+                    nursery.start_soon(make, part)
 
     async def keep(self, source: Source, content: Staging, version: int) -> None:
         """Put our own bytes into the block cache: reading them back costs no request."""

@@ -8,6 +8,7 @@ before what was sent gives the upload up (the staging file still has every byte)
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import trio
 
@@ -34,7 +35,7 @@ def part_range(number: int, part_size: int) -> tuple[int, int]:
 
 
 class Stream:
-    """One upload of a growing file. Parts run in background; errors are told by finish()."""
+    """One upload of a growing file. Parts run in background; errors are told by send_rest()."""
 
     def __init__(
         self,
@@ -78,6 +79,11 @@ class Stream:
                 self._stale.add(number)
 
     @property
+    def next_number(self) -> int:
+        """The number of the first part that was not begun."""
+        return self._next
+
+    @property
     def sent_end(self) -> int:
         """Everything before this was sent or is being sent."""
         return part_range(self._next, self._part_size)[0]
@@ -95,7 +101,7 @@ class Stream:
                     upload = await self._started()
                     await upload.send(number, staging.body(start, stop), once=True)
         except (COSError, OSError) as exc:
-            # finish() sends it again and reports what happens then. A body that changed while
+            # send_rest() sends it again and reports what happens then. A body that changed while
             # it was read fails its checksum; it is in _stale already.
             log.debug("part %d of %r: %s", number, self.key, exc)
             self._stale.add(number)
@@ -109,25 +115,24 @@ class Stream:
                 self._upload = await self._uploads.open(self.bucket, self.key, self.headers)
             return self._upload
 
-    async def finish(self, staging: Staging, *, forbid_overwrite: bool) -> PutResult:
-        """Send what is missing and put the object together."""
-        await self.send_rest(staging)
-        return await self.complete(forbid_overwrite=forbid_overwrite)
-
     async def send_rest(self, staging: Staging) -> None:
         """Send what is missing; there is no object before complete()."""
-        await self._settle()
-        upload = await self._started()
-        todo = sorted(self._stale)
-        number, size = self._next, staging.size
-        while part_range(number, self._part_size)[0] < size:
-            todo.append(number)
+        number = self._next
+        while part_range(number, self._part_size)[0] < staging.size:
             number += 1
+        await self.send_begun(staging, range(self._next, number))
+
+    async def send_begun(self, staging: Staging, more: Iterable[int] = ()) -> MultipartUpload:
+        """Send what is missing of the parts that were begun, and more parts; return the upload."""
+        await self._settle()
+        upload, size = await self._started(), staging.size
+        todo = [*sorted(self._stale), *more]
         self._stale.clear()
         async with together() as nursery:
             for n in todo:
                 start, stop = part_range(n, self._part_size)
                 nursery.start_soon(self._send_now, upload, n, staging, start, min(stop, size))
+        return upload
 
     async def complete(self, *, forbid_overwrite: bool) -> PutResult:
         """Put the object together; everything must have been sent."""

@@ -196,6 +196,28 @@ def test_preallocation_is_emulated(mount_bucket: Callable[..., Path]) -> None:
     assert path.stat().st_size == 100_000
 
 
+def test_a_sparse_file_is_as_long_as_it_says_and_its_zeros_are_not_sent(
+    mount_bucket: Callable[..., Path], outside: Outside, counted: Callable[[], Counted]
+) -> None:
+    size = 100 * MIB
+    path = mount_bucket() / "sparse"
+    with counted() as seen:
+        subprocess.run(["truncate", "-s", str(size), path], check=True)
+        with path.open("r+b") as file:
+            file.seek(size // 2)
+            file.write(b"data")
+            file.flush()
+            file.seek(size // 2 - 3)
+            assert file.read(10) == b"\0\0\0data\0\0\0"
+    assert seen.counts["PutObject"] == 1  # of zeros, from which the rest is copied
+    assert seen.counts["UploadPart"] == 1
+    assert path.stat().st_size == size
+    assert path.stat().st_blocks == size // 512
+    expected = bytes(size // 2) + b"data" + bytes(size // 2 - 4)
+    assert path.read_bytes() == expected
+    assert outside.get("sparse") == expected
+
+
 def test_large_file_equals_what_was_written(
     mount_bucket: Callable[..., Path], outside: Outside, tmp_path: Path, counted: Callable[[], Counted]
 ) -> None:
