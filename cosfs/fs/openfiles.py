@@ -206,7 +206,8 @@ class OpenFiles(Calls):
         """Return when COS has the file; it stays ours if COS is out of reach for too long."""
         if node.changed:
             patiently = partial(self.remote.patience.patiently, [(node.bucket, node.key)])
-            await self._with_room(node.size, patiently, self.committer.flush, node)
+            needed = node.content.on_disk if node.content is not None else 0  # what is written: not its holes
+            await self._with_room(needed, patiently, self.committer.flush, node)
 
     @staticmethod
     def _is_unwritten(handle: FileHandle) -> bool:
