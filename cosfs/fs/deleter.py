@@ -95,7 +95,8 @@ class Deleter:
         self.emptied = Emptied(journal)
         self._waiting: dict[Place, _Removal] = {}
         self._sending: dict[Place, _Removal] = {}
-        self._finished: dict[Place, float] = {}  # lately, and when; the oldest first
+        # Lately, when, and whether a directory went with it; the oldest first.
+        self._finished: dict[Place, tuple[float, bool]] = {}
         self._held: dict[Place, list[int]] = {}  # records of removals that a new object replaces
         self._wake = trio.Event()
         self._tried = trio.Event()  # of the next batch that comes back
@@ -128,11 +129,15 @@ class Deleter:
         as anything is left below it.
         """
         place = bucket, key
-        if self._finished.get(place, -1.0) >= since:
+        is_dir = not etag and key.endswith("/")
+        finished, was_dir = self._finished.get(place, (-1.0, False))
+        if finished >= since and was_dir >= is_dir:
             return True
         removal = self._waiting.get(place) or self._sending.get(place)
+        if is_dir:
+            return place in self.emptied or (removal is not None and removal.directory)
         if removal is None:
-            return not etag and place in self.emptied
+            return False
         return not (removal.careful and etag and removal.etag not in ("", etag))
 
     def schedule(
@@ -264,7 +269,7 @@ class Deleter:
     def settle(self) -> None:
         """Forget directories that were removed when nothing is left of them."""
         for place in self.emptied.settle():
-            self._note_finished(place)
+            self._note_finished(place, is_dir=True)
 
     async def drain(self, bucket: str | None = None, prefix: str = "") -> bool:
         """Wait until everything scheduled so far (below a prefix) was tried; False if some is left.
@@ -448,16 +453,16 @@ class Deleter:
 
     def _finish(self, removal: _Removal) -> None:
         self._sending.pop(removal.place, None)
-        self._note_finished(removal.place)
+        self._note_finished(removal.place, is_dir=removal.directory)
         removal.answered.set()
         removal.done.set()
         self._note_try()
 
-    def _note_finished(self, place: Place) -> None:
+    def _note_finished(self, place: Place, *, is_dir: bool) -> None:
         now = trio.current_time()
         self._finished.pop(place, None)
-        self._finished[place] = now
-        while next(iter(self._finished.values())) < now - REMEMBERED:
+        self._finished[place] = now, is_dir
+        while next(iter(self._finished.values()))[0] < now - REMEMBERED:
             del self._finished[next(iter(self._finished))]
 
     def _note_try(self) -> None:

@@ -222,3 +222,19 @@ async def test_a_file_never_closed_is_under_its_old_name_after_a_crash_its_remov
     assert await second.list() == ["d"]
     assert await second.get("d/a") == b"0123456789"
     assert second.journal.records() == []
+
+
+async def test_a_directory_whose_own_bytes_are_removed_is_shown(files: Files, emulator: Emulator) -> None:
+    await files.upload("d/", b"bytes")
+    await files.upload("d/a", b"a")
+    assert await files.list("d") == ["%=content", "a"]
+    slow = emulator.faults.latency(0.3, "Delete*")
+    await files.unlink("d/%=content")
+    files.tree.forget_all()
+    assert await files.list() == ["d"]
+    assert await files.list("d") == ["a"]
+    await files.removed()
+    emulator.faults.remove(slow)
+    files.tree.forget_all()
+    assert await files.list() == ["d"]
+    assert await files.keys() == ["d/a"]
