@@ -33,6 +33,8 @@ _HELPERS = 16
 _PARKING = 2.0
 # How exactly time-outs are kept.
 _PRECISION = 0.25
+# How many greenlets without a call are kept.
+_SPARE = 16
 _NOTHING: outcome.Outcome[Any] = outcome.Value(None)
 
 
@@ -99,6 +101,7 @@ class Hub:
         self._check_at = 0.0
         self._sleeping: list[tuple[float, int, greenlet.greenlet]] = []
         self._numbers = count()
+        self._spare: list[greenlet.greenlet] = []  # without a call
         self._posted: deque[tuple[greenlet.greenlet, outcome.Outcome[Any]]] = deque()
         self._main: greenlet.greenlet | None = None
         self._take: Callable[[], Callable[[], None] | None] = lambda: None
@@ -119,12 +122,12 @@ class Hub:
             while self._running or not closed():
                 self._rest()
                 while (call := take()) is not None:
-                    greenlet.greenlet(self._run).switch(call)
+                    self._begin(call)
                 self._asleep = True
                 # Once more, now that whoever adds something will wake us.
                 if (call := take()) is not None:
                     self._asleep = False
-                    greenlet.greenlet(self._run).switch(call)
+                    self._begin(call)
                     continue
                 if closed() and not self._running:
                     break
@@ -138,15 +141,24 @@ class Hub:
             _hubs.discard(self)
             self._end()
 
+    def _begin(self, call: Callable[[], None]) -> None:
+        runner = self._spare.pop() if self._spare else greenlet.greenlet(self._run)
+        runner.switch(call)
+
     def _run(self, call: Callable[[], None] | None) -> None:
-        self._running += 1
-        try:
-            # One after the other: a new greenlet needs memory of its own from the system each time.
-            while call is not None:
-                call()
-                call = self._take()
-        finally:
-            self._running -= 1
+        """Run one call after the other: a new greenlet needs memory of its own from the system each time."""
+        while True:
+            self._running += 1
+            try:
+                while call is not None:
+                    call()
+                    call = self._take()
+            finally:
+                self._running -= 1
+            if len(self._spare) >= _SPARE:
+                return
+            self._spare.append(greenlet.getcurrent())
+            call = self._switch()
 
     def _go_on(self, events: list[tuple[int, int]]) -> None:
         waiting = self._waiting
@@ -177,6 +189,8 @@ class Hub:
 
     def _end(self) -> None:
         self.parked.set()  # in the best of all ways
+        while self._spare:
+            self._spare.pop().throw()
         self._helpers.close()
         self._epoll.close()
         with self._fd_lock:

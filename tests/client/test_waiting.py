@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import greenlet
 import pytest
 
 from cosfs.client.client import CosClient
@@ -147,6 +148,20 @@ def test_a_hub_that_is_closed_brings_its_calls_to_their_end(runner: Runner) -> N
     time.sleep(0.05)
     runner.close()
     assert runner.results == [None]
+
+
+def test_calls_that_come_one_after_the_other_share_a_greenlet(runner: Runner) -> None:
+    for count in range(1, 21):
+        runner.call(greenlet.getcurrent)
+        runner.wait(count)
+    assert len(set(runner.results)) == 1
+    # Many at once need one each; few of those are kept.
+    runner.call(*[lambda: sleep(0.05) for _ in range(100)])
+    runner.wait(120)
+    assert len(runner.hub._spare) <= 16
+    runner.close()
+    assert not runner.hub._spare
+    assert all(each.dead for each in runner.results[:20] if isinstance(each, greenlet.greenlet))
 
 
 def test_hundreds_of_requests_are_in_flight_at_once(runner: Runner) -> None:
