@@ -9,8 +9,10 @@ MULTIPART = (
 )  # fmt: skip
 
 
-def policy(*actions: str, resource: str = "*") -> dict[str, object]:
+def policy(*actions: str, resource: str = "*", condition: object = None) -> dict[str, object]:
     """A policy that allows these calls."""
     allowed = [f"name/cos:{name}" for name in actions]
-    statement = {"effect": "allow", "action": allowed, "resource": [resource]}
+    statement: dict[str, object] = {"effect": "allow", "action": allowed, "resource": [resource]}
+    if condition is not None:
+        statement["condition"] = condition
     return {"version": "2.0", "statement": [statement]}

@@ -83,12 +83,13 @@ class Writing(Reading):
                 raise
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
 
-    def check_put(self, bucket: str, key: str, *, extra: Mapping[str, str] = NOTHING) -> None:
+    def check_put(self, bucket: str, key: str, *, headers: Headers = Headers()) -> None:  # noqa: B008 - frozen
         """Raise what COS would refuse an object under this key with; nothing is stored.
 
         The body does not match its checksum, which COS finds out after it has looked at rights.
         """
-        sent = {**extra, "Content-MD5": b64encode(digest(b"").md5).decode(), "x-cos-forbid-overwrite": "true"}
+        sent = put_headers(headers)
+        sent |= {"Content-MD5": b64encode(digest(b"").md5).decode(), "x-cos-forbid-overwrite": "true"}
         call = Call("PutObject", "PUT", bucket, key, headers=sent, body=b"?")
 
         def operation(attempt: Attempt) -> None:

@@ -37,7 +37,7 @@ def assemble(
     )
     small_files = SmallFiles(remote, settings, background, fetcher, tree.heads)
     prefetcher = Prefetcher(fetcher, engine, background, settings.prefetch)
-    rights = Rights(remote)
+    rights = Rights(remote, settings.extra)
     deleter = Deleter(remote, journal, rights, tree.removal_failed)
     committer = Committer(tree, remote, engine, fetcher, deleter, journal, rights, settings, background)
     renamer = Renamer(tree, remote, engine, committer, deleter, journal, rights)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import stat
 import time
 
 import trio
 
 from cosfs.client.model import Headers, ObjectInfo
-from cosfs.errors import AlreadyExistsError, BucketNotEmptyError, FilesystemError
+from cosfs.errors import AlreadyExistsError, BucketNotEmptyError, FilesystemError, PermissionDeniedError
 from cosfs.fs import names
 from cosfs.fs.calls import Caller, Calls, DirHandle
 from cosfs.fs.inodes import DirNode, Node
@@ -18,6 +19,8 @@ from cosfs.fs.order import NEAR
 from cosfs.fs.rights import Action
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
+
+log = logging.getLogger(__name__)
 
 FIRST_SHOWN = 32  # names without attributes in the first reply; later ones have a thousand and more
 DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
@@ -182,4 +185,7 @@ class Directories(Calls):
         if not directory.known:
             await self.tree.ensure_known(directory)
         if directory.marker is None:
-            await self.committer.put_marker(directory, directory.attrs)
+            try:
+                await self.committer.put_marker(directory, directory.attrs)
+            except PermissionDeniedError as exc:  # who may remove and not write can remove the last as well
+                log.info("%s goes with its last entry: %s", directory.url, exc)

@@ -8,15 +8,18 @@ makes no more than its own directory suspicious, and each call there hears what 
 
 from __future__ import annotations
 
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import trio
 
+from cosfs.client.model import Headers
 from cosfs.errors import COSError, PermissionDeniedError
 from cosfs.fs.remote import Remote
+from cosfs.transfer import attributes
 
 __all__ = ["ASK_WITHIN", "PROBE", "Action", "Refusal", "Rights"]
 
@@ -46,8 +49,9 @@ class Refusal:
 class Rights:
     """Remembers what was refused, by directory, and what has worked."""
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, extra: Mapping[str, str] = {}) -> None:
         self._remote = remote
+        self._extra = extra  # headers of every PUT: policies may ask for them
         self._works: set[tuple[Action, str]] = set()  # in these buckets
         self._works_in: set[tuple[Action, str, str]] = set()  # in directories of buckets with refusals
         self._refused: dict[tuple[Action, str, str], Refusal] = {}  # by directory; the oldest first
@@ -124,9 +128,11 @@ class Rights:
 
     async def ask_to_write(self, bucket: str, key: str) -> None:
         """Ask COS whether a key may be written; raise its refusal. No answer is no refusal."""
+        kind = attributes.content_type(key.rpartition("/")[2], stat.S_IFREG)
+        headers = Headers(content_type=kind, extra=self._extra)
         with trio.move_on_after(ASK_WITHIN):
             try:
-                await self._remote.metadata(self._remote.client.check_put, bucket, key)
+                await self._remote.metadata(self._remote.client.check_put, bucket, key, headers=headers)
             except PermissionDeniedError as exc:
                 self.was_refused(Action.WRITE, bucket, key, exc)
                 raise

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
+import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import Settings, load_settings
@@ -198,6 +199,34 @@ async def test_many_are_removed_one_by_one_without_the_right_to_remove_many(
         await files.unlink(f"f{number}")
     await files.removed()
     assert await files.keys() == []
+
+
+async def test_keys_that_may_only_remove_can_empty_a_directory(
+    filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str
+) -> None:
+    client.put_object(bucket, "d/one", b"x")
+    files = await filesystem(client=keys_for(policy(*READ, "DeleteObject")), metadata_ttl=0.1)
+    await files.list("d")
+    await files.unlink("d/one")
+    await files.removed()
+    assert await files.keys() == []
+    await trio.sleep(0.2)
+    assert await files.list() == []
+
+
+async def test_it_is_asked_with_the_headers_of_a_file(
+    filesystem: Filesystems, keys_for: Client, bucket: str, client: CosClient
+) -> None:
+    """Policies may ask for them."""
+    only_text = policy("PutObject", condition={"string_equal": {"cos:content-type": "text/plain"}})
+    files = await filesystem(client=keys_for(policy(*READ), only_text))
+    with refused():
+        await files.put("picture.png", b"x")
+    await files.unlink("picture.png")
+    await files.put("notes.txt", b"x")
+    assert await files.stored("notes.txt") == b"x"
+    with refused():
+        await files.fs.rights.ask_to_write(bucket, "another.png")
 
 
 async def test_where_writing_was_refused_each_call_hears_what_cos_says_of_its_key(
