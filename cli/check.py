@@ -85,7 +85,7 @@ def check(ctx: click.Context, /, source: str, destination: str, **values: Any) -
     )
     places = parse_place(source), parse_place(destination)
     _check_places(*places, options)
-    report = Report(state, report_file=setup.report)
+    report = Report(state, report_file=setup.report, compares=True)
 
     async def job(run: Run) -> None:
         await _Checking(run, options).run(*places)

@@ -28,9 +28,10 @@ class Report:
     That of a line of `cos run` hands everything on to the report of the whole run.
     """
 
-    def __init__(self, state: State, *, report_file: str | None = None) -> None:
+    def __init__(self, state: State, *, report_file: str | None = None, compares: bool = False) -> None:
         self._out = state.out
         self._format = state.format
+        self._compares = compares  # two places: nothing is done
         self._file: IO[str] | None = _open(report_file) if report_file else None
         self._whole = state.batch.report if state.batch is not None else None
         self._state = state
@@ -210,12 +211,13 @@ class Report:
         counts = [
             (self.planned, "would be done"),
             (self.ok, "done"),
-            (self.unchanged, "needed nothing"),
+            (self.unchanged, "the same" if self._compares else "needed nothing"),
             (self.different, "different"),
             (self.skipped, "skipped"),
             (self.failed, "failed"),
         ]
-        parts = [f"{number} {word}" for number, word in counts if number or word == "done"]
+        always = "the same" if self._compares else "done"
+        parts = [f"{number} {word}" for number, word in counts if number or word == always]
         seconds = time.monotonic() - self._started
         amount = ""
         if self.bytes:

@@ -189,7 +189,11 @@ def test_prefix_that_took_its_neighbour(
     put(client, bucket, "q/1", "q2/2")
     run("cp", "-r", f"cos://{bucket}/{prefix}", "out")
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["1"]
-    run("rm", "-r", f"cos://{bucket}/{prefix}")
+    run("sync", f"cos://{bucket}/{prefix}", "synced")
+    assert [path.name for path in (tmp_path / "synced").rglob("*")] == ["1"]
+    run("cp", "-r", f"cos://{bucket}/{prefix}", f"cos://{bucket}/copied")
+    assert keys(client, bucket, "copied") == ["copied/1"]
+    run("rm", "-r", f"cos://{bucket}/{prefix}", f"cos://{bucket}/copied")
     assert keys(client, bucket) == ["q2/2"]
 
 

@@ -107,6 +107,12 @@ def test_many_files_end_with_their_sum(terminal: Start, bucket: str, tmp_path: P
     assert re.search(r"^3 done; 3 B in \d+s \(", screen.text.splitlines()[-1])
     again = terminal("cp", "-r", "d", f"cos://{bucket}", "--no-overwrite", stdout_pipe=True)
     assert again.finish() == 0 and "0 done, 3 needed nothing" in again.text
+    compared = terminal("check", "d", f"cos://{bucket}")
+    assert compared.finish() == 0 and compared.text.startswith("3 the same")
+    (tmp_path / "d" / "0").unlink()
+    (tmp_path / "d" / "1").unlink()
+    single = terminal("sync", "d", f"cos://{bucket}")
+    assert single.finish() == 0 and "0 done, 1 needed nothing" in single.text
     quiet = terminal("cp", "-r", "d", f"cos://{bucket}", "--only-show-errors")
     assert quiet.finish() == 0 and quiet.text == ""
 
