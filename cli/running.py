@@ -44,6 +44,7 @@ class Run:
         self.display = display
         self.report = report
         self.stopping = False
+        self.goes_on = False  # until it is interrupted, and repeats what fails
         self.on_stop: Callable[[], None] | None = None  # for who waits for something that may never come
         # What was written already, where two sources may get one name: the second must not replace the first.
         self.taken: set[str] | None = None
@@ -68,8 +69,12 @@ class Run:
 
     def note_failure(self, error: BaseException) -> None:
         """Stop if what failed one of many will fail the others as well, one request and one line each."""
+        from cosfs.errors import BucketNotFoundError
+
         from .hopeless import stop_reason
 
+        if self.goes_on and not isinstance(error, BucketNotFoundError):
+            return  # it tries again later: the network, the keys or the room may come back
         self.end_early(stop_reason(error, self.report))
 
     def end_early(self, reason: str) -> None:

@@ -36,6 +36,7 @@ class Watching:
 
         from cosfs.transfer.watch import TreeWatch
 
+        self._run.goes_on = True
         follow = self._copying.options.follow_symlinks
         with trio.CancelScope() as waiting, TreeWatch(self._path, self._selector, follow=follow) as tree:
             # Before the first sync: what changes while it runs must not be missed.

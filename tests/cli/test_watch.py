@@ -133,6 +133,19 @@ def test_a_failure_is_made_up_for(
     assert running.stop() == 130
 
 
+def test_keys_that_are_refused_for_a_while_do_not_end_it(
+    watch: Callable[..., Watcher], client: CosClient, bucket: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a").write_text("a")
+    running = watch("d", f"cos://{bucket}", "--watch-interval", "1s")
+    emulator.faults.error("PutObject", "ExpiredToken", 403, count=2)
+    (tmp_path / "d/b").write_text("b")
+    running.wait_until(lambda: any("ExpiredToken" in line for line in running.err))
+    running.wait_until(lambda: keys(client, bucket) == ["a", "b"])
+    assert running.stop() == 130
+
+
 def test_the_source_goes(
     watch: Callable[..., Watcher], bucket: str, tmp_path: Path, client: CosClient
 ) -> None:
