@@ -1,4 +1,4 @@
-"""Change a little of a huge object through a mount, and show what is sent and fetched for it.
+"""Make a huge file and change a little of a huge object through a mount; show what is sent and fetched.
 
 The exit code is 1 if a change of 4 KiB sends more than --limit MiB or fetches more than 1 MiB, or if COS
 does not hold what was written. With the emulator it takes three times --gib of free disk.
@@ -62,6 +62,11 @@ def write_at(path: Path, position: int, data: bytes) -> None:
         os.close(fd)
 
 
+def grow(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
 def append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
@@ -92,11 +97,16 @@ def main() -> int:
     with served(options.server) as server, client_of(server) as client:
         if options.server:
             client.create_bucket(BUCKET)
-        make(client, "huge", size)
         keys = (server.secret_id, server.secret_key)
+        with mounted(f"cos://{BUCKET}", server.port, keys) as mount:
+            path = mount.path / "new"
+            grown = tried(mount, "a new file grown", lambda: grow(path, size), limit)
+            path.unlink()
+        make(client, "huge", size)
         with mounted(f"cos://{BUCKET}", server.port, keys) as mount:
             path = mount.path / "huge"
             fine = [
+                grown,
                 path.stat().st_size == size,
                 tried(mount, "change in the middle", lambda: write_at(path, middle, data), limit),
                 tried(mount, "change across a part", lambda: write_at(path, odd, data), limit),
