@@ -41,7 +41,10 @@ def tree(tmp_path: Path) -> str:
 
 
 def away(server: Emulator, operation: str, requests: int, seconds: float) -> threading.Thread:
-    """Stop the server after so many requests; start it again after a while, unless seconds is 0."""
+    """Stop the server after so many requests; start it again after a while, unless seconds is 0.
+
+    More requests than a command sends before it has an answer: what never answered is not waited for.
+    """
 
     def work() -> None:
         end = time.monotonic() + 20
@@ -66,7 +69,7 @@ def test_an_outage_of_a_moment_loses_no_file(
     cos: Cos, server: Emulator, env: dict[str, str], tree: str
 ) -> None:
     slowly(server, "PutObject")
-    thread = away(server, "PutObject", 60, 1.5)
+    thread = away(server, "PutObject", 150, 1.5)
     result = cos("cp", "-r", tree, f"cos://{BUCKET}/", env=env, check=True)
     thread.join()
     assert len(cos("ls", "-r", f"cos://{BUCKET}", "--output", "text", env=env).stdout.splitlines()) == FILES
@@ -78,7 +81,7 @@ def test_an_outage_that_lasts_ends_the_command(
 ) -> None:
     (tmp_path / "config").write_text("[default]\noutage_timeout = 0.5\n")
     slowly(server, "PutObject")
-    thread = away(server, "PutObject", 60, 0)
+    thread = away(server, "PutObject", 150, 0)
     result = cos("cp", "-r", tree, f"cos://{BUCKET}/", "--config-file", "config", env=env)
     thread.join()
     assert result.returncode == 1
