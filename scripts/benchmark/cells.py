@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from scripts.benchmark.measure import Measured, run
-from scripts.benchmark.programs import Program
+from scripts.benchmark.programs import Program, find_programs
 from scripts.benchmark.servers import Server
 
 MIB = 1024 * 1024
@@ -131,8 +131,10 @@ def _prepare(
     if cell.what == "sync":
         run(program.words("sync", places), environment, lab.work, LIMIT)
     elif cell.what == "get":
-        server.seed("k/", 1, cell.size)
-        places["key"] = "k/f000000"
+        # The double tells no CRC-64 of what it makes up itself, COS of everything.
+        places |= {"src": str(lab.source(cell)), "key": "k/f000000"}
+        ours = find_programs()[0]
+        run(ours.words("put", places), ours.environment(server, lab.home), lab.work, LIMIT)
     elif cell.what in ("get tree", "copy tree", "remove", "list"):
         server.seed("k/", cell.count, cell.size)
 
