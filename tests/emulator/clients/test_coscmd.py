@@ -94,7 +94,8 @@ def test_buckets_versions_and_access_lists(coscmd: Program, bucket: str, emulato
     assert "FULL_CONTROL" in of_object
     assert "anyone: READ" in of_bucket
     assert "Enabled" in state
-    assert versions.count("k ") == 2
+    # By line: the random identifier of a version may well end in a k.
+    assert [line.split()[0] for line in versions.splitlines() if line.strip()].count("k") == 2
     assert not sdk.bucket_exists(Bucket=second)
     coscmd("delete", "-rf", "--versions", "/")
     assert "Version" not in sdk.list_objects_versions(Bucket=bucket)
