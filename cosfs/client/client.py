@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
+from cosfs.client.asking import Asking
 from cosfs.client.auth import presign, sign_form
 from cosfs.client.endpoint import Address
 from cosfs.client.looks import Looks
@@ -17,14 +18,13 @@ from cosfs.client.stats import ClientStats
 from cosfs.client.stream import ObjectStream
 from cosfs.client.subresources import SubResources
 from cosfs.client.temporary import TemporaryCredentials
-from cosfs.client.uploads import Uploads
 from cosfs.config import Settings
 from cosfs.errors import CredentialsError
 
 __all__ = ["ClientStats", "CosClient", "ObjectStream"]
 
 
-class CosClient(Uploads, SubResources):
+class CosClient(Asking, SubResources):
     """Speak with COS. Every method blocks, and may be called from any thread.
 
     Failed requests are repeated as `retry` says; what is raised in the end is one of

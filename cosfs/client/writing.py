@@ -17,11 +17,9 @@ from cosfs.client.operations import quoted, version_params
 from cosfs.client.reading import Reading
 from cosfs.client.retry import Attempt
 from cosfs.client.session import NOTHING, Call
-from cosfs.errors import AlreadyExistsError, AuthenticationError, ServiceError, UsageError
+from cosfs.errors import AlreadyExistsError, ServiceError, UsageError
 
 __all__ = ["Writing"]
-
-_NOT_ABOUT_RIGHTS = frozenset({400, 409, 412})  # the checksum differs, an object is there
 
 
 class Writing(Reading):
@@ -82,24 +80,6 @@ class Writing(Reading):
             ):
                 raise
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
-
-    def check_put(self, bucket: str, key: str, *, headers: Headers = Headers()) -> None:  # noqa: B008 - frozen
-        """Raise what COS would refuse an object under this key with; nothing is stored.
-
-        The body does not match its checksum, which COS finds out after it has looked at rights.
-        """
-        sent = put_headers(headers)
-        sent |= {"Content-MD5": b64encode(digest(b"").md5).decode(), "x-cos-forbid-overwrite": "true"}
-        call = Call("PutObject", "PUT", bucket, key, headers=sent, body=b"?")
-
-        def operation(attempt: Attempt) -> None:
-            try:
-                self._session.send(call, attempt).close()
-            except ServiceError as error:
-                if error.status not in _NOT_ABOUT_RIGHTS or isinstance(error, AuthenticationError):
-                    raise
-
-        self._session.run_operation(call, operation)
 
     def _stored(self, bucket: str, key: str, headers: Mapping[str, str] = NOTHING) -> ObjectInfo | None:
         """Return an object, None if there is none or it may not be seen."""

@@ -22,6 +22,7 @@ KINDS = {
     "slow": "send the answer's body at rate bytes per second",
     "stall-request": "stop reading the request's body for seconds after offset bytes",
     "stale": "let a listing show the keys as they were seconds ago",
+    "lenient": "store a body whatever Content-MD5 and x-cos-forbid-overwrite say, as other servers do",
 }
 _SEEDLESS = 0x5EED  # the same faults in every run, unless a seed says which others
 
@@ -174,6 +175,11 @@ class Faults:
         """Let listings show the keys as they were so many seconds ago; without a count, every listing."""
         when.setdefault("count", 0)
         return self.add(Fault(kind="stale", operation=operation, seconds=seconds, **when))
+
+    def lenient(self, operation: str = "PutObject", **when: Unpack[When]) -> Fault:
+        """Look neither at Content-MD5 nor at x-cos-forbid-overwrite; without a count, with every request."""
+        when.setdefault("count", 0)
+        return self.add(Fault(kind="lenient", operation=operation, **when))
 
     @property
     def staleness(self) -> float:

@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Call], Response | Later]
 # Calls that are not of COS: signed in another way or not at all, and about no bucket.
 OUTSIDE: Mapping[str, Handler] = {**metadata.HANDLERS, **sts.HANDLERS}
+CHECKED_HEADERS = frozenset({"content-md5", "x-cos-forbid-overwrite"})  # of no meaning to lenient servers
 HANDLERS: Mapping[str, Handler] = {
     **handlers_bucket.HANDLERS,
     **handlers_list.HANDLERS,
@@ -168,6 +169,8 @@ class Service:
         stale = exchange.fault("stale")
         if stale is not None:
             call.stale = stale.delay()
+        if exchange.fault("lenient") is not None:
+            call.headers = {name: text for name, text in call.headers.items() if name not in CHECKED_HEADERS}
         error = exchange.fault("error")
         if error is not None:
             raise CosError(error.code, error.message, status=error.status)

@@ -4,10 +4,17 @@ COS tells nobody beforehand what a policy allows. Most keys may do everything, s
 before COS was asked is believed to work where changes of that kind have worked. Where one was refused, or
 nothing is known yet, COS is asked before the call is answered. Policies are about single keys: a refusal
 makes no more than its own directory suspicious, and each call there hears what COS says of its own key.
+
+A write is asked for by a PUT that COS refuses in any case; a server that would take it is never asked with a
+key that somebody may use. Until a server has shown what it is, and for removals, a name beside the key stands
+for it.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import posixpath
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +24,8 @@ from enum import Enum
 import trio
 
 from cosfs.client.model import Headers
-from cosfs.errors import COSError, PermissionDeniedError
+from cosfs.errors import COSError, IntegrityError, PermissionDeniedError
+from cosfs.fs.names import KEY_MAX
 from cosfs.fs.remote import Remote
 from cosfs.transfer import attributes
 
@@ -26,7 +34,8 @@ __all__ = ["ASK_WITHIN", "PROBE", "Action", "Refusal", "Rights"]
 REMEMBERED = 300.0  # seconds for which a refusal makes its directory suspicious
 ASK_WITHIN = 2.0  # seconds a call waits to hear whether it is allowed
 KNOWN_MAX = 4096  # directories
-PROBE = ".cosfs-may-write"  # a key that nothing is ever stored under
+PROBE = ".cosfs-may-write"  # part of keys that nothing is ever stored under
+log = logging.getLogger(__name__)
 
 
 class Action(Enum):
@@ -52,6 +61,8 @@ class Rights:
     def __init__(self, remote: Remote, extra: Mapping[str, str] = {}) -> None:
         self._remote = remote
         self._extra = extra  # headers of every PUT: policies may ask for them
+        # Whether COS may be asked with any key; None: it has to be shown first.
+        self._can_ask: bool | None = True if remote.client.looks_at_checksums else None
         self._works: set[tuple[Action, str]] = set()  # in these buckets
         self._works_in: set[tuple[Action, str, str]] = set()  # in directories of buckets with refusals
         self._refused: dict[tuple[Action, str, str], Refusal] = {}  # by directory; the oldest first
@@ -128,17 +139,36 @@ class Rights:
 
     async def ask_to_write(self, bucket: str, key: str) -> None:
         """Ask COS whether a key may be written; raise its refusal. No answer is no refusal."""
+        beside = _beside(key, PROBE)
+        if self._can_ask is False or not (self._can_ask or beside):
+            return
         kind = attributes.content_type(key.rpartition("/")[2], stat.S_IFREG)
         headers = Headers(content_type=kind, extra=self._extra)
         with trio.move_on_after(ASK_WITHIN):
             try:
-                await self._remote.metadata(self._remote.client.check_put, bucket, key, headers=headers)
+                if self._can_ask is None:
+                    await self._find_out(bucket, beside, headers)
+                if self._can_ask and key != beside:
+                    await self._remote.metadata(self._remote.client.check_put, bucket, key, headers=headers)
             except PermissionDeniedError as exc:
-                self.was_refused(Action.WRITE, bucket, key, exc)
+                self.was_refused(Action.WRITE, bucket, key, _about(exc, bucket, beside, key))
                 raise
+            except IntegrityError as exc:
+                self._can_ask = False
+                log.error("%s", exc)
             except COSError:
                 return
             self.worked(Action.WRITE, bucket, key)
+
+    async def _find_out(self, bucket: str, beside: str, headers: Headers) -> None:
+        """Whether COS may be asked with any key; raises what it refuses this one of nobody with."""
+        try_put = self._remote.client.try_put
+        self._can_ask = await self._remote.metadata(try_put, bucket, beside, headers=headers)
+        if not self._can_ask:
+            log.warning(
+                "the server does not look at the checksums of what it is sent: whether a file may be written "
+                "is told when it is closed"
+            )
 
     # What could not be told
 
@@ -158,3 +188,18 @@ def _directory(key: str) -> str:
     """The prefix of the directory that a key is in; that of a directory's own key is its parent."""
     head, slash, _ = key.rstrip("/").rpartition("/")
     return head + slash
+
+
+def _beside(key: str, mark: str) -> str:
+    """A key of nobody that policies by the beginning or the end of keys take for the same; "" if it is too long."""
+    head, tail = posixpath.splitext(key)
+    candidates = (key if key.endswith(mark) else f"{head}{mark}{tail}"), f"{_directory(key)}{mark}"
+    return next((each for each in candidates if len(each.encode(errors="replace")) <= KEY_MAX), "")
+
+
+def _about(error: PermissionDeniedError, bucket: str, asked: str, key: str) -> PermissionDeniedError:
+    """Have a refusal speak of the key that another one was asked for."""
+    if error.target == f"cos://{bucket}/{asked}":
+        error.target = f"cos://{bucket}/{key}"
+        error.hint = error.hint.replace(json.dumps(asked)[1:-1], json.dumps(key)[1:-1])
+    return error

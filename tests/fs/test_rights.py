@@ -18,12 +18,14 @@ from cosfs.emulator import Emulator
 from cosfs.emulator.members import Member
 from cosfs.errors import COSError, PermissionDeniedError
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import REMEMBERED, Action, Rights
+from cosfs.fs.rights import PROBE, REMEMBERED, Action, Rights
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, counted, until
+from tests.fs.support import Files, content, counted, stored, until
+from tests.objects import keys
 from tests.policies import MULTIPART, READ, policy
 
 Client = Callable[..., CosClient]
+ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
 WRITE = (*READ, "PutObject", *MULTIPART)
 
 
@@ -325,3 +327,50 @@ def test_refusals_are_forgotten_after_a_while_and_by_a_refresh(
     monkeypatch.setattr("cosfs.fs.rights.time.monotonic", lambda: now)
     assert list(rights.refusals()) == []
     assert rights.is_trusted(Action.WRITE, "b", "dir/other")
+
+
+def contents(client: CosClient, bucket: str) -> dict[str, bytes | None]:
+    """All objects with their bytes."""
+    return {key: stored(client, bucket, key) for key in keys(client, bucket)}
+
+
+@pytest.mark.parametrize("versions", [False, True])
+async def test_a_server_that_does_not_look_at_checksums_is_never_asked_with_a_key_of_the_user(
+    filesystem: Filesystems, emulator: Emulator, client: CosClient, bucket: str, versions: bool
+) -> None:
+    if versions:
+        client.put_document(bucket, "versioning", ENABLED)
+    client.put_object(bucket, "d/there", b"as it was")
+    emulator.faults.lenient()
+    files = await filesystem(trusting=False)
+    rights = files.fs.rights
+    for _ in range(2):
+        for key in ("d/there", "d/free", f"d/{PROBE}"):
+            await rights.ask_to_write(bucket, key)
+        # As after a refusal: every call would ask.
+        rights.was_refused(Action.WRITE, bucket, "d/x", PermissionDeniedError("no"))
+        await rights.check_write(bucket, "d/there")
+    assert contents(client, bucket) == {"d/there": b"as it was"}
+    page = client.list_versions(bucket)
+    assert [version.key for version in page.versions] == ["d/there"]
+    emulator.requests.reset()
+    await rights.ask_to_write(bucket, "d/there")
+    assert emulator.requests.snapshot() == {}  # it is remembered that this server cannot be asked
+
+
+async def test_a_server_that_has_shown_nothing_is_asked_with_names_of_nobody(
+    filesystem: Filesystems, keys_for: Client, emulator: Emulator, client: CosClient, bucket: str
+) -> None:
+    """A lenient one would store what is asked with where these keys may write."""
+    client.put_object(bucket, "theirs/there", b"as it was")
+    allowed = policy("PutObject", resource=f"qcs::cos:*:uid/1250000000:{bucket}/theirs/there")
+    files = await filesystem(client=keys_for(policy(*READ), allowed))
+    emulator.faults.lenient()
+    with refused():
+        await files.fs.rights.ask_to_write(bucket, PROBE)
+    with refused():
+        await files.fs.rights.ask_to_write(bucket, "theirs/there")
+    (*_, refusal) = files.fs.rights.refusals()
+    assert refusal.url == f"cos://{bucket}/theirs/there"
+    assert f"{bucket}/theirs/there" in str(refusal.error) and PROBE not in str(refusal.error)
+    assert contents(client, bucket) == {"theirs/there": b"as it was"}

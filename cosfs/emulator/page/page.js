@@ -178,7 +178,7 @@ function showCounters(counters, figures, operations) {
 const FAULT_FIELDS = {
   error: ["code", "status", "after"], latency: ["seconds", "jitter"], reset: ["after"], truncate: ["offset"],
   corrupt: ["offset"], stall: ["seconds", "offset"], slow: ["rate"], "stall-request": ["seconds", "offset"],
-  stale: ["seconds"],
+  stale: ["seconds"], lenient: [],
 };
 const FAULT_COLUMNS = [
   ["Kind", ""], ["Operation", ""], ["Key", "mono"], ["What", "wide"], ["Strikes", ""], ["Struck", "number"], ["", ""],
