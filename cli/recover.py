@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 def recover(state: State, place: str | None, give_up: bool) -> int:
     """Bring to COS what a mount that died has left in its cache directory.
 
-    The next mount of the same source does the same. What COS does not take now stays pending. What
-    can neither be sent nor undone is kept in recovered/ below the cache directory, with a list of
-    what it was and why. The exit code is 0 if nothing is left, 1 otherwise.
+    The next mount of the same source does the same. Of a cos:// URL that is what is below it, and what
+    that cannot be finished without: files renamed from there, directories half moved. What COS does not
+    take now stays pending. What can neither be sent nor undone is kept in recovered/ below the cache
+    directory, with a list of what it was and why. The exit code is 0 if nothing is left, 1 otherwise.
 
     \b
     Examples:

@@ -50,7 +50,7 @@ class Asking(Uploads):
     def try_put(self, bucket: str, key: str, *, headers: Headers = Headers()) -> bool:  # noqa: B008 - frozen
         """Whether an object that does not match its checksum is refused for that; raises other refusals.
 
-        The key is of nobody: a server that does not look at checksums stores a byte under it, which is removed.
+        The key is of nobody: a server that does not look at checksums stores a byte there, which is removed.
         """
         outcome = self._put_wrongly(bucket, key, headers)
         if isinstance(outcome, str):

@@ -147,14 +147,14 @@ class Entries(Directories, OpenFiles):
     async def _ask_to_remove(self, node: FileNode) -> bool:
         """Have COS remove an object before its name is taken away, if that is not trusted to work.
 
-        Returns whether it was asked to: not for what is open or is not in COS as it is here. Of these the
-        refusals that are remembered are raised.
+        Returns whether it was asked to: not for what is open or is not in COS as it is here. Of these it is
+        asked whether they may be removed.
         """
         if self.rights.is_trusted(Action.REMOVE, node.bucket, node.key):
             return False
         if node.opens or node.changed or node.obsolete or not node.expected:
             if node.expected != "":
-                self.rights.check(Action.REMOVE, node.bucket, node.key)
+                await self.rights.ask_to_remove(node.bucket, node.key)
             return False
         await self.deleter.ask(node.bucket, node.key, node.expected)
         return True

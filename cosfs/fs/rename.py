@@ -35,7 +35,7 @@ from cosfs.fs.fetcher import Source
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import Action, Rights
+from cosfs.fs.rights import PROBE, Action, Rights
 from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
 from cosfs.transfer import attributes
@@ -92,14 +92,14 @@ class Renamer:
             raise FilesystemError(errno.ENOENT)  # while this waited
         bucket, key = parent.bucket, parent.child_key(component)
         old = (node.bucket, node.key)
-        own = self._committer.leavings.came_back(node, bucket, key)
-        held = await self._committer.leavings.rescue(bucket, key)
+        is_trusted = self._rights.is_trusted(Action.REMOVE, *old)
+        if node.expected != "":
+            await self._rights.ask_to_remove(*old)
         intent, before = 0, node.info
         if target is not None:
             await self._committer.stop(target)
-        is_trusted = self._rights.is_trusted(Action.REMOVE, *old)
-        if not is_trusted and node.expected != "":
-            self._rights.check(Action.REMOVE, *old)
+        own = self._committer.leavings.came_back(node, bucket, key)
+        held = not own and await self._committer.leavings.rescue(bucket, key)
         if not node.dirty:
             intent = await self._copy_with_intent(node, target, bucket, key)
         place = node.parent, node.name, node.component
@@ -126,7 +126,9 @@ class Renamer:
         if intent and not is_trusted:
             try:
                 await self._deleter.heard(*old)
-            except PermissionDeniedError:
+            except PermissionDeniedError as exc:
+                if target is not None:
+                    log.error("%s has replaced a file, and keeps its old name as well: %s", node.url, exc)
                 self._return(node, *place, before, replaced=target is not None)
                 raise
 
@@ -295,8 +297,8 @@ class Renamer:
         bucket, prefix = node.bucket, node.prefix
         new_bucket, new_prefix = parent.bucket, parent.child_key(component) + "/"
         self._rights.check(Action.REMOVE, bucket, prefix)
-        self._rights.check(Action.REMOVE, bucket, prefix + "x")
         async with self._tree.moves.move(node):
+            await self._rights.ask_to_remove(bucket, prefix + PROBE)
             if node.marker is None:
                 # No object comes to stand for the new name: what is still to be removed there would hide it.
                 await self._deleter.drain(new_bucket, new_prefix)

@@ -170,6 +170,25 @@ class Rights:
                 "is told when it is closed"
             )
 
+    async def ask_to_remove(self, bucket: str, key: str) -> None:
+        """Raise what COS refuses removing a key with, unless that is trusted to work; nothing is removed.
+
+        It is asked with a name beside it; a refusal that is remembered is raised. No answer is no refusal.
+        """
+        beside = _beside(key, PROBE)
+        if self.is_trusted(Action.REMOVE, bucket, key) or not beside:
+            return
+        self.check(Action.REMOVE, bucket, key)
+        with trio.move_on_after(ASK_WITHIN):
+            try:
+                await self._remote.change(self._remote.client.try_delete, bucket, beside)
+            except PermissionDeniedError as exc:
+                self.was_refused(Action.REMOVE, bucket, key, _about(exc, bucket, beside, key))
+                raise
+            except COSError:
+                return
+            self.worked(Action.REMOVE, bucket, beside)
+
     # What could not be told
 
     def not_told(self, bucket: str, key: str, error: COSError) -> None:
@@ -191,7 +210,7 @@ def _directory(key: str) -> str:
 
 
 def _beside(key: str, mark: str) -> str:
-    """A key of nobody that policies by the beginning or the end of keys take for the same; "" if it is too long."""
+    """A key of nobody that policies by the beginning or the end of keys take for the same; "" if too long."""
     head, tail = posixpath.splitext(key)
     candidates = (key if key.endswith(mark) else f"{head}{mark}{tail}"), f"{_directory(key)}{mark}"
     return next((each for each in candidates if len(each.encode(errors="replace")) <= KEY_MAX), "")

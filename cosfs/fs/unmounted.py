@@ -10,9 +10,10 @@ from cosfs.config import TransferSettings
 from cosfs.fs.assembly import assemble
 from cosfs.fs.background import Background, together
 from cosfs.fs.blocks import BlockCache
+from cosfs.fs.emptied import Place
 from cosfs.fs.journal import Journal, Record
 from cosfs.fs.place import lock_directory
-from cosfs.fs.recovery import Recovered, Recovery, left_over
+from cosfs.fs.recovery import LATER, Recovered, Recovery, left_over
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.transfer.attributes import Defaults
@@ -36,7 +37,8 @@ async def recover_directory(
     source: tuple[str, str] = ("", ""),
     give_up: bool = False,
 ) -> Recovered:
-    """Bring what a mount left in its directory to COS; with a source (bucket, prefix) only what is of it.
+    """Bring what a mount left in its directory to COS; with a source (bucket, prefix) only what is of it,
+    and what that cannot be finished without.
 
     give_up moves to recovered/ what COS does not take. Raises ConfigError if a mount uses the directory.
     """
@@ -44,8 +46,7 @@ async def recover_directory(
     try:
         journal = Journal(directory)
         try:
-            bucket, prefix = source
-            records = [r for r in left_over(journal) if bucket in ("", r.bucket) and r.key.startswith(prefix)]
+            records = concerning(left_over(journal), source)
             if not records:
                 return Recovered()
             return await _recover(client, transfer, directory, journal, records, give_up)
@@ -53,6 +54,41 @@ async def recover_directory(
             journal.close()
     finally:
         os.close(lock)
+
+
+def concerning(records: list[Record], source: Place) -> list[Record]:
+    """The records about what is below a place, and all that these depend on.
+
+    That are files of other names that still need objects there, and renames into or out of it with what
+    they move.
+    """
+    scopes, found = [source], set[int]()
+    while True:
+        new = [r for r in records if r.id not in found and any(_is_within(r, scope) for scope in scopes)]
+        if not new:
+            return [record for record in records if record.id in found]
+        found |= {record.id for record in new}
+        scopes += [place for record in new if record.kind in LATER for place in _places(record)]
+
+
+def _is_within(record: Record, scope: Place) -> bool:
+    bucket, prefix = scope
+    for where, key in _places(record):
+        if bucket in ("", where):
+            is_around = record.kind == "rename" and prefix.startswith(key)
+            if key.startswith(prefix) or is_around:
+                return True
+    return False
+
+
+def _places(record: Record) -> list[Place]:
+    """Where in COS a record has to do with objects."""
+    found = [(record.bucket, record.key)]
+    found += [(bucket, key) for bucket, key, _ in record.body.get("obsolete", ())]
+    if record.kind in LATER:
+        bucket, key = record.body["to"]
+        found.append((bucket, key))
+    return found
 
 
 async def _recover(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import trio
@@ -86,11 +87,9 @@ async def test_a_file_whose_old_name_cos_keeps_is_not_renamed(keeping: Files) ->
     async with keeping.opened("a") as fh:
         await keeping.write(fh, b"changed")
     assert await keeping.stored("a") == b"changed"
-    await keeping.removed()  # COS was asked to take the copy back
-    assert sorted(await keeping.list()) == ["a", "b", "d", "new"]  # the copy cannot be taken back either
-    with refused():
-        await keeping.rename("a", "newer")
-    assert "newer" not in await keeping.keys()
+    assert sorted(await keeping.list()) == ["a", "b", "d"]
+    assert await keeping.keys() == ["a", "b", "d/one", "d/two"]  # nothing was copied
+    assert keeping.journal.records() == []
 
 
 async def test_a_file_that_was_replaced_by_a_rename_that_failed_is_shown_as_it_is(keeping: Files) -> None:
@@ -98,7 +97,53 @@ async def test_a_file_that_was_replaced_by_a_rename_that_failed_is_shown_as_it_i
     with refused():
         await keeping.rename("a", "b")
     assert await keeping.get("a") == b"a"
-    assert await keeping.get("b") == b"a"
+    assert await keeping.get("b") == await keeping.stored("b") == b"b"
+
+
+async def test_a_changed_file_whose_old_name_cos_keeps_is_not_renamed(keeping: Files) -> None:
+    """Before anything is sent: the first removal would be refused long after."""
+    async with keeping.opened("a") as fh:
+        await keeping.write(fh, b"A")
+        with refused():
+            await keeping.rename("a", "new")
+    assert await keeping.keys() == ["a", "b", "d/one", "d/two"]
+    assert await keeping.stored("a") == b"A"
+
+
+@pytest.fixture
+async def keeping_one(
+    filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str, emulator: Emulator
+) -> Files:
+    """A filesystem whose keys may not remove `a`, though anything beside it."""
+    for key in ("a", "b"):
+        client.put_object(bucket, key, key.encode())
+    user = emulator.add_user(policies=[policy(*WRITE, "DeleteObject"), denied(f"{bucket}/a")])
+    return await filesystem(trusting=False, client=keys_for(user=user))
+
+
+def denied(path: str) -> dict[str, object]:
+    """A policy that forbids removing some objects."""
+    made = policy("DeleteObject", resource=f"qcs::cos:*:uid/1250000000:{path}")
+    (statement,) = cast("list[dict[str, object]]", made["statement"])
+    statement["effect"] = "deny"
+    return made
+
+
+async def test_where_the_old_name_alone_cannot_be_removed_its_copy_goes(keeping_one: Files) -> None:
+    with refused():
+        await keeping_one.rename("a", "new")
+    await keeping_one.removed()
+    assert await keeping_one.keys() == await keeping_one.list() == ["a", "b"]
+    assert await keeping_one.get("a") == b"a"
+    assert keeping_one.journal.records() == []
+
+
+async def test_what_has_replaced_another_file_by_then_stays_under_both_names(keeping_one: Files) -> None:
+    """Its copy is all that is left under the new name."""
+    with refused():
+        await keeping_one.rename("a", "b")
+    assert await keeping_one.get("a") == b"a"
+    assert await keeping_one.get("b") == b"a"
 
 
 async def test_attributes_changed_before_a_rename_that_fails_are_kept(
@@ -118,11 +163,36 @@ async def test_a_directory_whose_objects_cos_keeps_is_not_renamed(keeping: Files
         await keeping.rename("d", "e")
     assert await keeping.list("d") == ["one", "two"]
     assert await keeping.get("d/one") == b"d/one"
-    copies = [key for key in await keeping.keys() if not key.startswith("e/")]
-    assert copies == ["a", "b", "d/one", "d/two"]
+    assert await keeping.keys() == ["a", "b", "d/one", "d/two"]  # nothing was copied
+    assert keeping.journal.records() == []
     with refused():
-        await keeping.rename("d", "f")
-    assert not [key for key in await keeping.keys() if key.startswith("f/")]
+        await keeping.rename("a", "f")
+    assert await keeping.keys() == ["a", "b", "d/one", "d/two"]
+
+
+async def test_an_open_file_that_cos_keeps_is_not_removed(keeping: Files) -> None:
+    async with keeping.opened("a"):
+        with refused():
+            await keeping.unlink("a")
+    assert await keeping.get("a") == b"a"
+    assert keeping.journal.records() == []
+
+
+async def test_where_removing_works_only_the_first_rename_asks(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(trusting=False)
+    for key in ("a", "b", "d/c"):
+        await files.upload(key)
+    await files.list()
+    with counted(emulator) as seen:
+        await files.rename("a", "a2")
+        await files.rename("b", "b2")
+        await files.rename("d", "d2")
+        await files.removed()
+    assert seen["CopyObject"] == 3
+    assert seen["DeleteObject"] + seen["DeleteObjects"] <= 4
+    assert await files.keys() == ["a2", "b2", "d2/c"]
 
 
 async def test_a_directory_that_cos_keeps_is_not_removed(keeping: Files) -> None:

@@ -155,11 +155,17 @@ def test_attribute_changes_of_one_file_are_one_copy(
 def test_renaming_a_file_is_a_copy_and_a_delete(
     mount_bucket: Callable[..., Path], outside: Outside, counted: Count
 ) -> None:
-    outside.put("old", b"content")
+    for name in ("first", "old"):
+        outside.put(name, b"content")
     top = mount_bucket("--metadata-ttl", "60s")
-    (top / "old").stat()
+    for name in ("first", "old"):
+        (top / name).stat()
+    with counted() as seen:
+        (top / "first").rename(top / "renamed")  # it is asked whether these keys may remove
+        settle(top)
+    assert seen.total <= 3
     with counted() as seen:
         (top / "old").rename(top / "new")
         settle(top)
     assert seen.total <= 2
-    assert outside.listing() == ["new"]
+    assert outside.listing() == ["new", "renamed"]
