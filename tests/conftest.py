@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from tests.mounting import Mounted, unavailable
 
@@ -27,15 +29,42 @@ if TYPE_CHECKING:
 subprocess._USE_VFORK = False
 
 APPID = "1250000000"
-MOUNT_LIFE = 90.0
+MOUNT_LIFE = 200.0
+FOREIGN = (
+    "COS_",
+    "TENCENTCLOUD_",
+    "TKE_",
+    "AWS_",
+    "RCLONE_",
+    "S3FS_",
+    "REQUESTS_CA_",
+    "CURL_CA_",
+    "SSL_CERT_",
+)
 _numbers = itertools.count(1)
 
+# Random examples are the same ones in every run, and may take their time on a busy machine. Others are tried
+# with --hypothesis-profile=random; then a failure tells how to have it again.
+EXAMPLES = hypothesis.settings(
+    derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+hypothesis.settings.register_profile("same", EXAMPLES)
+hypothesis.settings.register_profile("random", EXAMPLES, derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("same")
 
-# --- the end
+
+# --- the beginning and the end
 
 
 def pytest_configure() -> None:
-    """Let `timeout` and CI end a run as Ctrl-C does: nothing is left mounted, running or in /tmp."""
+    """Begin as anywhere else, and end on SIGTERM as on Ctrl-C: with nothing mounted, running or in /tmp."""
+    for name in list(os.environ):
+        # Keys, proxies and settings of the one who runs the tests; all servers here are on loopback.
+        if name.upper().startswith(FOREIGN) or name.upper().endswith("_PROXY"):
+            del os.environ[name]
+    os.umask(0o022)
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -78,6 +107,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Gen
         verdict = "; with CI set that is a failure" if os.environ.get("CI") else ""
         reason = unavailable()
         terminalreporter.write_line(f"{skipped} tests of real mounts did not run: {reason}{verdict}")
+
+
+# --- what tests of one process share
+
+
+@pytest.fixture(autouse=True)
+def own_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave no test short of retries because others needed many."""
+    from cosfs.client import retry
+
+    monkeypatch.setattr(retry, "PROCESS_BUDGET", retry.Budget())
 
 
 # --- the server
@@ -161,7 +201,7 @@ class Cos:
         input: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        timeout: float = 60,
+        timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Return what came out; check=True fails the test, with stderr shown, unless the exit code is 0."""
         done = subprocess.run(
@@ -200,7 +240,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def mounts() -> Iterator[list[Mounted]]:
-    """All mounts of a test; none outlives it, nor a minute and a half.
+    """All mounts of a test; none outlives it, nor some minutes.
 
     What waits for a mount cannot be interrupted by pytest's timeout, only by the end of the mount.
     """

@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 
+from tests.ports import held
+
 
 class Line:
     """The way to an emulator, which can be cut: connections are refused, or lead nowhere.
@@ -16,15 +18,16 @@ class Line:
     def __init__(self, port: int, rate: int = 0) -> None:
         self._rate = rate
         self._target = port
-        self._listener = self._listen(0)
-        self.port: int = self._listener.getsockname()[1]
-        self._is_hole = False
+        self._holder = held()  # nobody else gets the port while nothing listens there
+        self.port: int = self._holder.getsockname()[1]
+        self._listener = self._listen()
+        self._is_hole = self._is_cut = False
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._start()
 
-    def _listen(self, port: int) -> socket.socket:
-        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
+    def _listen(self) -> socket.socket:
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         if self._rate:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         return listener
@@ -38,19 +41,26 @@ class Line:
                 near, _ = listener.accept()
             except OSError:
                 return
-            with self._lock:
-                self._open.add(near)
-                if self._is_hole:
-                    continue
+            if not self._keep(near) or self._is_hole:
+                continue
             try:
                 far = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 near.close()
                 continue
-            with self._lock:
-                self._open.add(far)
+            if not self._keep(far):
+                continue
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
+
+    def _keep(self, connection: socket.socket) -> bool:
+        """Have a connection closed with the others; it may come at the moment when they are."""
+        with self._lock:
+            if self._is_cut:
+                connection.close()
+            else:
+                self._open.add(connection)
+            return not self._is_cut
 
     def _copy(self, one: socket.socket, other: socket.socket) -> None:
         try:
@@ -75,6 +85,8 @@ class Line:
             self._open.clear()
 
     def refuse(self) -> None:
+        with self._lock:
+            self._is_cut = True
         try:
             self._listener.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -94,8 +106,10 @@ class Line:
             self._is_hole = False
             self._hang_up()
         else:
-            self._listener = self._listen(self.port)
+            self._is_cut = False
+            self._listener = self._listen()
             self._start()
 
     def close(self) -> None:
         self.refuse()
+        self._holder.close()

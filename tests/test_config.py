@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosfs import profiles
@@ -317,7 +317,6 @@ def test_profile_names_that_cannot_be(files: ConfigFile, profile: str) -> None:
         files.set("region", "ap-x", profile)
 
 
-@settings(deadline=None)  # each example waits for fsync
 @given(
     st.text(
         st.characters(codec="utf-8", exclude_characters="\n\r\0\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),

@@ -136,7 +136,7 @@ class Retrier:
         on_retry: Callable[[], None] = lambda: None,
         on_slow: Callable[[], None] = lambda: None,
         reached: Callable[[], bool] = lambda: False,
-        budget: Budget = PROCESS_BUDGET,
+        budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -150,7 +150,7 @@ class Retrier:
         self._reached = reached
         self.outage_patience = 0.0
         self._told: dict[str, float] = {}
-        self._budget = budget
+        self._budget = PROCESS_BUDGET if budget is None else budget
         self._clock = clock
         self._uniform = uniform
 

@@ -27,7 +27,7 @@ def script() -> Iterator[Start]:
 
         def start(*answers: Script, **settings: object) -> tuple[ScriptedServer, CosClient]:
             server = stack.enter_context(ScriptedServer(*answers))
-            given = {"endpoint_url": server.url, "region": "ap-x", "read_timeout": 5.0, **settings}
+            given = {"endpoint_url": server.url, "region": "ap-x", **settings}
             client = CosClient(ClientSettings(**given), StaticCredentials(KEY))  # type: ignore[arg-type]
             return server, stack.enter_context(client)
 
@@ -35,7 +35,6 @@ def script() -> Iterator[Start]:
 
 
 @pytest.fixture(autouse=True)
-def quick_and_free_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a hundredth of the usual time; leave the budget of the process to other tests."""
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a hundredth of the usual time."""
     monkeypatch.setattr(retry, "BASE_DELAY", retry.BASE_DELAY / 100)
-    monkeypatch.setattr(retry, "PROCESS_BUDGET", retry.Budget())

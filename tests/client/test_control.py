@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from dataclasses import replace
 
 import pytest
@@ -24,6 +23,7 @@ from cosfs.errors import (
 )
 from tests.client.conftest import Start
 from tests.client.scripted import Answer, B, ScriptedServer, error
+from tests.ports import refusing
 
 CORS = {"CORSRule": [{"AllowedOrigin": ["*"], "AllowedMethod": ["GET"]}]}
 
@@ -96,11 +96,12 @@ def test_network_errors_are_ours(script: Start) -> None:
     _, client = script(Answer(delay=5), read_timeout=0.2, max_retries=0)
     with pytest.raises(NetworkTimeoutError):
         ControlPlane(client).call("get_bucket_versioning", Bucket=B)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    settings = ClientSettings(endpoint_url=f"http://127.0.0.1:{port}", region="ap-x", max_retries=0)
     with (
-        CosClient(settings, client.credentials) as made,
+        refusing() as port,
+        CosClient(
+            ClientSettings(endpoint_url=f"http://127.0.0.1:{port}", region="ap-x", max_retries=0),
+            client.credentials,
+        ) as made,
         pytest.raises(NetworkError, match="cannot be reached"),
     ):
         ControlPlane(made).call("get_bucket_versioning", Bucket=B)

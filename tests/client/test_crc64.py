@@ -27,9 +27,7 @@ def test_published_values(way: str) -> None:
 
 
 def test_the_fast_way_is_taken_here() -> None:
-    started = time.thread_time()
-    crc64(bytes(32 << 20))
-    assert time.thread_time() - started < 0.2
+    assert module._crc.__qualname__.startswith("_liblzma.")
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, lambda b: memoryview(bytearray(b))])
@@ -72,7 +70,7 @@ def test_combining_long_pieces_of_zeros() -> None:
 
 def test_combining_is_quick() -> None:
     best = min(_time_of_combining() for _ in range(5))
-    assert best < 200e-6  # 55 us where this was written
+    assert best < 1e-3  # of the processor; 55 us where this was written, and 1,700 bit by bit
 
 
 def _time_of_combining() -> float:

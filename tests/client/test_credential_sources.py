@@ -17,6 +17,7 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.client.credentials import find_credentials
 from cosfs.client.roles import is_cvm
+from cosfs.client.temporary import TemporaryCredentials
 from cosfs.config import load_settings
 from cosfs.emulator import Emulator
 from cosfs.errors import CredentialsError, PermissionDeniedError
@@ -192,11 +193,17 @@ def test_a_program_is_asked_again_when_its_credentials_end(
     body = (
         f"import json, time, os\nopen({str(count)!r}, 'a').write('x')\n"
         "assert 'COS_SECRET_KEY' not in os.environ\n"
-        f"print(json.dumps({{**{answer!r}, 'ExpiredTime': time.time() + 0.2}}))"
+        f"print(json.dumps({{**{answer!r}, 'ExpiredTime': time.time() + 3600}}))"
     )
     client = connect(script(tmp_path, body))
+    provider = client.credentials
+    assert isinstance(provider, TemporaryCredentials)
+    ahead = 0.0
+    provider._clock = lambda: time.time() + ahead
     client.head_object(BUCKET, "k")
-    time.sleep(0.25)
+    client.head_object(BUCKET, "k")
+    assert count.read_text() == "x"
+    ahead = 3600.0
     client.head_object(BUCKET, "k")
     assert count.read_text() == "xx"
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from cosfs.client.temporary import TemporaryCredentials
 from cosfs.config import load_settings
 from cosfs.errors import ConfigError, CredentialsError, NetworkError, NetworkTimeoutError
 from tests.client.scripted import Answer, Request, Script, ScriptedServer
+from tests.waiting import until
 
 ARN = "qcs::cam::uin/100000000001:roleName/reader"
 Find = Callable[..., CredentialProvider]
@@ -363,6 +365,31 @@ def test_static_ones_stay() -> None:
     assert StaticCredentials(key).get() is StaticCredentials(key).refresh() is key
 
 
+class Crowded:
+    """A lock that knows how many wait for it or have it."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._count = threading.Lock()
+        self.crowd = 0
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        with self._count:
+            self.crowd += 1
+        return self._lock.acquire(blocking=blocking)
+
+    def release(self) -> None:
+        with self._count:
+            self.crowd -= 1
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class Hanging(Fetched):
     """Fetches nothing until it may."""
 
@@ -370,6 +397,7 @@ class Hanging(Fetched):
         super().__init__(7200)
         self.go_on = threading.Event()
         self.began = threading.Event()
+        self._lock: Any = Crowded(self._lock)
 
     def fetch(self) -> Credentials:
         self.began.set()
@@ -384,6 +412,7 @@ def test_nobody_waits_longer_than_he_may_for_those_that_do_not_come() -> None:
         provider.get()
     with pytest.raises(NetworkTimeoutError, match="no new credentials came"):
         provider.refresh()
+    provider.limit = 60
     provider.go_on.set()
     assert provider.get().secret_key == "k"
 
@@ -401,13 +430,13 @@ def test_who_waits_for_a_fetch_that_fails_is_told_so() -> None:
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     threads[0].start()
-    assert provider.began.wait(10)
+    assert provider.began.wait(60)
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.2)  # all of them wait for the lock
+    until(lambda: provider._lock.crowd == 8, "all of them want the lock")
     provider.began.clear()
     provider.go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(errors) == 8
     assert not provider.began.is_set()

@@ -15,6 +15,7 @@ from cosfs.client.waiting import offload, sleep
 from cosfs.config import ClientSettings
 from cosfs.errors import NetworkError, NetworkTimeoutError, NotCosError
 from tests.client.test_waiting import Runner
+from tests.ports import held
 
 
 @pytest.fixture
@@ -47,11 +48,11 @@ def test_many_are_made_in_one_thread(runner: Runner, listener: socket.socket, ho
     assert set(runner.wait(40)) == {runner.thread.ident}
 
 
-def test_refused(runner: Runner, listener: socket.socket) -> None:
-    address = address_of(listener)
-    listener.close()
-    runner.call(lambda: dial(address))
-    (error,) = runner.wait(1)
+def test_refused(runner: Runner) -> None:
+    with held() as holder:
+        address = address_of(holder)
+        runner.call(lambda: dial(address))
+        (error,) = runner.wait(1)
     assert isinstance(error, NetworkError) and "refuses connections" in str(error)
 
 
@@ -63,7 +64,7 @@ def test_never_accepted(runner: Runner) -> None:
         for each in crowd:
             each.setblocking(False)
             each.connect_ex(full.getsockname())
-        runner.call(lambda: dial(address_of(full), 0.3), lambda: sleep(0.01))
+        runner.call(lambda: sleep(0.01), lambda: dial(address_of(full), 0.3))
         results = runner.wait(2)
         for each in crowd:
             each.close()
@@ -72,7 +73,7 @@ def test_never_accepted(runner: Runner) -> None:
 
 
 def test_tls_that_is_never_answered(runner: Runner, listener: socket.socket) -> None:
-    runner.call(lambda: dial(address_of(listener, "https"), 0.3), lambda: sleep(0.01))
+    runner.call(lambda: sleep(0.01), lambda: dial(address_of(listener, "https"), 0.3))
     results = runner.wait(2)
     assert results[0] is None
     assert isinstance(results[1], NetworkTimeoutError)
@@ -81,7 +82,7 @@ def test_tls_that_is_never_answered(runner: Runner, listener: socket.socket) -> 
 def test_no_tls_there(runner: Runner, listener: socket.socket) -> None:
     def answer() -> None:
         with listener.accept()[0] as connection:
-            connection.recv(1)
+            connection.recv(65536)
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     runner.call(lambda: dial(address_of(listener, "https")), lambda: offload(answer))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cosfs.client.crc64 import crc64
 from cosfs.config import ClientSettings
 from cosfs.errors import CertificateError, ConfigError, NetworkError
 from tests.client.scripted import Answer, Request, ScriptedServer
+from tests.waiting import until
 
 TLS = Path(__file__).parent / "tls"  # self-signed, for 127.0.0.1 and for somebody else
 B = "b-1250000000"
@@ -82,7 +82,7 @@ def test_bundle_that_cannot_be_used(server: ScriptedServer, tmp_path: Path, cont
 
 
 def test_cancel_wakes_an_encrypted_request() -> None:
-    with ScriptedServer(Answer(delay=10), certificate=TLS / "localhost.pem") as server:
+    with ScriptedServer(Answer(delay=100), certificate=TLS / "localhost.pem") as server:
         client = client_to(server, verify_ssl=False)
         caught: list[BaseException] = []
 
@@ -94,9 +94,8 @@ def test_cancel_wakes_an_encrypted_request() -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        time.sleep(0.3)
-        started = time.monotonic()
+        until(lambda: server.requests, "the server has the request")
         client.cancel()
-        thread.join(5)
-        assert time.monotonic() - started < 2
+        thread.join(60)  # the answer would come later
+        assert not thread.is_alive()
         assert str(caught[0]) == "cancelled"

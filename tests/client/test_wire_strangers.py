@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from cosfs.errors import (
 )
 from tests.client.conftest import Start
 from tests.client.scripted import Answer, B, whole
+from tests.ports import refusing
 
 
 @pytest.mark.parametrize(
@@ -69,9 +72,11 @@ def _client(url: str, **settings: float | str | bool) -> CosClient:
 
 
 def test_refused_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with _client(f"http://127.0.0.1:{port}") as client, pytest.raises(NetworkError) as caught:
+    with (
+        refusing() as port,
+        _client(f"http://127.0.0.1:{port}") as client,
+        pytest.raises(NetworkError) as caught,
+    ):
         client.list_buckets()
     assert str(caught.value).startswith(f"127.0.0.1:{port} refuses connections. Check endpoint_url")
 
@@ -142,6 +147,14 @@ def test_environment_names_the_proxy(script: Start, monkeypatch: pytest.MonkeyPa
     proxy, _ = script(whole(b""))
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.setenv("no_proxy", "internal.example")
+    resolve = socket.getaddrinfo
+
+    def resolve_ours(host: str | bytes, *args: Any, **options: Any) -> Any:
+        if "internal.example" in os.fsdecode(host):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_ours)
     with CosClient(ClientSettings(endpoint_url="http://cos.ap-x.example"), None) as client:
         client.head_object(B, "k")
     assert len(proxy.requests) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from cosfs.client import session
 from cosfs.client.body import FileBody
 from cosfs.client.client import CosClient
+from cosfs.client.crc64 import crc64
 from cosfs.config import ClientSettings
 from cosfs.errors import (
     AlreadyExistsError,
@@ -22,15 +24,14 @@ from cosfs.errors import (
     NetworkTimeoutError,
 )
 from tests.client.conftest import Start
-from tests.client.scripted import DATA, Answer, B, Request, error, stored, whole
+from tests.client.scripted import DATA, Answer, B, Request, ScriptedServer, error, stored, whole
+from tests.waiting import until
 
 
 def test_silence_ends_a_request(script: Start) -> None:
-    _, client = script(Answer(delay=5), read_timeout=0.2, max_retries=0)
-    started = time.monotonic()
+    _, client = script(Answer(delay=100), read_timeout=0.2, max_retries=0)
     with pytest.raises(NetworkTimeoutError, match="did not answer in time"):
         client.head_object(B, "k")
-    assert time.monotonic() - started < 2
 
 
 def test_silence_ends_a_body(script: Start) -> None:
@@ -46,36 +47,34 @@ def test_drops_of_an_answer_do_not_go_on_for_ever(script: Start, monkeypatch: py
     stop = threading.Event()
 
     def drip(request: Request) -> Answer:
-        stop.wait(3)
+        stop.wait(60)
         return Answer()
 
-    _, client = script(drip, read_timeout=10, max_retries=0)
-    started = time.monotonic()
+    _, client = script(drip, read_timeout=200, max_retries=0)
     with pytest.raises(NetworkTimeoutError):
         client.head_object(B, "k")
     stop.set()
-    assert time.monotonic() - started < 2
 
 
 def test_cancel_wakes_a_waiting_request(script: Start) -> None:
-    _, client = script(Answer(delay=10))
-    assert _seconds_to_cancel(client, lambda: client.head_object(B, "k")) < 2
+    server, client = script(Answer(delay=100))
+    _check_that_cancel_wakes(server, client, lambda: client.head_object(B, "k"))
 
 
 def test_cancel_wakes_a_back_off(script: Start) -> None:
-    _, client = script(error(503, "SlowDown", Retry_After="20"))
-    assert _seconds_to_cancel(client, lambda: client.head_object(B, "k")) < 2
+    server, client = script(error(503, "SlowDown", Retry_After="20"))
+    _check_that_cancel_wakes(server, client, lambda: client.head_object(B, "k"))
 
 
 def test_cancel_wakes_a_body(script: Start) -> None:
     answer = whole()
     answer.cut, answer.end = 1000, "stall"
-    _, client = script(answer, read_timeout=20)
-    assert _seconds_to_cancel(client, lambda: client.get_range(B, "k", 0, len(DATA))) < 2
+    server, client = script(answer, read_timeout=20)
+    _check_that_cancel_wakes(server, client, lambda: client.get_range(B, "k", 0, len(DATA)))
 
 
-def _seconds_to_cancel(client: CosClient, call: Callable[[], object]) -> float:
-    """Return how long after cancel() a call ends, which must be with NetworkError."""
+def _check_that_cancel_wakes(server: ScriptedServer, client: CosClient, call: Callable[[], object]) -> None:
+    """Cancel a call that would go on for 20 seconds; it must end before, with NetworkError."""
     caught: list[BaseException] = []
 
     def work() -> None:
@@ -86,14 +85,14 @@ def _seconds_to_cancel(client: CosClient, call: Callable[[], object]) -> float:
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.3)
-    started = time.monotonic()
+    until(lambda: server.requests, "the server has the request")
+    time.sleep(0.1)  # it may also have answered by then
     client.cancel()
-    thread.join(10)
+    thread.join(15)
+    assert not thread.is_alive()
     assert isinstance(caught[0], NetworkError)
     with pytest.raises(NetworkError, match="cancelled"):
         client.list_objects(B)
-    return time.monotonic() - started
 
 
 class Held(FileBody):
@@ -101,25 +100,26 @@ class Held(FileBody):
 
     def chunks(self, size: int = 4096) -> Iterator[memoryview]:
         for chunk in super().chunks(4096):
-            time.sleep(0.1)
+            time.sleep(0.25)
             yield chunk
 
 
 def test_body_that_is_held_back_has_its_time(
     script: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "TIME_LIMIT", 0.4)
+    monkeypatch.setattr(session, "TIME_LIMIT", 1.5)
     monkeypatch.setattr(session, "SLOWEST", 1e12)
     path = tmp_path / "file"
     path.write_bytes(DATA[:40_960])
     server, client = script(stored)
+    sums = {"content_md5": hashlib.md5(DATA[:40_960]).digest(), "crc64": crc64(DATA[:40_960])}
     with Held(path, 0, 40_960) as body:
-        client.put_object(B, "k", body)
+        client.put_object(B, "k", body, **sums)
     assert server.requests[0].body == DATA[:40_960]
 
 
 def test_slow_line_is_not_a_silent_one() -> None:
-    """A server that takes a second for what is sent, with less than half of that between two reads."""
+    """A server that takes three seconds for what is sent, with little of that between two reads."""
     size = 4_000_000
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -131,7 +131,7 @@ def test_slow_line_is_not_a_silent_one() -> None:
             with connection:
                 received = len(connection.recv(65536).partition(b"\r\n\r\n")[2])
                 while received < size:
-                    time.sleep(0.02)
+                    time.sleep(0.05)
                     received += len(connection.recv(65536))
                 answer = "HTTP/1.1 200 OK\r\nx-cos-request-id: x\r\nContent-Length: 0\r\nETag: e\r\n\r\n"
                 connection.sendall(answer.encode())
@@ -140,9 +140,9 @@ def test_slow_line_is_not_a_silent_one() -> None:
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         started = time.monotonic()
-        with _client(url, read_timeout=0.5) as client:
+        with _client(url, read_timeout=2.0) as client:
             assert client.put_object(B, "k", bytes(size)).etag == "e"
-        assert time.monotonic() - started > 0.7
+        assert time.monotonic() - started > 2.0
         thread.join()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -242,9 +243,13 @@ def test_timestamp(text: str, seconds: float) -> None:
 
 def test_page_of_a_thousand_is_read_in_time() -> None:
     page = listing(*[contents(f"dir%20x/file-{number:06d}-%E4%B8%AD.txt", number) for number in range(1000)])
-    best = 1.0
+    ours, plain = [], []
     for _ in range(5):
         started = time.thread_time()
         assert len(xml.parse_objects(page).objects) == 1000
-        best = min(best, time.thread_time() - started)
-    assert best < 0.02  # 4 ms where this was written
+        ours.append(time.thread_time() - started)
+        started = time.thread_time()
+        ElementTree.fromstring(page)
+        plain.append(time.thread_time() - started)
+    # Not even what a parser takes that does not decode keys: 2.5 ms and 3.1 where this was written.
+    assert min(ours) < 4 * min(plain)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosfs.emulator.members import Member
@@ -93,7 +93,7 @@ def model(
     return bool(named)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     user=st.lists(RULE, max_size=3), theirs=st.lists(RULE, max_size=2), of_bucket=OF_BUCKET,
     acl=st.lists(GRANT, max_size=2),

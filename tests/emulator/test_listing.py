@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -35,9 +35,7 @@ def model(keys: list[str], prefix: str, delimiter: str) -> list[str]:
     return sorted(items, key=str.encode)
 
 
-@hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=60)
 @given(KEYS, st.text("ab/é", max_size=2), st.sampled_from(["", "/", "a"]), st.integers(1, 4))
 def test_pages_put_together_are_the_whole(
     tmp_path_factory: pytest.TempPathFactory, keys: list[str], prefix: str, delimiter: str, limit: int

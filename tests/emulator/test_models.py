@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -21,9 +21,7 @@ ALPHABET = "ab/é中 &+%~😀"
 KEYS = st.lists(st.text(ALPHABET, min_size=1, max_size=6), min_size=1, max_size=14, unique=True)
 STARTS = st.text(ALPHABET, max_size=3)
 DELIMITERS = st.sampled_from(["", "/", "a", "中", "&"])
-EXAMPLES = hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = hypothesis_settings(max_examples=40)
 _numbers = itertools.count()
 
 

@@ -8,8 +8,16 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
+from cosfs.transfer import multipart
 from cosfs.transfer.engine import Engine
 from tests.transfer.support import SMALL_LIMITS, settled
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no upload stay open because the machine stood still for some seconds."""
+    monkeypatch.setattr(multipart, "_ABORT_TIME", 60.0)
+    monkeypatch.setattr("cosfs.transfer.engine._CLEAN_UP_TIME", 60.0)
 
 
 @pytest.fixture(autouse=True)

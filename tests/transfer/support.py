@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -47,6 +49,29 @@ class Moved:
         return sum(self.calls)
 
 
+class Holding:
+    """A client that holds back what one of its calls returns until it may go on."""
+
+    def __init__(self, client: CosClient, operation: str) -> None:
+        self._client = client
+        self._operation = operation
+        self.release = threading.Event()
+        self.ended: list[str] = []  # the calls that went on
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name != self._operation:
+            return method
+
+        def held(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            self.release.wait(60)
+            self.ended.append(name)
+            return result
+
+        return held
+
+
 def open_uploads(client: CosClient, bucket: str) -> list[str]:
     """Return the keys of multipart uploads that nobody completed or aborted."""
     return [upload.key for upload in client.list_uploads(bucket).uploads]
@@ -54,7 +79,7 @@ def open_uploads(client: CosClient, bucket: str) -> list[str]:
 
 async def settled(engine: Engine) -> None:
     """Wait until no thread works for a call that was given up."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while engine.abandoned:  # noqa: ASYNC110 - changed by threads
             await trio.sleep(0.01)
 

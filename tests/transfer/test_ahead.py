@@ -67,27 +67,29 @@ import json, sys
 import trio
 from cosfs.client.client import CosClient
 from cosfs.config import load_settings
+from cosfs.transfer import engine
 from cosfs.transfer.ahead import FirstPage
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.scan import list_objects
 
 options, bucket = json.loads(sys.argv[1]), sys.argv[2]
+engine._ALONE_TIME = float(sys.argv[3])
 settings = load_settings(options, environ={"HOME": "/nonexistent"})
 client = CosClient.from_settings(settings, options)
 
 async def main(page):
-    async with Engine(client, settings.transfer, side=True, first_page=page) as engine:
-        async with list_objects(engine, bucket, "d/") as listing:
+    async with Engine(client, settings.transfer, side=True, first_page=page) as running:
+        async with list_objects(running, bucket, "d/") as listing:
             keys = [item.key async for item in listing]
-        print(json.dumps([keys, engine._side is not None, engine._window.most]))
+        print(json.dumps([keys, running._side is not None, running._window.most]))
 
 trio.run(main, FirstPage(client, bucket, "d/", 1000))
 """
 
 
-@pytest.mark.parametrize("seconds", [0.05, 1.5])
+@pytest.mark.parametrize(("seconds", "moment"), [(0.05, 60.0), (3.0, 0.05)])
 def test_the_second_process_waits_for_it_a_moment(
-    client: CosClient, bucket: str, emulator: Emulator, seconds: float
+    client: CosClient, bucket: str, emulator: Emulator, seconds: float, moment: float
 ) -> None:
     fill(client, bucket)
     emulator.requests.reset()
@@ -98,14 +100,14 @@ def test_the_second_process_waits_for_it_a_moment(
         "secret_key": emulator.secret_key,
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(options), bucket],
+        [sys.executable, "-c", PROGRAM, json.dumps(options), bucket, str(moment)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     keys, helped, most = json.loads(done.stdout)
     assert keys == KEYS
     assert emulator.requests["ListObjects"] == 1
     # One that cannot be had without losing time is done without: then this process has more under way.
-    assert (helped, most) == ((True, 128) if seconds < 1 else (False, 256))
+    assert (helped, most) == ((True, 128) if seconds < moment else (False, 256))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cosfs.client.model import Headers, ObjectInfo
@@ -20,8 +20,6 @@ from cosfs.transfer.attributes import (
     encode,
     is_directory_object,
 )
-
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 DEFAULTS = Defaults(uid=1000, gid=1001, file_mode=0o640, dir_mode=0o750)
 MODIFIED = 1_700_000_000.0
@@ -77,7 +75,6 @@ def _is_encodable(name: str) -> bool:
         return False
 
 
-@relaxed
 @given(attributes(), st.integers(0, 1 << 33))
 def test_everything_comes_back_exactly(wanted: Attributes, last_modified: int) -> None:
     try:
@@ -89,7 +86,6 @@ def test_everything_comes_back_exactly(wanted: Attributes, last_modified: int) -
     assert decode(info, DEFAULTS, is_dir=stat.S_ISDIR(wanted.mode)) == wanted
 
 
-@relaxed
 @given(attributes())
 def test_headers_are_what_cosfs_reads(wanted: Attributes) -> None:
     try:
@@ -118,7 +114,6 @@ _nonsense = st.dictionaries(
 )
 
 
-@relaxed
 @given(_nonsense, st.booleans())
 def test_nonsense_never_raises_and_can_be_written_again(metadata: dict[str, str], is_dir: bool) -> None:
     got = read(metadata, is_dir=is_dir)

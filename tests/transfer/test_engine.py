@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -117,7 +117,7 @@ async def test_run_raises_what_the_call_raises() -> None:
 
 
 async def test_calls_run_side_by_side() -> None:
-    barrier = threading.Barrier(4, timeout=10)
+    barrier = threading.Barrier(4, timeout=60)
     async with engine_of(4) as engine, trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(engine.run, barrier.wait)
@@ -125,13 +125,16 @@ async def test_calls_run_side_by_side() -> None:
 
 async def test_no_more_at_once_than_the_limit() -> None:
     running = most = 0
-    lock = threading.Lock()
+    lock, together = threading.Lock(), threading.Event()
 
     def call() -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            if running == 3:
+                together.set()
+        assert together.wait(60)
         time.sleep(0.005)
         with lock:
             running -= 1
@@ -144,12 +147,17 @@ async def test_no_more_at_once_than_the_limit() -> None:
 
 async def test_cancelling_returns_at_once_and_frees_the_slot() -> None:
     release = threading.Event()
+    ended: list[int] = []
+
+    def call() -> None:
+        release.wait(60)
+        ended.append(1)
+
     async with engine_of(1) as engine:
-        started = time.monotonic()
         with trio.move_on_after(0.05):
-            await engine.run(release.wait, 10)
+            await engine.run(call)
         assert await engine.run(len, "abc") == 3
-        assert time.monotonic() - started < 5
+        assert not ended
         release.set()
 
 
@@ -157,7 +165,7 @@ async def test_a_waiting_call_that_is_cancelled_never_runs() -> None:
     release = threading.Event()
     ran: list[int] = []
     async with engine_of(1) as engine, trio.open_nursery() as nursery:
-        nursery.start_soon(engine.run, release.wait, 10)
+        nursery.start_soon(engine.run, release.wait, 60)
         await trio.testing.wait_all_tasks_blocked()
         with trio.move_on_after(0.05):
             await engine.run(ran.append, 1)
@@ -166,32 +174,42 @@ async def test_a_waiting_call_that_is_cancelled_never_runs() -> None:
 
 
 async def test_abandoned_call_notices_at_its_checkpoint() -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def call() -> None:
+        begun.set()
         try:
-            pause(10)
+            pause(100)
         except Abandoned:
             ended.set()
             raise
 
     async with engine_of() as engine:
-        with trio.move_on_after(0.05):
-            await engine.run(call)
-        assert await trio.to_thread.run_sync(ended.wait, 5)
+        await given_up(engine, call, begun)
+        assert await trio.to_thread.run_sync(ended.wait, 60)
+
+
+async def given_up(engine: Engine, call: Callable[[], object], begun: threading.Event) -> None:
+    """Run a call and cancel it once it has begun."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run, call)
+        with trio.fail_after(60):
+            while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
 
 
 async def test_undo_runs_at_once_in_the_trio_thread() -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     undone: list[threading.Thread] = []
 
     def call() -> None:
         on_abandon(lambda: undone.append(threading.current_thread()))
-        release.wait(10)
+        begun.set()
+        release.wait(60)
 
     async with engine_of() as engine:
-        with trio.move_on_after(0.1):
-            await engine.run(call)
+        await given_up(engine, call, begun)
         assert undone == [threading.current_thread()]
         release.set()
 
@@ -202,7 +220,7 @@ async def test_result_of_an_abandoned_call_is_discarded() -> None:
 
     def call() -> str:
         begun.set()
-        release.wait(10)
+        release.wait(60)
         return "upload id"
 
     async with engine_of() as engine:
@@ -216,13 +234,22 @@ async def test_result_of_an_abandoned_call_is_discarded() -> None:
 
 
 async def test_result_on_its_way_when_cancelled_is_discarded() -> None:
+    ended = threading.Event()
     discarded: list[int] = []
+
+    def call() -> int:
+        ended.set()
+        return 3
+
     async with engine_of() as engine:
-        pending = engine.start(len, "abc", discard=discarded.append)
+        pending = engine.start(call, discard=discarded.append)
+        assert ended.wait(60)
         time.sleep(0.1)  # noqa: ASYNC251
         # Done in its thread, not delivered: the trio thread was busy.
         pending.cancel()
-        await trio.sleep(0.1)
+        with trio.fail_after(60):
+            while not discarded:  # noqa: ASYNC110 (another thread may do it)
+                await trio.sleep(0.01)
     assert discarded == [3]
 
 
@@ -286,11 +313,11 @@ async def test_results_are_not_held_back_by_a_slow_call() -> None:
 
     def call(item: int) -> None:
         if item == 9:
-            release.wait(10)
+            release.wait(100)
 
     async with engine_of(2) as engine, trio.open_nursery() as nursery:
         nursery.start_soon(engine.run_many, call, range(10), lambda item, *_: done.append(item))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(done) < 9:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         release.set()
@@ -317,14 +344,15 @@ async def test_interactive_calls_pass_a_full_stream() -> None:
 
     def call(number: int) -> None:
         begun.append(number)
-        pause(0.05)
+        pause(100)
 
     async with engine_of(8) as engine, trio.open_nursery() as nursery:
         nursery.start_soon(engine.run_many, call, range(400), lambda *_: None)
         await trio.testing.wait_all_tasks_blocked()
         before = len(begun)
         # At most those that had a thread already went first, not the hundreds that wait.
-        assert await engine.run(begun.__len__) <= before + 16
+        with trio.fail_after(60):
+            assert await engine.run(begun.__len__) <= before + 16
         nursery.cancel_scope.cancel()
 
 

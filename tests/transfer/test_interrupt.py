@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One for these tests, whose requests hang there long after them."""
+    with Emulator(tmp_path_factory.mktemp("hanging")) as running:
+        yield running
+
+
 @pytest.mark.parametrize("what", ["upload", "download"])
 def test_interrupted_process(
     emulator: Emulator, client: CosClient, bucket: str, tmp_path: Path, what: str
@@ -58,8 +66,8 @@ def test_interrupted_process(
         data = make_file(tmp_path / f"f{number}", size, number)
         if what == "download":
             client.put_object(bucket, f"f{number}", data)
-    emulator.faults.latency(15, "UploadPart")
-    emulator.faults.stall(15, offset=50, count=0)
+    emulator.faults.latency(100, "UploadPart")
+    emulator.faults.stall(100, offset=50, count=0)
     options = {
         "endpoint_url": emulator.endpoint_url,
         "region": emulator.region,
@@ -78,11 +86,11 @@ def test_interrupted_process(
         time.sleep(0.6)
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
         # A moment is for requests under way, so that no part comes after the abort.
         took = time.monotonic() - began
     assert (process.returncode, errors.decode()) == (130, "")
-    assert took < 12  # not for their end
+    assert took < 60  # not for their end
     assert [path.name for path in tmp_path.rglob("*") if ".cos-" in path.name] == []
     emulator.faults.clear()
     time.sleep(0.2)

@@ -75,7 +75,7 @@ def look(emulator: Emulator, bucket: str, keys: list[str], kill: str = "") -> di
         [sys.executable, "-c", PROGRAM, *map(json.dumps, (options, bucket, keys, kill))],
         stdout=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     report = json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,13 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
     return Records(tmp_path_factory.mktemp("home") / "resume")
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One for these tests, whose requests hang there long after them."""
+    with Emulator(tmp_path_factory.mktemp("hanging")) as running:
+        yield running
+
+
 def begun(directory: Path) -> bool:
     """Whether the first piece has arrived."""
     for path in directory.glob(".cos-*"):
@@ -45,15 +53,18 @@ async def test_first_range_is_kept_in_part(
     data = content(SIZE)
     client.put_object(bucket, "k", data)
     info = client.head_object(bucket, "k") if known else None
-    emulator.faults.stall(3, offset=600 * KIB)
-    async with Engine(client, LIMITS, records=records) as engine:
+    emulator.faults.stall(100, offset=600 * KIB)
+    first = CosClient(client.settings, client.credentials)
+    async with Engine(first, LIMITS, records=records) as engine:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(download_file, engine, bucket, "k", tmp_path / "f", info=info))
-            with trio.fail_after(3):
+            with trio.fail_after(60):
                 while not begun(tmp_path):  # noqa: ASYNC110 - changed by a thread
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
+        first.cancel()  # or its thread would wait for the rest
         await settled(engine)
+    first.close()
     [record_id] = records.kept
     state = records.get(record_id)
     assert state is not None

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from tests.objects import stored
 from tests.transfer.support import make_file
+from tests.waiting import until
 
 COUNT = 300
 
@@ -92,7 +92,7 @@ def start(
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     pid, report = map(json.loads, out.splitlines())
     assert not Path(f"/proc/{pid}").exists()
@@ -203,10 +203,14 @@ def test_what_fails_there_is_repeated_here(
 
 
 def wait_until_gone(pid: int) -> None:
-    end = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: state_of(pid) in ("", "Z"), f"process {pid} has ended")
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.mark.usefixtures("objects")
@@ -219,10 +223,7 @@ def test_it_ends_with_the_first_process_and_leaves_nothing(
     assert process.stdout is not None
     pid = json.loads(process.stdout.readline())
     down = tmp_path / "down"
-    end = time.monotonic() + 10
-    while not down.is_dir() or len(list(down.iterdir())) < 100:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: down.is_dir() and len(list(down.iterdir())) >= 100, "a third is there")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()

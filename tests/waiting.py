@@ -1,0 +1,16 @@
+"""Waiting for what other threads do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE = 60.0  # a machine may stand still for a while
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Return as soon as a condition holds; fail when it does not for a long time."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.005)
