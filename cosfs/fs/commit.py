@@ -41,7 +41,7 @@ from cosfs.fs.marks import is_one_of, mark_of
 from cosfs.fs.outbox import Changed, Outbox
 from cosfs.fs.records import Records
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import Action, Rights
+from cosfs.fs.rights import ASK_WITHIN, Action, Rights
 from cosfs.fs.sender import GivenUp, Sender, is_same
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.staging import Staging
@@ -236,6 +236,28 @@ class Committer:
                 done()
 
         self._background.start_soon(flush)
+
+    async def flush_and_hear(self, node: FileNode) -> None:
+        """Flush beside the caller; raise if COS refuses it soon. Other failures are tried again when due."""
+        ended = trio.Event()
+        refusal: PermissionDeniedError | None = None
+
+        async def flush() -> None:
+            nonlocal refusal
+            try:
+                await self.flush(node)
+            except PermissionDeniedError as exc:
+                refusal = exc
+            except (COSError, OSError) as exc:
+                log.debug("%s is not sent yet: %s", node.url, exc)
+            finally:
+                ended.set()
+
+        self._background.start_soon(flush)
+        with trio.move_on_after(ASK_WITHIN):
+            await ended.wait()
+        if refusal is not None:
+            raise refusal
 
     async def flush_dir(self, node: DirNode) -> None:
         """Return when COS has a directory's attributes."""

@@ -107,6 +107,7 @@ class Directories(Calls):
             result = await self.remote.change(put, bucket, key, b"", headers=headers)
         node = self.tree.add_dir(directory, name, component, attrs)
         self.tree.heads.writes.note(bucket, key)
+        self.rights.may_write_in(bucket, key)
         node.marker = ObjectInfo(
             key, 0, result.etag, result.last_modified or time.time(), crc64=result.crc64, headers=headers
         )

@@ -199,6 +199,8 @@ class OpenFiles(Calls):
                 await self._keep_safe_or_send(node)
             else:
                 await self._with_room(0, self._keep_safe, node)
+            if not self.rights.has_written(node.bucket, node.key):
+                await self.committer.flush_and_hear(node)
             return
         await self._send(node)
 

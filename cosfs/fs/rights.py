@@ -65,6 +65,7 @@ class Rights:
         self._can_ask: bool | None = True if remote.client.looks_at_checksums else None
         self._works: set[tuple[Action, str]] = set()  # in these buckets
         self._works_in: set[tuple[Action, str, str]] = set()  # in directories of buckets with refusals
+        self._written: set[tuple[str, str]] = set()  # directories where writing has worked
         self._refused: dict[tuple[Action, str, str], Refusal] = {}  # by directory; the oldest first
         self._untold: dict[tuple[str, str], COSError] = {}  # after a call had returned 0
 
@@ -73,6 +74,8 @@ class Rights:
     def worked(self, action: Action, bucket: str, key: str) -> None:
         """COS took a change."""
         self._works.add((action, bucket))
+        if action is Action.WRITE:
+            self.may_write_in(bucket, _directory(key))
         if self._refused:
             place = action, bucket, _directory(key)
             self._refused.pop(place, None)
@@ -80,9 +83,17 @@ class Rights:
                 self._works_in.clear()
             self._works_in.add(place)
 
+    def may_write_in(self, bucket: str, prefix: str) -> None:
+        """A directory was written to, or made just now."""
+        if len(self._written) >= KNOWN_MAX:
+            self._written.clear()
+        self._written.add((bucket, prefix))
+
     def was_refused(self, action: Action, bucket: str, key: str, error: PermissionDeniedError) -> None:
         """COS refused a change."""
         place = action, bucket, _directory(key)
+        if action is Action.WRITE:
+            self._written.clear()
         self._works_in.discard(place)
         self._refused.pop(place, None)
         self._refused[place] = Refusal(action, f"cos://{bucket}/{key}", error, time.monotonic())
@@ -118,6 +129,10 @@ class Rights:
         if any(place[:2] == (action, bucket) for place in self._refused):
             return (action, bucket, _directory(key)) in self._works_in
         return action is Action.WRITE or (action, bucket) in self._works
+
+    def has_written(self, bucket: str, key: str) -> bool:
+        """Whether COS took something in the directory of a key, and has refused nothing since."""
+        return (bucket, _directory(key)) in self._written
 
     def is_known(self, action: Action, bucket: str) -> bool:
         """Whether COS took or refused a change of this kind in a bucket."""

@@ -278,7 +278,8 @@ async def running(
     """A filesystem composed as a mount composes it.
 
     Left regularly it sends everything, as an unmount does; cancelled or failed it ends as if killed:
-    what is in the journal stays there. trusting: removals have worked before, so COS is not waited for.
+    what is in the journal stays there. trusting: removals have worked before, and writing in the topmost
+    directory, so COS is not waited for.
     """
     cache = BlockCache(
         settings.cache_dir / "blocks",
@@ -297,7 +298,8 @@ async def running(
             fs = assemble(Remote(client), settings, engine, background, cache, journal, store)
             nodes = fs.tree.table
             if trusting:
-                fs.rights.worked(Action.REMOVE, settings.bucket, "")
+                for action in Action:
+                    fs.rights.worked(action, settings.bucket, settings.prefix)
             files = Files(fs, cache, client, settings.bucket)
             if recovering:
                 files.recovered = await recover(fs, records)

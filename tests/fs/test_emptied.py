@@ -25,7 +25,8 @@ async def left_one(filesystem: Filesystems, emulator: Emulator, **changes: objec
     for key in ("d/", "d/a"):
         await files.upload(key, b"0123456789" if key[-1] != "/" else b"")
     await files.list("d")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    for key in ("d/a", "away"):
+        emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0, key=key)
     async with files.opened("d/a") as fh:
         await files.write(fh, b"XY", 4)
     await files.rename("d/a", "away")
@@ -78,11 +79,10 @@ async def test_a_directory_renamed_from_around_what_files_have_left_is_not_shown
     filesystem: Filesystems, emulator: Emulator
 ) -> None:
     files = await left_one(filesystem, emulator)
-    emulator.faults.clear()
     for name in ("inner/b", "stays"):
         await files.upload(f"d/{name}", b"old")
     files.tree.forget_all()
-    for key in ("away", "b"):
+    for key in ("d/inner/b", "b"):
         emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0, key=key)
     async with files.opened("d/inner/b") as fh:
         await files.write(fh, b"B", 1)

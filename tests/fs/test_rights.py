@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.model import PutResult
 from cosfs.config import Settings, load_settings
 from cosfs.emulator import Emulator
 from cosfs.emulator.members import Member
 from cosfs.errors import COSError, PermissionDeniedError
 from cosfs.fs.remote import Remote
 from cosfs.fs.rights import PROBE, REMEMBERED, Action, Rights
+from cosfs.fs.salvage import LIST
+from cosfs.fs.unmounted import recover_directory
+from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, counted, stored, until
+from tests.fs.support import TRANSFER, Files, content, counted, kept_files, stored, until
 from tests.objects import keys
 from tests.policies import MULTIPART, READ, policy
 
@@ -345,17 +350,110 @@ async def test_a_file_refused_behind_makes_the_next_one_fail_at_once(
     filesystem: Filesystems, keys_for: Client
 ) -> None:
     files = await filesystem(client=keys_for(policy(*READ)), write_back="async")
-    await files.put("first", b"kept in the journal")
+    await files.put("first", b"kept in the journal")  # where writing has worked, so it is not waited for
     await until(lambda: list(files.fs.rights.refusals()))
     with refused():
         await files.create("second")
     assert await files.get("first") == b"kept in the journal"
 
 
+@pytest.mark.parametrize("size", [6, 4 * MIB])
+async def test_async_the_first_file_of_a_directory_is_refused_when_it_is_closed(
+    filesystem: Filesystems, keys_for: Client, client: CosClient, bucket: str, emulator: Emulator, size: int
+) -> None:
+    client.put_object(bucket, "mine/a", b"old")
+    client.put_object(bucket, "theirs/b", b"old")
+    allowed = policy("PutObject", *MULTIPART, resource=f"qcs::cos:*:uid/1250000000:{bucket}/mine/*")
+    mine = keys_for(policy(*READ, "ListMultipartUploads"), allowed)
+    files = await filesystem("cache", client=mine, write_back="async")
+    await files.put("mine/new", b"x")
+    data = content(size)
+    with refused():
+        await files.put("theirs/new", data)
+    assert await files.get("theirs/new") == data  # kept in the journal, as after every refusal
+    with refused():
+        await files.create("theirs/newer")
+    await filesystem.kill(files)
+    cache = files.fs.settings.cache_dir
+    done = await recover_directory(files.client, TRANSFER, cache, give_up=True)
+    assert (done.kept, done.left) == (1, 0)
+    assert list(kept_files(files).values()) == [data]
+    told = (cache / "recovered" / LIST).read_text()
+    assert f"cos://{bucket}/theirs/new" in told and "no policy allows them" in told
+    assert await files.keys() == ["mine/a", "mine/new", "theirs/b"]
+
+
+async def test_async_the_first_file_of_a_directory_costs_no_request_more(
+    filesystem: Filesystems, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    for name in ("one", "two"):
+        client.put_object(bucket, f"{name}/a", b"old")
+    files = await filesystem(write_back="async")
+    for name in ("one", "two"):
+        await files.list(name)
+    with counted(emulator) as seen:
+        for name in ("one", "two"):
+            for number in range(5):
+                await files.put(f"{name}/new{number}", b"x")
+        await files.fs.drain()
+    assert seen == {"PutObject": 10}
+
+
+@pytest.fixture
+def held(client: CosClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Hold all PUTs until this is called."""
+    put, go_on = client.put_object, threading.Event()
+
+    def when_allowed(*args: Any, **kwargs: Any) -> PutResult:
+        go_on.wait(60)
+        return put(*args, **kwargs)
+
+    monkeypatch.setattr(client, "put_object", when_allowed)
+    yield go_on.set
+    go_on.set()
+
+
+async def test_async_a_silent_cos_is_not_waited_for_long(
+    filesystem: Filesystems, bucket: str, held: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosfs.fs.commit.ASK_WITHIN", 0.05)
+    files = await filesystem(write_back="async", prefix="never written to/")
+    files.fs.rights.was_refused(Action.WRITE, bucket, "x", PermissionDeniedError("no"))
+    files.fs.rights.forget()
+    await files.put("new", b"x")
+    (waiting,) = files.fs.pending_files
+    assert waiting.key == "never written to/new"
+    held()
+    await files.fs.drain()
+    assert await files.stored("never written to/new") == b"x"
+
+
+async def test_async_where_writing_has_worked_cos_is_not_waited_for(
+    filesystem: Filesystems, bucket: str, held: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosfs.fs.commit.ASK_WITHIN", 60.0)
+    files = await filesystem(write_back="async")
+    assert files.fs.rights.has_written(bucket, "new")
+    with trio.fail_after(30):
+        await files.put("new", b"x")
+    held()
+    await files.fs.drain()
+    assert await files.stored("new") == b"x"
+
+
+async def test_writing_is_known_to_work_in_a_directory_made_here(files: Files, bucket: str) -> None:
+    await files.upload("e/x")
+    await files.mkdir("d")
+    assert files.fs.rights.has_written(bucket, "d/x")
+    assert not files.fs.rights.has_written(bucket, "e/x")
+    await files.put("e/y", b"y")
+    assert files.fs.rights.has_written(bucket, "e/x")
+
+
 async def test_large_files_are_refused_as_small_ones(filesystem: Filesystems, keys_for: Client) -> None:
     files = await filesystem(client=keys_for(policy(*READ)))
     with refused():
-        await files.put("large", content(4 * 1024 * 1024))
+        await files.put("large", content(4 * MIB))
     with refused():
         await files.create("other")
 
