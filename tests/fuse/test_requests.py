@@ -370,8 +370,10 @@ def test_directories_and_links(calm: Callable[..., Path], counted: Callable[[], 
 def test_rename_of_a_file_is_two_requests(
     calm: Callable[..., Path], bucket: str, client: CosClient, counted: Callable[[], Requests]
 ) -> None:
-    client.put_object(bucket, "old", b"content")
+    for key in ("first", "old"):
+        client.put_object(bucket, key, b"content")
     path = calm()
+    run("mv", path / "first", path / "renamed")  # which asks whether these keys may remove
     (path / "old").stat()
     requests = counted()
     run("mv", path / "old", path / "new")
