@@ -27,6 +27,7 @@ import trio
 
 from cosfs.client.model import ListPage, ObjectInfo
 from cosfs.fs import names
+from cosfs.fs.helpers import is_helper
 from cosfs.fs.order import Order
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ class Listing:
                 self.folders[names.to_name(directory)] = info
                 self._add_dir(directory)
             elif component:
-                self._add_file(component, info)
+                if not is_helper(info):
+                    self._add_file(component, info)
             else:
                 self.marker = info
                 if info.size:

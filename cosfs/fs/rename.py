@@ -32,6 +32,7 @@ from cosfs.fs.background import together
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
+from cosfs.fs.helpers import is_helper
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
@@ -414,7 +415,9 @@ class TreeMover:
                 return
 
     def _is_leaving(self, bucket: str, info: ObjectInfo, since: float) -> bool:
-        """Objects that are only waiting to be removed are not part of the directory."""
+        """Objects that are only waiting to be removed, or that help to make others, are not part of it."""
+        if is_helper(info):
+            return True  # it goes when it has served, wherever what it serves is by then
         place = bucket, info.key, info.etag
         return place in self._left or self._committer.leavings.is_leaving(*place, since)
 

@@ -8,7 +8,6 @@ its removal before it is made: nothing stays if we are killed.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,6 +18,7 @@ from cosfs.errors import COSError
 from cosfs.fs.background import together
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
+from cosfs.fs.helpers import new_helper
 from cosfs.fs.journal import Journal
 from cosfs.fs.leavings import Leavings
 from cosfs.fs.marks import mark_of
@@ -56,8 +56,7 @@ class Zeros:
     @asynccontextmanager
     async def of(self, bucket: str, beside: str, length: int) -> AsyncIterator[Source]:
         """An object of length zeros beside another one, as long as the block lasts."""
-        token = os.urandom(8).hex()
-        key = f"{beside.rpartition('/')[0]}/.cos-zeros-{token}".lstrip("/")
+        key, token = new_helper(beside)
         headers = Headers(
             content_type="application/octet-stream", metadata={"zeros": token}, extra=self._extra
         )

@@ -11,6 +11,7 @@ import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import helpers
 from cosfs.fs.extents import MAX_COPY, MAX_PARTS, Extents, plan_parts, plan_rest
 from cosfs.fs.openfiles import FILE_MAX
 from cosfs.units import GIB, MIB
@@ -143,6 +144,23 @@ async def test_the_zeros_are_not_shown_while_they_are_there(
         emulator.faults.clear()
     assert await files.list("d") == ["f"]
     await is_clean(files, "d/", "d/f")
+
+
+async def test_no_other_mount_shows_or_moves_the_zeros(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"d/.cos-zeros-{'0f' * 8}"
+    files = await filesystem(metadata_ttl=0.0)
+    await files.upload("d/file", b"x")
+    await files.upload(key, bytes(10))
+    await files.upload("d/.cos-zeros-of-mine", b"a name of somebody")
+    assert sorted(await files.list("d")) == [".cos-zeros-of-mine", "file"]
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == [key, "e/.cos-zeros-of-mine", "e/file"]
+    monkeypatch.setattr(helpers, "SHOWN_AFTER", -60.0)  # what nobody has removed for a day is shown
+    later = await filesystem()
+    assert await later.list("d") == [key.removeprefix("d/")]
 
 
 async def test_a_failure_is_told_and_leaves_nothing(files: Files, emulator: Emulator) -> None:
