@@ -51,6 +51,7 @@ class ClientSettings:
     read_timeout: float = 30.0  # of silence, not of the whole answer
     max_retries: int = 5  # further tries after the first
     outage_timeout: float = 60.0  # of waiting for COS that went away; 0 = max_retries alone
+    outage_at_start: bool = False  # whether that holds before the first answer as well: it was asked for
     max_connections: int = 256  # kept open per host; more are opened when needed and closed after use
     anonymous: bool = False  # send no signature
     regions_path: str = ""  # file that remembers the regions of buckets; empty = none does
@@ -278,6 +279,7 @@ def load_settings(
     if "max_concurrent_requests" in found["transfer"]:
         # Whoever asks for 4 does not mean 256 small ones.
         found["transfer"].setdefault("max_small_requests", found["transfer"]["max_concurrent_requests"])
+    found["client"]["outage_at_start"] = "outage_timeout" in found["client"]
     transfer = TransferSettings(**found["transfer"])
     found["client"]["regions_path"] = str(files.config_path.parent / "cache" / "regions.json")
     if "max_connections" not in found["client"]:

@@ -260,6 +260,10 @@ class UnreachableError(NetworkTimeoutError):
     """COS has not answered for some time, so it was not asked."""
 
 
+class UnknownHostError(NetworkError):
+    """There is no host of that name, as far as can be told."""
+
+
 class CertificateError(NetworkError):
     """The server's TLS certificate could not be verified."""
 

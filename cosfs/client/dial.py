@@ -20,7 +20,14 @@ from cosfs.client.proxy import Proxies, Proxy
 from cosfs.client.waiting import Hub, current_hub, offload
 from cosfs.client.wire import Owner
 from cosfs.config import ClientSettings
-from cosfs.errors import CertificateError, ConfigError, NetworkError, NetworkTimeoutError, NotCosError
+from cosfs.errors import (
+    CertificateError,
+    ConfigError,
+    NetworkError,
+    NetworkTimeoutError,
+    NotCosError,
+    UnknownHostError,
+)
 
 __all__ = ["Dialer"]
 
@@ -234,7 +241,8 @@ def _in_words(error: Exception, host: str, via: str) -> NetworkError:
             )
         return CertificateError(f"no encrypted connection to {host}{through}: {cause.reason or cause}")
     if isinstance(cause, socket.gaierror):
-        return NetworkError(
+        kind = NetworkError if cause.errno == socket.EAI_AGAIN else UnknownHostError
+        return kind(
             f"the name of {peer.rpartition(':')[0]} cannot be resolved",
             hint="Check the network, the region and endpoint_url",
         )

@@ -22,6 +22,7 @@ from cosfs.errors import (
     NetworkTimeoutError,
     ServiceError,
     ThrottledError,
+    UnknownHostError,
 )
 from cosfs.records import dataclass
 
@@ -118,6 +119,7 @@ class Retrier:
 
     What cannot even be connected to costs the service nothing: if it was there before (reached), it is
     asked again for outage_patience seconds, whatever the number of tries and the budget; 0: as all else.
+    With outage_at_start that holds for the first request as well, unless there is no such host.
 
     on_slow hears of each answer that asks for fewer requests and of each time-out.
     correct_clock is given the headers of the answer and says whether the clock was set by them;
@@ -149,6 +151,7 @@ class Retrier:
         self._on_slow = on_slow
         self._reached = reached
         self.outage_patience = 0.0
+        self.outage_at_start = False
         self._told: dict[str, float] = {}
         self._budget = PROCESS_BUDGET if budget is None else budget
         self._clock = clock
@@ -231,7 +234,7 @@ class Retrier:
             and isinstance(error, NetworkError)
             and error.retryable
             and not error.sent
-            and self._reached()
+            and (self._reached() or (self.outage_at_start and not isinstance(error, UnknownHostError)))
         )
 
     def _sat_out(self, attempt: Attempt) -> float | None:

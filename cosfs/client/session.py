@@ -168,6 +168,7 @@ class Session:
             reached=lambda: self._answered,
         )
         self.retrier.outage_patience = settings.outage_timeout
+        self.retrier.outage_at_start = settings.outage_at_start
         self._constant_headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
 
     def _tell_slow(self) -> None:

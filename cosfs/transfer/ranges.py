@@ -305,7 +305,7 @@ class _Download:
             return
         if error is not None:
             self._keep_what_arrived()
-        wanted = error is not None and bool(self._pieces) and can_be_resumed(error)
+        wanted = error is not None and bool(self._pieces) and can_be_resumed(error) and temporary.is_there
         with trio.CancelScope(shield=True):
             if wanted and await trio.to_thread.run_sync(record.keep):
                 temporary.keep()

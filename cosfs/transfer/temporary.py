@@ -106,6 +106,15 @@ class TemporaryFile:
             status = os.fstat(fd)
         return [status.st_dev, status.st_ino]
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be reopened: somebody may have removed it, or the directory that it is in."""
+        try:
+            named = os.stat(self.name, dir_fd=self._directory.fileno(), follow_symlinks=False)
+        except OSError:
+            return False
+        return [named.st_dev, named.st_ino] == self.identity
+
     def keep(self) -> None:
         """Leave the file where it is, to be reopened by another process."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -74,6 +75,24 @@ def test_an_outage_of_a_moment_loses_no_file(
     thread.join()
     assert len(cos("ls", "-r", f"cos://{BUCKET}", "--output", "text", env=env).stdout.splitlines()) == FILES
     assert 1 <= result.stderr.count("waiting for it") < 5  # not once for each file
+
+
+def test_an_outage_before_the_first_answer_is_waited_for_if_that_was_asked_for(
+    cos: Cos, server: Emulator, env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\noutage_timeout = 60\nmax_retries = 1\n")
+    (tmp_path / "file").write_text("x")
+    server.stop()
+    with subprocess.Popen(
+        ["cos", "cp", "file", f"cos://{BUCKET}/", "--config-file", "config"],
+        env={**cos.environment, **env}, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stderr is not None
+        told = command.stderr.readline()
+        server.start()
+        assert command.wait(60) == 0
+    assert "refuses connections; waiting for it, up to" in told
+    assert cos("cat", f"cos://{BUCKET}/file", env=env).stdout == "x"
 
 
 def test_an_outage_that_lasts_ends_the_command(

@@ -13,7 +13,7 @@ from cosfs.client.endpoint import Address
 from cosfs.client.proxy import Proxies
 from cosfs.client.waiting import offload, sleep
 from cosfs.config import ClientSettings
-from cosfs.errors import NetworkError, NetworkTimeoutError, NotCosError
+from cosfs.errors import NetworkError, NetworkTimeoutError, NotCosError, UnknownHostError
 from tests.client.test_waiting import Runner
 from tests.ports import held
 
@@ -98,4 +98,4 @@ def test_name_that_nobody_knows(runner: Runner, monkeypatch: pytest.MonkeyPatch)
     address = Address("https", "nowhere.invalid", 443, "nowhere.invalid", "/", "/")
     runner.call(lambda: dial(address))
     (error,) = runner.wait(1)
-    assert isinstance(error, NetworkError) and "nowhere.invalid cannot be resolved" in str(error)
+    assert isinstance(error, UnknownHostError) and "nowhere.invalid cannot be resolved" in str(error)

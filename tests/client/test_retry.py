@@ -18,6 +18,7 @@ from cosfs.errors import (
     NotCosError,
     ServerError,
     ThrottledError,
+    UnknownHostError,
 )
 
 
@@ -140,6 +141,27 @@ def test_nothing_that_never_was_there_is_waited_for(retries: int, reached: bool,
     with pytest.raises(NetworkError):
         usual.run(failing(*[unreachable()] * 1000), 120)
     assert len(waits.waited) == retries
+
+
+def test_it_is_waited_for_before_the_first_answer_if_that_was_asked_for() -> None:
+    waits = Waits()
+    patient = retrier(waits, 1, reached=lambda: False, budget=Budget(0))
+    patient.outage_patience, patient.outage_at_start = 60, True
+    assert patient.run(failing(*[unreachable()] * 25), 5) == "done"
+
+
+def test_a_host_that_does_not_exist_is_not_waited_for_before_the_first_answer() -> None:
+    error = UnknownHostError("the name of x cannot be resolved")
+    error.sent = False
+    waits = Waits()
+    patient = retrier(waits, 2, reached=lambda: False)
+    patient.outage_patience, patient.outage_at_start = 60, True
+    with pytest.raises(UnknownHostError):
+        patient.run(failing(*[error] * 1000), 120)
+    assert len(waits.waited) == 2
+    again = retrier(waits, 1, reached=lambda: True)
+    again.outage_patience = 60
+    assert again.run(failing(*[error] * 5), 120) == "done"
 
 
 def test_attempt_knows_that_an_answer_was_lost() -> None:

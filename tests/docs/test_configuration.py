@@ -49,13 +49,14 @@ def test_setting(setting: Any) -> None:
 
 def test_no_setting_is_left_out() -> None:
     covered = {setting.name for setting in config._SETTINGS}
-    # Nobody sets them: user_agent tells COS which program this is, regions_path lies beside the settings.
+    # Nobody sets them: user_agent tells COS which program this is, regions_path lies beside the settings, and
+    # outage_at_start says whether outage_timeout was set.
     fields = {
         field.name
         for layer in (config.ClientSettings, config.TransferSettings)
         for field in dataclasses.fields(layer)
     }
-    assert fields - covered == {"user_agent", "regions_path"}
+    assert fields - covered == {"user_agent", "regions_path", "outage_at_start"}
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(MountSettings), ids=lambda field: field.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -78,6 +79,24 @@ async def test_first_range_is_kept_in_part(
     assert emulator.requests["GetObject"] == 9  # one of them for less than a range
     assert (tmp_path / "f").read_bytes() == data
     assert not begun(tmp_path)
+
+
+async def test_a_download_whose_directory_was_removed_meanwhile_is_not_kept(
+    client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path, records: Records
+) -> None:
+    client.put_object(bucket, "k", content(SIZE))
+    directory = tmp_path / "d"
+    directory.mkdir()
+    emulator.faults.error("GetObject", "AccessDenied", 403, skip=3, count=0)
+    info = client.head_object(bucket, "k")
+
+    def removed(done: int) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+
+    async with Engine(client, LIMITS, records=records) as engine:
+        with pytest.raises(PermissionDeniedError):
+            await download_file(engine, bucket, "k", directory / "f", info=info, progress=removed)
+    assert records.kept == [] and records.ids() == []
 
 
 async def test_parts_of_another_size_are_gone_on_with(
