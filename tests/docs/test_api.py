@@ -38,7 +38,7 @@ def test_example(number: int, cos_environment: dict[str, str], client: CosClient
         pass
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLES[number]],
-        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     printed = done.stdout

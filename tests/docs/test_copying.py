@@ -76,7 +76,7 @@ def test_row(
     ]
     if "-" in args[:2]:
         code = subprocess.run(
-            [sys.executable, "-m", "cli", *args], input=b"text", cwd=tmp_path, timeout=60,
+            [sys.executable, "-m", "cli", *args], input=b"text", cwd=tmp_path, timeout=120,
             env={**cos_environment, "PYTHONPATH": os.fspath(PAGE.parents[1])},
         ).returncode  # fmt: skip
     else:

@@ -54,7 +54,7 @@ def test_helpers_and_fstab(
         (disk / "fstab").write_text(lines)
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", AS_ROOT, "sh", os.fspath(disk)],
-            env=cos_environment, capture_output=True, text=True, timeout=90,
+            env=cos_environment, capture_output=True, text=True, timeout=180,
         )  # fmt: skip
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

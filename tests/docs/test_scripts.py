@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,13 @@ import pytest
 
 from scripts.benchmark.rows import rows
 from tests.mounting import is_mounted
+from tests.waiting import until
 
 TREE = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(600)
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float = 120) -> str:
+def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float = 280) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **(env or {})},
@@ -58,7 +59,7 @@ def test_setup_has_nothing_to_do_the_second_time() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert run(TREE / "scripts" / "setup") == ""
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3, "of the processor"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1, "of the processor"
 
 
 @pytest.mark.fuse
@@ -88,11 +89,9 @@ def test_demo_cleans_up_when_it_is_interrupted(small_tree: Path, place: Path) ->
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 30
-    while not is_mounted(place / "mnt") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: is_mounted(place / "mnt"), "the demo has mounted")
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     assert not is_mounted(place / "mnt")
     assert not place.exists()
 
@@ -114,7 +113,7 @@ def test_listings_are_measured() -> None:
 def test_bench_of_the_mount_measures_ours_in_every_row(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     options = ["--programs", "cos", "--latency", "0", "--scale", "0.01", "--out", found]
-    output = run(TREE / "scripts" / "bench", "mount", *options, timeout=60)
+    output = run(TREE / "scripts" / "bench", "mount", *options)
     figures = json.loads(found.read_text())["figures"]
     assert len(figures) == len(rows())
     assert not [key for key, rounds in figures.items() if rounds[0]["failure"]], output

@@ -55,7 +55,7 @@ def test_page(page: Path, cos_environment: dict[str, str], tmp_path: Path) -> No
         start_new_session=True,
     )
     try:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=200)
     finally:
         clean_up(tmp_path)
         try:

@@ -25,6 +25,10 @@ _FLAGS = (
 )  # fmt: skip
 
 
+# What it says to a script whose page goes away meanwhile for the next one.
+_MOVING = ("navigated or closed", "context was destroyed", "Cannot find context", "Cannot find default")
+
+
 class Browser:
     """One browser with one page."""
 
@@ -85,7 +89,7 @@ class Browser:
             self.events.append(answer)
 
     def _receive(self) -> dict[str, Any]:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 100
         while b"\0" not in self._buffer:
             if not select.select([self._read_end], [], [], max(end - time.monotonic(), 0))[0]:
                 raise AssertionError("the browser does not answer")
@@ -112,13 +116,21 @@ class Browser:
     def wait(self, condition: str) -> Any:
         """Wait until an expression of JavaScript is true; return what it is."""
         tried = f"(() => {{ try {{ return {condition} }} catch {{ return false }} }})()"
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
-            value = self.run(tried)
+            value = self._run_unless_it_moves(tried)
             if value:
                 return value
             time.sleep(0.05)
         raise AssertionError(f"never true: {condition}; the page shows {self.text()!r}")
+
+    def _run_unless_it_moves(self, script: str) -> Any:
+        try:
+            return self.run(script)
+        except AssertionError as error:
+            if any(words in str(error) for words in _MOVING):
+                return None
+            raise
 
     def text(self) -> str:
         """Return what the page shows."""

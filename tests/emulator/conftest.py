@@ -67,10 +67,9 @@ def sdk(served: Emulator) -> CosS3Client:
 
 
 @pytest.fixture
-def bucket(served: Emulator, request: pytest.FixtureRequest) -> str:
+def bucket(served: Emulator) -> str:
     """A fresh bucket of the served emulator."""
-    number = served.service.emulation.store.db.one("SELECT count(*) FROM buckets")
-    return served.create_bucket(f"b{number[0] if number else 0}")
+    return served.create_bucket(f"b{next(_numbers)}")
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class Signed:
         self.emulator = emulator
         self.bucket = bucket
         self._connection = http.client.HTTPConnection(
-            emulator.endpoint_url.removeprefix("http://"), timeout=30
+            emulator.endpoint_url.removeprefix("http://"), timeout=100
         )
 
     def close(self) -> None:

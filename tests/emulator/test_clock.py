@@ -32,8 +32,8 @@ def test_last_modified_follows_the_clock_and_date_does_not(timed: Emulator, wire
     wire.ok("PUT", "/key", b"data")
     answer = wire.ok("HEAD", "/key")  # its signature is of today and good
     shown = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
-    assert abs(shown - time.time() - 400 * DAY) < 30
-    assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()) < 30
+    assert abs(shown - time.time() - 400 * DAY) < 600
+    assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()) < 600
 
 
 def test_clock_stays_moved_over_a_restart(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_clock_stays_moved_over_a_restart(tmp_path: Path) -> None:
         emulator.clock.advance(DAY)
         emulator.stop()
         emulator.start()
-        assert emulator.service.emulation.store.clock() > time.time() + DAY - 60
+        assert emulator.service.emulation.store.clock() > time.time() + DAY - 600
 
 
 # --- listings that lag behind
@@ -50,7 +50,7 @@ def test_clock_stays_moved_over_a_restart(tmp_path: Path) -> None:
 def test_stale_listings_show_an_earlier_state(timed: Emulator, wire: Signed) -> None:
     for key in ("changed", "gone", "same"):
         wire.ok("PUT", f"/{key}", b"1")
-    timed.faults.stale(5)
+    timed.faults.stale(500)
     wire.ok("PUT", "/changed", b"22")
     wire.ok("PUT", "/changed", b"333")
     wire.ok("PUT", "/new/one", b"1")
@@ -63,7 +63,7 @@ def test_stale_listings_show_an_earlier_state(timed: Emulator, wire: Signed) -> 
     assert wire("HEAD", "/gone").status == 404  # only listings lag
     assert wire.ok("HEAD", "/new/one")
 
-    timed.clock.advance(6)
+    timed.clock.advance(501)
     listed = wire.ok("GET", "/?delimiter=/")
     assert listed.texts("Contents/Key") == ["changed", "same"]
     assert listed.texts("Contents/Size") == ["3", "1"]
@@ -73,7 +73,7 @@ def test_stale_listings_show_an_earlier_state(timed: Emulator, wire: Signed) -> 
 def test_stale_listings_with_versions(timed: Emulator, wire: Signed) -> None:
     wire.versioning()
     wire.ok("PUT", "/a", b"1")
-    timed.faults.stale(5)
+    timed.faults.stale(500)
     wire.ok("DELETE", "/a")
     assert wire.listed() == ["a"]
     timed.faults.clear()

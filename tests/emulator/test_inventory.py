@@ -41,6 +41,7 @@ def rows(target: Signed, manifest: dict[str, Any]) -> list[list[str]]:
 
 def test_daily_list_has_the_fields_that_were_asked_for(timed: Emulator, wire: Signed) -> None:
     target = wire.other()
+    timed.clock.set(MONDAY)
     etag = wire.ok("PUT", '/d/é,"x"', b"12345", x_cos_storage_class="STANDARD_IA").headers["ETag"]
     wire.ok("PUT", "/e", b"1")
     wire.ok("PUT", "/?inventory&id=all", inventory("all", target.bucket))
@@ -62,6 +63,7 @@ def test_daily_list_has_the_fields_that_were_asked_for(timed: Emulator, wire: Si
 
 def test_versions_filters_and_metadata(timed: Emulator, wire: Signed) -> None:
     target = wire.other()
+    timed.clock.set(MONDAY)
     wire.versioning()
     wire.ok("PUT", "/in/a", b"1", x_cos_tagging="t=1", x_cos_meta_color="red")
     wire.ok("PUT", "/in/a", b"22", x_cos_tagging="t=1&u=2")
@@ -104,6 +106,7 @@ def test_lists_come_when_they_are_due(timed: Emulator, wire: Signed, frequency: 
 
 def test_disabled_ones_are_not_made(timed: Emulator, wire: Signed) -> None:
     target = wire.other()
+    timed.clock.set(MONDAY)
     wire.ok("PUT", "/?inventory&id=i", inventory("i", target.bucket, enabled="false"))
     timed.run_jobs()
     timed.clock.advance(3 * DAY)
@@ -114,6 +117,7 @@ def test_disabled_ones_are_not_made(timed: Emulator, wire: Signed) -> None:
 
 def test_one_off(timed: Emulator, wire: Signed) -> None:
     target = wire.other()
+    timed.clock.set(MONDAY)
     timed.put_objects(wire.bucket, ((f"k{n:05}", b"xy") for n in range(2500)))
     order = inventory("once", target.bucket, frequency="")
     assert wire.ok("POST", "/?inventory&id=once", order).texts("JobId")[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from cosfs.emulator import Emulator
 from tests.emulator.documents import replication
 from tests.emulator.signed import Signed
+from tests.waiting import until
 
 STATUS = "x-cos-replication-status"
 
@@ -155,8 +155,6 @@ def test_what_waits_survives_a_restart_and_is_copied_by_itself(tmp_path: Path) -
         target.close()
     with Emulator(data, jobs_interval=30) as emulator:  # replication does not wait for the interval
         target = Signed(emulator, f"b-{emulator.appid}")
-        deadline = time.monotonic() + 20
-        while not target.listed() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(target.listed, "it has arrived")
         assert target.ok("GET", "/key").body == b"data"
         target.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 from qcloud_cos import CosS3Client
@@ -50,7 +51,9 @@ def lock_for_two_days(wire: Signed) -> None:
 def test_new_objects_are_locked_until_the_clock_has_passed(wire: Signed) -> None:
     lock_for_two_days(wire)
     version = wire("PUT", "/k", b"kept").headers["x-cos-version-id"]
-    assert texts(wire("GET", "/k?retention"), "RetainUntilDate") == ["2023-11-16T22:13:20.000Z"]
+    written = parsedate_to_datetime(wire("HEAD", "/k").headers["Last-Modified"])
+    ends = f"{written + timedelta(days=2):%Y-%m-%dT%H:%M:%S.000Z}"
+    assert texts(wire("GET", "/k?retention"), "RetainUntilDate") == [ends]
     assert code(wire("DELETE", f"/k?versionId={version}")) == (409, "ObjectLocked")
     assert code(wire("PUT", "/k", b"other")) == (409, "ObjectLocked")
     source = f"{wire.host}/k"

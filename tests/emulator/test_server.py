@@ -35,15 +35,16 @@ def test_odd_requests_are_answered(served: Emulator, public: str) -> None:
         connection.sendall(wait)
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"x")
-        assert b"200 OK" in connection.recv(1000)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
     chunked = head(public, "PUT", "/k", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    assert b"200 OK" in exchange(served, chunked)
+    assert exchange(served, chunked).startswith(b"HTTP/1.1 200 OK")
     assert exchange(served, head(public, "GET", "/k")).endswith(b"\r\n\r\nabcde")
     assert exchange(served, head(public, "HEAD", "/k")).endswith(b"\r\n\r\n")
-    assert b"HTTP/1.1 204" in exchange(served, head(public, "DELETE", "/k"))
-    assert b"411" in exchange(served, head(public, "PUT", "/k"))
+    assert exchange(served, head(public, "DELETE", "/k")).startswith(b"HTTP/1.1 204 ")
+    assert exchange(served, head(public, "PUT", "/k")).startswith(b"HTTP/1.1 411 ")
     absolute = head("ignored", "PUT", f"http://{public}.cos.ap-x.myqcloud.com//x/../y", "Content-Length: 0")
-    assert b"200 OK" in exchange(served, absolute)
+    assert exchange(served, absolute).startswith(b"HTTP/1.1 200 OK")
     assert b"<Key>/x/../y</Key>" in exchange(served, head(public, "GET", "/"))
     assert b"400 Bad Request" in exchange(served, b"nonsense\r\n\r\n")
     assert b"<Code>InvalidURI</Code>" in exchange(served, head(public, "GET", "/%FF"))
@@ -59,7 +60,7 @@ def test_requests_may_follow_each_other_on_a_connection(served: Emulator, public
 
 def test_an_early_error_leaves_the_connection_usable(served: Emulator, public: str) -> None:
     address = served.endpoint_url.removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=100)
     for _ in range(2):
         connection.request("PUT", "/k", b"x" * 5_000_000, {"Host": f"{public}.x", "Content-MD5": "nonsense"})
         answer = connection.getresponse()
@@ -71,7 +72,7 @@ def test_a_body_that_ends_early_is_forgotten(served: Emulator, public: str) -> N
     with connected(served) as connection:
         connection.sendall(head(public, "PUT", "/k", "Content-Length: 5000000") + b"x" * 2_000_000)
     time.sleep(0.2)
-    assert b"404" in exchange(served, head(public, "GET", "/k"))
+    assert exchange(served, head(public, "GET", "/k")).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 5000000", "Transfer-Encoding: chunked"])
@@ -83,7 +84,7 @@ def test_a_client_that_stops_early_is_told(served: Emulator, public: str, length
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 400") and b"<Code>IncompleteBody</Code>" in answer
-    assert b"404" in exchange(served, head(public, "GET", "/k"))
+    assert exchange(served, head(public, "GET", "/k")).startswith(b"HTTP/1.1 404 ")
 
 
 def test_large_bodies_stream_in_bounded_memory(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_head_without_end_is_cut_off(served: Emulator, public: str) -> None:
             while sent < 100_000_000:
                 connection.sendall(b"x-cos-meta-a: b\r\n" * 1000)
                 sent += 17_000
-    assert sent < 10_000_000  # what sockets hold
+    assert sent < 50_000_000  # what sockets hold at most
 
 
 def test_nonsense_behind_a_request_does_not_spoil_its_answer(served: Emulator, public: str) -> None:
@@ -144,7 +145,7 @@ def test_nonsense_behind_a_request_does_not_spoil_its_answer(served: Emulator, p
 def test_nonsense_inside_a_body_ends_the_request(served: Emulator, public: str) -> None:
     chunked = head(public, "PUT", "/half", "Transfer-Encoding: chunked") + b"3\r\nabc\r\nzz\r\n"
     assert b"<Code>InvalidRequest</Code>" in exchange(served, chunked)
-    assert b"404" in exchange(served, head(public, "GET", "/half"))
+    assert exchange(served, head(public, "GET", "/half")).startswith(b"HTTP/1.1 404 ")
 
 
 def test_bodies_of_two_lengths_are_refused(served: Emulator, public: str) -> None:

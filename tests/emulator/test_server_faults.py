@@ -19,6 +19,7 @@ from cosfs.emulator.requestlog import Entry
 from cosfs.emulator.values import Request
 from tests.emulator.asking import HOST, Asker
 from tests.emulator.wire import connected, exchange, head
+from tests.waiting import until
 
 
 def get(emulator: Emulator, bucket: str, key: str = "k") -> requests.Response:
@@ -65,7 +66,7 @@ def test_bodies_can_be_spoiled(served: Emulator, public: str, size: int) -> None
     served.faults.stall(0.3, offset=offset)
     began = time.monotonic()
     assert get(served, public).content == data
-    assert time.monotonic() - began >= 0.3
+    assert time.monotonic() - began >= 0.29  # the server's clock goes in milliseconds
     assert get(served, public).content == data
 
 
@@ -79,7 +80,7 @@ def test_latency_and_slow_bodies(served: Emulator, public: str) -> None:
     served.faults.latency(0.2, "HeadObject", count=1)
     began = time.monotonic()
     requests.head(f"{served.endpoint_url}/{public}/k", timeout=10)
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 0.19
 
 
 def test_copy_can_fail_with_status_200(sdk: CosS3Client, served: Emulator, bucket: str) -> None:
@@ -151,7 +152,7 @@ def test_the_body_of_a_request_can_be_left_waiting(served: Emulator, public: str
     data = os.urandom(3_000_000)
     served.faults.stall_request(0.3, offset=1_000_000)
     requests.put(f"{served.endpoint_url}/{public}/k", data=data, timeout=10)
-    assert served.requests.log()[-1].ms >= 300
+    assert served.requests.log()[-1].ms >= 290
     requests.put(f"{served.endpoint_url}/{public}/k2", data=data, timeout=10)
     assert get(served, public).content == get(served, public, "k2").content == data
 
@@ -194,6 +195,7 @@ def test_every_request_is_in_the_log(served: Emulator, public: str) -> None:
     served.faults.reset("HeadObject")
     with pytest.raises(requests.ConnectionError):
         requests.head(url, timeout=10)
+    until(lambda: len(served.requests.log()) == 4, "the one that was dropped is there too")
     put, got, missing, dropped = served.requests.log()
     assert (put.method, put.target, put.operation) == ("PUT", f"/{public}/a%20b?versionId=", "PutObject")
     assert (put.bucket, put.key, put.status, put.received, put.code) == (public, "a b", 200, 10, "")
@@ -233,7 +235,6 @@ def test_a_reset_of_a_connection_that_has_gone_is_no_error(
         connection.sendall(head(public, "GET", "/k"))
         linger = struct.pack("ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    while not served.requests.log():
-        time.sleep(0.01)
+    until(served.requests.log, "the request has ended")
     assert get(served, public).status_code == 404
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

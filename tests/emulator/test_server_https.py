@@ -136,6 +136,6 @@ def test_openssl_finds_the_certificates_in_order(secure: Emulator, tmp_path: Pat
         ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", REAL,
          "-verify_hostname", REAL, "-CAfile", str(secure.info.ca_file), "-x509_strict",
          "-verify_return_error"],
-        input="", capture_output=True, text=True, timeout=20,
+        input="", capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import requests
 from cosfs.emulator import Emulator, EmulatorError
 from tests.emulator.conftest import sdk_for
 from tests.emulator.wire import running, sdk_at
+from tests.waiting import until
 
 
 def test_killing_it_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -49,10 +49,8 @@ def test_killing_it_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
 def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path / "data") as (process, url, _, _):
         idle = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
-        began = time.monotonic()
         process.send_signal(number)
-        assert process.wait(10) == 0
-        assert time.monotonic() - began < 5
+        assert process.wait(60) == 0  # an idle connection would last for longer
         idle.close()
         assert process.stderr is not None
         assert process.stderr.read() == ""
@@ -108,15 +106,14 @@ def test_stopping_does_not_wait_for_stalled_requests(tmp_path: Path) -> None:
 
         def ask() -> None:
             with pytest.raises(requests.ConnectionError):
-                requests.get(emulator.endpoint_url, timeout=30)
+                requests.get(emulator.endpoint_url, timeout=100)
 
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.2)
-        began = time.monotonic()
+        until(lambda: emulator.requests.total, "the request is there")
         emulator.stop()
-        assert time.monotonic() - began < 5
-        thread.join()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_a_temporary_directory_goes_away() -> None:

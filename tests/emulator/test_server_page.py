@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import requests
 from cosfs.emulator import Emulator
 from tests.emulator.browser import Browser
 from tests.emulator.conftest import sdk_for
+from tests.waiting import until
 
 BUCKET = "b-1250000000"
 
@@ -79,7 +81,10 @@ def test_buckets_are_made_filled_and_deleted(page: Emulator, browser: Browser) -
         "const picker = document.querySelector('input[type=file]');"
         "picker.files = data.files; picker.dispatchEvent(new Event('change')); })()"
     )
-    shows(browser, "new file.txt")
+    browser.wait(
+        "[...document.querySelectorAll('#objects tbody button')]"
+        ".some((each) => each.textContent === 'new file.txt')"
+    )
     body = sdk_for(page).get_object(Bucket="fresh-1250000000", Key="new file.txt")["Body"]
     assert body.get_raw_stream().read() == b"uploaded"
     browser.press("Buckets")
@@ -100,17 +105,19 @@ def test_requests_appear_by_themselves(page: Emulator, browser: Browser) -> None
         requests.get(f"{page.endpoint_url}/b/wanted{number}", timeout=10)
     shows(browser, "/b/wanted2")
     shows(browser, "403 AccessDenied")
-    assert browser.run("document.getElementById('operations').innerText") == "GetObject 3"
+    browser.wait("document.getElementById('operations').innerText === 'GetObject 3'")
     browser.fill("input[type=search]", "wanted1")
     visible = "[...document.querySelectorAll('#requests tbody tr')].filter((row) => !row.hidden).length"
-    assert browser.run(visible) == 1
+    browser.wait(f"{visible} === 1")
     browser.press("Reset")
     browser.wait("document.querySelectorAll('#requests tbody tr').length === 0")
     assert page.requests.total == 0
     browser.press("Pause")
+    time.sleep(0.5)  # what was under way has come
     requests.get(f"{page.endpoint_url}/b/later", timeout=10)
-    browser.press("Continue")
+    time.sleep(1.2)  # otherwise it would look again
     shows(browser, "none")
+    browser.press("Continue")
     browser.fill("input[type=search]", "")
     shows(browser, "/b/later")
 
@@ -136,12 +143,13 @@ def test_faults_are_set_from_the_page(page: Emulator, browser: Browser) -> None:
     assert page.faults.active() == []
     browser.fill("[name=total]", "1000000")
     browser.press("Limit")
+    until(lambda: page.faults.bandwidth.total == 1_000_000, "the limit is set")
     before = page.clock()
     browser.press("Move")
+    until(lambda: page.clock() > before + 80_000, "the clock is moved")
     browser.wait("!document.body.innerText.includes('undefined')")
     browser.open(page.info.admin_url + "#/faults")
     browser.wait("document.querySelector('[name=total]')?.value === '1000000'")
-    assert page.faults.bandwidth.total == 1_000_000 and page.clock() > before + 80_000
 
 
 HOSTILE = '<img src=x onerror="window.hacked=1">'

@@ -177,8 +177,8 @@ def test_completing_ten_thousand_parts_is_quick(ask: Asker) -> None:
     for number in range(1, 10_001):
         found.put_part(opened, number, part)
     etags = [(number, part.etag) for number in range(1, 10_001)]
-    began = time.process_time()
+    began = time.thread_time()
     assert complete(ask, upload, etags).status == 200
-    assert time.process_time() - began < 3
+    assert time.thread_time() - began < 3  # of the processor
     assert ask.get("k", range="bytes=39996-") == b"abcd"
     assert ask("HEAD", "/k").headers["x-cos-hash-crc64ecma"] == str(crc64(b"abcd" * 10_000))

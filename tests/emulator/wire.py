@@ -26,7 +26,7 @@ serve(pathlib.Path(sys.argv[1]), buckets=["b"], ready=ready, log_requests="--log
 @contextmanager
 def connected(emulator: Emulator) -> Iterator[socket.socket]:
     host, _, port = emulator.endpoint_url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=100) as connection:
         yield connection
 
 

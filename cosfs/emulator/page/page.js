@@ -113,6 +113,7 @@ async function showRequests() {
   );
   let since = 0;
   let paused = false;
+  let last = Promise.resolve(); // of what is done one after the other: two looks at once show lines twice
 
   function toggle() {
     paused = !paused;
@@ -124,10 +125,16 @@ async function showRequests() {
   function refilter() {
     for (const line of body.rows) line.hidden = !wanted(line);
   }
+  function next(work) {
+    last = last.catch(() => {}).then(work);
+    return last;
+  }
   async function reset() {
-    await call("DELETE", "counters");
-    body.replaceChildren();
-    await update();
+    await next(async () => {
+      await call("DELETE", "counters");
+      body.replaceChildren();
+      await update();
+    });
   }
   async function update() {
     const [{ requests }, counters] = await Promise.all([
@@ -142,8 +149,13 @@ async function showRequests() {
     while (body.rows.length > 1000) body.lastChild.remove();
     showCounters(counters, figures, operations);
   }
-  await update();
-  const timer = setInterval(guarded(async () => paused || (await update())), 1000);
+  await next(update);
+  let waiting = false;
+  const timer = setInterval(guarded(async () => {
+    if (paused || waiting) return;
+    waiting = true;
+    await next(update).finally(() => { waiting = false; });
+  }), 1000);
   leave = () => clearInterval(timer);
 }
 

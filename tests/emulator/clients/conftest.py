@@ -112,7 +112,7 @@ class Program:
         return text
 
 
-def _end(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int | None, str]:
+def _end(process: subprocess.Popen[str], timeout: float = 150) -> tuple[int | None, str]:
     with process:
         try:
             text, _ = process.communicate(timeout=timeout)
@@ -152,15 +152,15 @@ def mounting(process: subprocess.Popen[str], path: Path) -> Iterator[Path]:
     reader = threading.Thread(target=lambda: told.extend(process.stdout or ()), daemon=True)
     reader.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not path.is_mount():
             assert process.poll() is None, f"{process.args} ended: {''.join(told)}"
             assert time.monotonic() < deadline, f"{process.args} did not mount: {''.join(told)}"
             time.sleep(0.02)
         yield path
-        unmounted = subprocess.run(["fusermount3", "-u", path], capture_output=True, text=True, timeout=30)
+        unmounted = subprocess.run(["fusermount3", "-u", path], capture_output=True, text=True, timeout=100)
         assert unmounted.returncode == 0, unmounted.stderr
-        process.wait(30)
+        process.wait(100)
         reader.join(5)
     finally:
         if process.poll() is None:

@@ -434,7 +434,7 @@ const ALIASES = /(ACL|CORS)$/; // old spellings of getBucketAcl and so on
 
 async function main() {
   for (const [name, run] of Object.entries(scenarios)) {
-    const at = { Bucket: `node-${form}-${name.toLowerCase()}-1250000000`, Region };
+    const at = { Bucket: `node${process.pid}-${form}-${name.toLowerCase()}-1250000000`, Region };
     let error = '';
     try {
       const cos = client();

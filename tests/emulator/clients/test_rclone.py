@@ -14,6 +14,7 @@ from tests.emulator.clients.conftest import REGION, Program, found, mounting
 from tests.emulator.clients.mounted_work import MIB, work
 from tests.emulator.clients.test_s3fs import stored
 from tests.emulator.conftest import sdk_for
+from tests.waiting import until
 
 CLIENTS = ("rclone",)
 FORMS = ["TencentCOS", "Other", "Other-v2"]
@@ -131,6 +132,8 @@ def test_a_mount(rclone: Program, emulator: Emulator, bucket: str, tmp_path: Pat
     big = os.urandom(12 * MIB + 5)
     with mounting(rclone.start("mount", f"cos:{bucket}", mountpoint, *options), mountpoint):
         expected = work(mountpoint, big)
+        # Closing a file only begins to send it, and unmounting does not wait for the end.
+        until(lambda: stored(sdk_for(emulator), bucket) == expected, "all is sent")
     assert stored(sdk_for(emulator), bucket) == expected
     with mounting(rclone.start("mount", f"cos:{bucket}", mountpoint, *options), mountpoint):
         assert (mountpoint / "big").read_bytes() == big
