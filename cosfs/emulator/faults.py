@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TypedDict, Unpack
@@ -38,6 +40,35 @@ class When(TypedDict, total=False):
     seed: int
 
 
+class Held:
+    """Requests that a fault keeps waiting; each says how it is told to go on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._released = False
+        self._waiting: set[Callable[[], object]] = set()
+
+    @contextmanager
+    def waiting(self, go_on: Callable[[], object]) -> Iterator[None]:
+        """Inside, go_on is called when they are released; at once if they were."""
+        with self._lock:
+            self._waiting.add(go_on)
+            if self._released:
+                go_on()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.discard(go_on)
+
+    def release(self) -> None:
+        """Let all go on, and those that come later."""
+        with self._lock:
+            self._released = True
+            for go_on in self._waiting:
+                go_on()
+
+
 @dataclass(slots=True, kw_only=True)
 class Fault:
     """One thing to go wrong with requests of an operation; KINDS says what. A count of 0 has no end.
@@ -66,6 +97,7 @@ class Fault:
     seen: int = 0
     struck: int = 0
     _random: random.Random = field(init=False, repr=False, compare=False)
+    _held: Held = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
@@ -78,6 +110,7 @@ class Fault:
         if self.status and not 200 <= self.status <= 599:
             raise ValueError(f"{self.status} is no status of an answer")
         self._random = random.Random(self.seed)
+        self._held = Held()
 
     def strikes(self, operation: str, key: str) -> bool:
         """Look at a request; tell whether it is struck. Under the lock of Faults."""
@@ -96,6 +129,11 @@ class Fault:
         if not self.jitter:
             return self.seconds
         return max(0.0, self.seconds + self._random.uniform(-self.jitter, self.jitter))
+
+    @property
+    def held(self) -> Held:
+        """Return the requests that wait because of it."""
+        return self._held
 
     @property
     def spent(self) -> bool:
@@ -200,6 +238,11 @@ class Faults:
         """Let a fault strike no more."""
         with self._lock:
             self._faults = [other for other in self._faults if other is not fault]
+
+    def release(self, fault: Fault) -> None:
+        """Let a fault strike no more, and the requests that it keeps waiting go on at once."""
+        self.remove(fault)
+        fault.held.release()
 
     def clear(self) -> None:
         """Remove all faults and bandwidth limits."""

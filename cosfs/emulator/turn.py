@@ -56,7 +56,7 @@ class Turn:
             self._limit(exchange.rate)
         latency = exchange.fault("latency")
         if latency is not None:
-            await self._pause(latency.delay())
+            await self._wait(latency)
         if exchange.fault("reset") is not None:
             reset(self._scope)
         response = await self._respond()
@@ -67,6 +67,18 @@ class Turn:
         finally:
             if response.content is not None:
                 response.content.release()
+
+    async def _wait(self, fault: Fault) -> None:
+        """Wait for as long as a fault says, or until it is released."""
+        pausing = asyncio.ensure_future(self._pause(fault.delay()))
+        go_on = partial(asyncio.get_running_loop().call_soon_threadsafe, pausing.cancel)
+        try:
+            with fault.held.waiting(go_on):
+                await asyncio.wait({pausing})
+        finally:
+            pausing.cancel()
+        if not pausing.cancelled():
+            pausing.result()
 
     def _limit(self, rate: int) -> None:
         """Keep to the traffic limit that the request asked for."""
@@ -99,7 +111,7 @@ class Turn:
                 batch.append(data)
                 size += len(data)
                 if stall is not None and self.received >= stall.offset:
-                    await self._pause(stall.delay())
+                    await self._wait(stall)
                     stall = None
             self._unread = more
             data = batch[0] if len(batch) == 1 else b"".join(batch)
@@ -173,7 +185,7 @@ class Turn:
             case "corrupt":
                 return corrupted(chunks, fault.offset)
             case "stall":
-                return stalled(chunks, fault.offset, partial(self._pause, fault.delay()))
+                return stalled(chunks, fault.offset, partial(self._wait, fault))
             case "slow":
                 return paced(chunks, [Pacer(fault.rate)], self._pause)
         return chunks

@@ -83,6 +83,25 @@ def test_latency_and_slow_bodies(served: Emulator, public: str) -> None:
     assert time.monotonic() - began >= 0.19
 
 
+@pytest.mark.parametrize("kind", ["latency", "stall", "stall_request"])
+def test_requests_that_a_fault_keeps_waiting_can_be_let_go(served: Emulator, public: str, kind: str) -> None:
+    url = f"{served.endpoint_url}/{public}/k"
+    data = bytes(50_000)
+    requests.put(url, data=data, timeout=10)
+    operation = "PutObject" if kind == "stall_request" else "GetObject"
+    held = getattr(served.faults, kind)(3600.0, operation)
+    served.requests.reset()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(requests.request, operation[:3].upper(), url, data=data, timeout=60)
+        while not served.requests[operation]:
+            time.sleep(0.01)
+        assert not asked.done()
+        served.faults.release(held)
+        assert asked.result().status_code == 200
+    assert served.faults.active() == []
+    assert get(served, public).content == data
+
+
 def test_copy_can_fail_with_status_200(sdk: CosS3Client, served: Emulator, bucket: str) -> None:
     sdk.put_object(Bucket=bucket, Key="k", Body=b"x")
     served.faults.error("CopyObject", "InternalError", status=200)
