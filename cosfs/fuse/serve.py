@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pyfuse3
 import trio
@@ -92,6 +95,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
             background.cancel_scope.cancel()
             raise mount_failed(mountpoint, exc) from exc
         mounted = True
+        device = _device_again() if "auto_unmount" in options else None
         try:
             registry.write_state(mountpoint, running.mount.source)
             async with together() as nursery:
@@ -108,10 +112,28 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
                 nursery.cancel_scope.cancel()
         finally:
             await trio.to_thread.run_sync(running.kernel.close, abandon_on_cancel=True)
+            if device is not None:
+                os.close(device)
             pyfuse3.close(unmount=mounted)
             registry.remove_state(mountpoint, os.getpid())
             background.cancel_scope.cancel()
     log.info("%s is unmounted", mountpoint)
+
+
+def _device_again() -> int | None:
+    """A second descriptor of /dev/fuse, above that of the socket by which fusermount3 knows that we live.
+
+    Of a killed process the kernel closes the highest descriptors first. If that is the socket, fusermount3
+    finds a mount that is not dead yet, and leaves it for ever: one time in four.
+    """
+    places: dict[int, str] = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this directory is gone by then
+            places[int(entry.name)] = str(entry.readlink())
+    for fd, place in places.items():
+        if place == "/dev/fuse":
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, max(places) + 1)
+    return None
 
 
 async def _announce(running: Mount, ready: Callable[[], None]) -> None:
