@@ -132,6 +132,17 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let no fault of one test strike another."""
+    if "emulator" not in request.fixturenames:
+        yield
+        return
+    emulator: Emulator = request.getfixturevalue("emulator")
+    yield
+    emulator.faults.clear()
+
+
 @pytest.fixture
 def settings(emulator: Emulator) -> Settings:
     """Settings that lead to the emulator, whatever the environment of the tests says."""

@@ -29,6 +29,8 @@ from cosfs.errors import (
 from cosfs.units import MIB
 from tests.conftest import Cos
 
+HELD = 3600.0  # seconds that a request takes which is not to be answered
+
 
 @pytest.fixture
 def base(bucket: str) -> str:
@@ -94,6 +96,7 @@ def test_files_of_all_sizes(session: cosfs.Session, base: str, tmp_path: Path) -
 
 def test_calls_of_many_threads_share_the_engine(session: cosfs.Session, base: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x" * 10_000)
+    before = threading.enumerate()
     threads = [
         threading.Thread(target=session.upload, args=(tmp_path / "f", f"{base}/t{n}")) for n in range(20)
     ]
@@ -102,7 +105,7 @@ def test_calls_of_many_threads_share_the_engine(session: cosfs.Session, base: st
     for thread in threads:
         thread.join()
     assert len([*session.list(f"{base}/t")]) == 20
-    engines = [thread for thread in threading.enumerate() if thread.name == "cos-engine"]
+    engines = [each for each in threading.enumerate() if each.name == "cos-engine" and each not in before]
     assert len(engines) == 1
 
 
@@ -167,10 +170,17 @@ def test_cancelling_from_another_thread(
     session: cosfs.Session, base: str, tmp_path: Path, emulator: Emulator
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(30 * MIB))
-    emulator.faults.latency(0.5, "UploadPart")
+    held = emulator.faults.latency(HELD, "UploadPart")
+    emulator.requests.reset()
     cancellation = cosfs.Cancellation()
-    timer = threading.Timer(0.3, cancellation.cancel)
-    timer.start()
+
+    def cancel() -> None:
+        while not emulator.requests["UploadPart"]:
+            time.sleep(0.01)
+        cancellation.cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
     with pytest.raises(CancelledError):
         session.upload(
             tmp_path / "f",
@@ -178,9 +188,10 @@ def test_cancelling_from_another_thread(
             cancellation=cancellation,
             options=cosfs.TransferOptions(resume=False),
         )
+    canceller.join()
     with pytest.raises(CancelledError):
         session.upload(tmp_path / "f", f"{base}/k", cancellation=cancellation)
-    emulator.faults.clear()
+    emulator.faults.release(held)
     assert not session.client.list_uploads(base.removeprefix("cos://")).uploads
     # Others go on.
     assert session.upload(tmp_path / "f", f"{base}/k").size == 30 * MIB
@@ -190,7 +201,7 @@ def test_ctrl_c_ends_the_call_that_is_waited_for(
     cos_environment: dict[str, str], base: str, tmp_path: Path, emulator: Emulator
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(30 * MIB))
-    emulator.faults.latency(0.5, "UploadPart")
+    held = emulator.faults.latency(HELD, "UploadPart")
     code = f"""
 import cosfs
 with cosfs.Session() as cos:
@@ -206,9 +217,9 @@ with cosfs.Session() as cos:
         while not emulator.requests["UploadPart"]:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=20)
+        told, _ = process.communicate(timeout=90)
     assert told == "interrupted\n" and process.returncode == 0
-    emulator.faults.clear()
+    emulator.faults.release(held)
     with cosfs.Session(
         endpoint_url=emulator.endpoint_url, secret_id=emulator.secret_id, secret_key=emulator.secret_key
     ) as session:
@@ -219,7 +230,7 @@ def test_closing_ends_calls_of_other_threads(
     session: cosfs.Session, base: str, tmp_path: Path, emulator: Emulator
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(30 * MIB))
-    emulator.faults.latency(1, "UploadPart")
+    emulator.faults.latency(HELD, "UploadPart")
     emulator.requests.reset()
     ended: list[BaseException] = []
 
@@ -234,7 +245,7 @@ def test_closing_ends_calls_of_other_threads(
     while not emulator.requests["UploadPart"]:
         time.sleep(0.01)
     session.close()
-    thread.join(timeout=10)
+    thread.join(timeout=150)
     assert not thread.is_alive()
     assert [type(error) for error in ended] == [CancelledError]
 
@@ -266,7 +277,7 @@ with cosfs.Session() as cos:
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=20,
+        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("one three two\n", "")
 
@@ -297,12 +308,12 @@ with cosfs.Session() as cos:
     (home / ".cos/config").write_text(
         "[default]\ncos =\n  resume_threshold = 8MB\n  max_concurrent_requests = 1\n"
     )
-    fault = emulator.faults.latency(30, operation)
+    fault = emulator.faults.latency(HELD, operation)
     fault.skip = 5
     with subprocess.Popen(
         [sys.executable, "-c", code], env=cos_environment, cwd=tmp_path, stderr=subprocess.PIPE
     ) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not any(len(job["done"]) >= 4 for job in jobs(home)):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
@@ -312,7 +323,7 @@ with cosfs.Session() as cos:
     emulator.requests.reset()
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert emulator.requests[operation] == 16 - len(job["done"])

@@ -101,7 +101,7 @@ class Terminal:
         os.close(slave)
         self.text = ""
 
-    def read_until(self, *texts: str, timeout: float = 20.0) -> str:
+    def read_until(self, *texts: str, timeout: float = 60.0) -> str:
         """Read what the terminal shows until one of the texts is in it."""
         end = time.monotonic() + timeout
         while not any(text in self.text for text in texts):
@@ -130,12 +130,12 @@ class Terminal:
         """Press Ctrl-C."""
         self.type("\x03")
 
-    def finish(self, timeout: float = 20.0) -> int:
+    def finish(self, timeout: float = 60.0) -> int:
         """Read to the end; return the exit code."""
         end = time.monotonic() + timeout
         while self._read_some():
             assert time.monotonic() < end, f"it did not end: {self.text!r}"
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=150)
 
     def close(self) -> None:
         """End the process and the terminal."""

@@ -176,7 +176,7 @@ def test_restore_waits_until_it_can_be_read(
         again = subprocess.run(["cos", "restore", url], env=env, capture_output=True, text=True, check=True)
         assert "on its way already" in again.stdout
         slow.clock.advance(6 * 3600)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=90)
     assert process.returncode == 0
     assert json.loads(out.splitlines()[0])["op"] == "restore"
     assert subprocess.run(["cos", "cat", url], env=env, capture_output=True, check=True).stdout == b"data"

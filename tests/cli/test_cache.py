@@ -37,7 +37,7 @@ def info(cos: Cos, mounted: Mounted) -> dict[str, Any]:
 
 def settled(cos: Cos, mounted: Mounted, blocks: int) -> dict[str, Any]:
     """Wait until so many blocks have reached the disk."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while (found := info(cos, mounted))["Blocks"] != blocks:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

@@ -187,7 +187,7 @@ def _run_line(line: str, run: Run, cos: Cos, codes: set[int]) -> str:
     else:
         shell = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", plain], env=dict(cos.environment), cwd=cos.directory,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150,
         )  # fmt: skip
         got, told = shell.returncode, shell.stderr
     assert got in codes, f"{line}: {got}: {told}"
@@ -217,7 +217,7 @@ def test_emulator_serves(world: None, cos: Cos) -> None:
             assert "COS_ENDPOINT_URL" in process.stdout.readline()
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=90)
         assert process.returncode in (0, 143)
 
 
@@ -246,7 +246,7 @@ def test_mounts(world: None, run: Run, cos: Cos, tmp_path: Path, request: Any) -
             line = line.replace(place, str(real))
         done = subprocess.run(
             ["bash", "-euc", line], env=environment, cwd=cos.directory, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=150,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}: {done.stderr}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,7 @@ from tests.cli.conftest import Run
 from tests.transfer.faulty_runs import CONFIG, Faulty
 
 
-@pytest.fixture
-def no_faults(emulator: Emulator) -> Iterator[None]:
-    yield
-    emulator.faults.clear()
-
-
 @pytest.mark.parametrize("seed", [2, 18, 34, 51])
-@pytest.mark.usefixtures("no_faults")
 def test_what_a_command_says_it_did_is_done(
     run: Run,
     emulator: Emulator,

@@ -139,7 +139,7 @@ def test_token_from_keys_of_a_role_assumes_it_again(run: Run, stored: str) -> No
 def test_token_as_lines_for_a_shell(cos: Any, stored: str, cos_environment: dict[str, str]) -> None:
     script = f'eval "$(cos token cos://{stored}/in/)" && test -n "$COS_SESSION_TOKEN" && cos cat cos://{stored}/in/a'
     done = subprocess.run(
-        ["sh", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=60
+        ["sh", "-c", script], env=cos_environment, capture_output=True, text=True, timeout=150
     )
     assert (done.returncode, done.stdout) == (0, "hello"), done.stderr
 

@@ -23,6 +23,7 @@ from tests.conftest import Cos
 from tests.objects import stored
 
 SIZE = 12 * MIB + 3
+HELD = 3600.0  # seconds that a request takes which is not to be answered
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +46,10 @@ def make(path: Path) -> bytes:
 def killed(cos: Cos, emulator: Emulator, operation: str, *args: object) -> None:
     """Run a command that needs many requests of an operation; kill it when its record tells of some."""
     emulator.requests.reset()
-    emulator.faults.latency(0.3, operation)
+    emulator.faults.latency(HELD, operation, skip=5)
     records = Path(cos.environment["HOME"]) / ".cos/resume"
     process = subprocess.Popen(["cos", *map(str, args)], env=cos.environment, cwd=cos.directory)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not any(json.loads(path.read_text())["done"] for path in records.glob("*.json")):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.02)
@@ -169,9 +170,9 @@ def test_ctrl_c_keeps_what_is_done(
 ) -> None:  # fmt: skip
     data = make(tmp_path / "f")
     emulator.requests.reset()
-    emulator.faults.latency(0.3, "UploadPart")
+    emulator.faults.latency(HELD, "UploadPart", skip=5)
     shown = terminal("cp", "f", f"cos://{bucket}/k")
-    while emulator.requests["UploadPart"] < 5:
+    while emulator.requests["UploadPart"] < 7:
         shown._read_some()
     shown.interrupt()
     assert shown.finish() == 130
@@ -209,11 +210,11 @@ def test_files_of_a_killed_download(
     """Objects too small to be resumed: what is left of them is listed, cleaned, and never synced."""
     for name in "ab":
         client.put_object(bucket, f"p/{name}", bytes(100_000))
-    emulator.faults.add(Fault(kind="stall", operation="GetObject", seconds=20, count=0, offset=50_000))
+    emulator.faults.add(Fault(kind="stall", operation="GetObject", seconds=HELD, count=0, offset=50_000))
     process = subprocess.Popen(
         ["cos", "cp", "-r", f"cos://{bucket}/p/", "d"], env=cos.environment, cwd=cos.directory
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while len(list(tmp_path.glob("d/.cos-*"))) < 2:
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.02)

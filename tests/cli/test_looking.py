@@ -123,7 +123,7 @@ def test_tail_follows_an_object_that_grows(cos: Cos, client: CosClient, bucket: 
         assert process.stdout.readline() == b"new\n"
         process.terminate()
         watchdog.cancel()
-        process.wait(10)
+        process.wait(90)
 
 
 # --- find

@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,26 +227,33 @@ def test_ls_imports_no_trio_and_no_sdk(cos_environment: dict[str, str]) -> None:
     assert modules.isdisjoint({"rich", "trio", "qcloud_cos", "asyncio", "uvicorn", "pyfuse3", "requests"})
 
 
-def _least_work(cos: Any, *args: str) -> float:
-    """Return the CPU seconds of the cheapest of some runs: starting waits for nothing but them."""
+def _least_work(environment: Mapping[str, str], *commands: list[str]) -> list[float]:
+    """Return the CPU seconds of the cheapest of some runs of each: starting waits for nothing but them.
+
+    They are run in turn, so that all of them meet the same machine.
+    """
 
     def spent() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    times = []
+    found: list[list[float]] = [[] for _ in commands]
     for _ in range(5):
-        before = spent()
-        cos(*args, check=True)
-        times.append(spent() - before)
-    return min(times)
+        for command, times in zip(commands, found, strict=True):
+            before = spent()
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+            times.append(spent() - before)
+    return [min(times) for times in found]
 
 
-def test_start_up_time(cos: Any, bucket: str, emulator: Emulator) -> None:
-    assert _least_work(cos, "--help") <= 0.15
+def test_start_up_time(cos_environment: dict[str, str], bucket: str, emulator: Emulator) -> None:
+    """Compared with Python alone, as machines are not equally fast."""
     emulator.requests.reset()
-    assert _least_work(cos, "ls", f"cos://{bucket}") <= 0.35
-    assert emulator.requests.total == 5
+    bare, shown, listed = _least_work(
+        cos_environment, [sys.executable, "-c", "pass"], ["cos", "--help"], ["cos", "ls", f"cos://{bucket}"]
+    )
+    assert shown <= 5 * bare and listed <= 12 * bare, (bare, shown, listed)
+    assert emulator.requests.snapshot() == {"ListObjects": 5}
 
 
 def test_standard_input_that_is_closed_is_not_an_empty_one(
@@ -255,7 +262,7 @@ def test_standard_input_that_is_closed_is_not_an_empty_one(
     script = f"cos cp - cos://{bucket}/k <&-"
     done = subprocess.run(
         ["bash", "-c", script], env={**cos_environment, "BUCKET": bucket},
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "") and "Bad file descriptor" in done.stderr
     assert not client.list_objects(bucket).objects
@@ -278,8 +285,8 @@ def test_report_that_cannot_be_written_is_named(cos: Any, tmp_path: Path, bucket
         ("cos ls cos://nosuch-1250000000 2>&-", 254, ""),
         ("cos ls 0<&- >/dev/null", 0, ""),
         ("cos ls >/dev/full", 255, "cos: standard output: No space left on device\n"),
-        ("set -o pipefail; cos --help | true", 141, ""),
-        ("set -o pipefail; cos ls --help | true", 141, ""),
+        ("exec 3> >(true); wait $!; cos --help >&3", 141, ""),
+        ("exec 3> >(true); wait $!; cos ls --help >&3", 141, ""),
         ("cos completion bash >/dev/full", 255, "cos: standard output: No space left on device\n"),
     ],
 )
@@ -287,7 +294,7 @@ def test_closed_and_full_streams(
     cos_environment: dict[str, str], bucket: str, script: str, code: int, words: str
 ) -> None:
     environment = {**cos_environment, "BUCKET": bucket}
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (code, words)
 
 
@@ -303,7 +310,7 @@ def test_secret_options_are_not_seen_by_other_users(
             ["cos", *args, "ls", f"cos://{bucket}"],
             env=cos_environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         title = ""
         while "***" not in title and process.poll() is None and time.monotonic() < end:
             title = Path(f"/proc/{process.pid}/cmdline").read_text(errors="replace")

@@ -48,7 +48,7 @@ def away(server: Emulator, operation: str, requests: int, seconds: float) -> thr
     """
 
     def work() -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 90
         while server.requests[operation] < requests and time.monotonic() < end:
             time.sleep(0.002)
         server.stop()

@@ -25,7 +25,7 @@ def curl(*args: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which("curl")
     assert program, "curl is not installed"
     return subprocess.run(
-        [program, "-sS", "--fail", "--noproxy", "*", *args], capture_output=True, text=True, timeout=30
+        [program, "-sS", "--fail", "--noproxy", "*", *args], capture_output=True, text=True, timeout=90
     )
 
 

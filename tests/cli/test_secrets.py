@@ -191,7 +191,7 @@ def test_others_see_no_secret_of_a_process(
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=150) == 0
 
 
 def test_an_unexpected_error_shows_no_secret(

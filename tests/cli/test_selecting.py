@@ -64,7 +64,8 @@ def test_ages_and_dates_are_points_in_time(text: str) -> None:
 
 
 def test_an_age_is_counted_from_now() -> None:
-    assert parse_moment("1d") == pytest.approx(time.time() - 86400, abs=5)
+    before = time.time()
+    assert before - 86400 <= parse_moment("1d") <= time.time() - 86400
     assert parse_moment("2020-01-01T00:00:00Z") == 1577836800.0
     assert parse_moment("2020-01-01T08:00:00+08:00") == 1577836800.0
 

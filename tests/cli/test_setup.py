@@ -66,7 +66,7 @@ def test_emulator_prints_four_lines_and_serves(
     assert sorted(listed.stdout.split()) == ["one-1250000000", "two-1250000000"]
     cos("cp", "-", "cos://one/k", input="kept", env=env, check=True)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 0 and out == ""
     assert env["COS_ENDPOINT_URL"] in err and "Traceback" not in err
 
@@ -94,7 +94,7 @@ def test_emulator_that_cannot_start_says_why(
         (("--data", "other", "--port", port), port),
     ):
         process = serve(*args)
-        out, err = process.communicate(timeout=15)
+        out, err = process.communicate(timeout=90)
         assert process.returncode == 255 and out == "" and word in err
         assert len(err.splitlines()) == 1
 

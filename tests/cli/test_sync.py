@@ -298,7 +298,7 @@ def test_an_interrupted_sync_deletes_nothing(
 ) -> None:
     put(client, bucket, "p/old")
     write(tmp_path / "d", "a", "b")
-    emulator.faults.latency(5, "PutObject", key="p/b", count=1)
+    emulator.faults.latency(3600.0, "PutObject", key="p/b")
     running = subprocess.Popen(
         ["cos", "sync", "d", f"cos://{bucket}/p", "--delete"],
         env=cos_environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -306,7 +306,7 @@ def test_an_interrupted_sync_deletes_nothing(
     assert running.stdout is not None
     assert running.stdout.readline() == f"upload: d/a to cos://{bucket}/p/a\n"
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=10)
+    _, err = running.communicate(timeout=90)
     assert running.returncode == 130 and "interrupted" in err
     assert "p/old" in keys(client, bucket)
 

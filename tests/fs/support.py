@@ -329,7 +329,7 @@ def counted(emulator: Emulator) -> Iterator[Counter[str]]:
     found.update(emulator.requests.snapshot())
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for what threads or the emulator bring about; they have no events."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110

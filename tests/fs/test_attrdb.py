@@ -101,7 +101,7 @@ def test_the_oldest_are_forgotten(path: Path) -> None:
 def test_is_written_without_being_closed(path: Path) -> None:
     with opened(path) as store:
         store.put_many([(BUCKET, full())])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         with sqlite3.connect(path) as other:
             while not other.execute("SELECT count(*) FROM objects").fetchone()[0]:
                 assert time.monotonic() < deadline

@@ -214,6 +214,7 @@ async def test_a_failed_part_leaves_no_upload_behind(files: Files, emulator: Emu
 # --- attributes
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_several_changes_of_attributes_are_one_copy(files: Files, emulator: Emulator) -> None:
     await files.upload("a", b"data", headers=Headers(content_type="text/x", metadata={"custom": "kept"}))
     ino = (await files.stat("a")).ino

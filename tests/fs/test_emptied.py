@@ -15,7 +15,7 @@ from tests.fs.support import Files, until
 async def served(filesystem: Filesystems, **changes: object) -> Files:
     """A filesystem of the same cache in the moment in which it serves, whatever COS says."""
     files = await filesystem("cache", recovering=False, write_back="async", **changes)
-    await Recovery(files.fs, files.journal.records()).begin(5.0)
+    await Recovery(files.fs, files.journal.records()).begin(60.0)
     return files
 
 

@@ -74,7 +74,7 @@ def test_sync_does_not_hold_up_others(directory: Path) -> None:
     with journal._lock:
         thread = threading.Thread(target=journal.sync)
         thread.start()
-        thread.join(10)
+        thread.join(90)
         assert not thread.is_alive()
     journal.close()
 

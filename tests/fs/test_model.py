@@ -248,7 +248,7 @@ async def check(
     directory = Path(tempfile.mkdtemp())
     try:
         chosen = fs_settings(bucket, directory, metadata_ttl=0.0, grace=0.0, **changes)
-        with trio.fail_after(60), trio.CancelScope() as scope:
+        with trio.fail_after(150), trio.CancelScope() as scope:
             async with running(client, chosen) as files, trio.open_nursery() as nursery:
                 comparison = Comparison(files, nursery)
                 for step in BEGINNING + steps:
@@ -262,7 +262,7 @@ async def check(
                 else:
                     await files.fs.drain()
                     assert_tidy(files)
-        with trio.fail_after(60):
+        with trio.fail_after(150):
             async with running(client, chosen) as files:
                 await comparison.compare(files)
                 await files.fs.drain()

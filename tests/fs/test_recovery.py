@@ -138,7 +138,7 @@ async def test_modes_left_are_seen_before_they_are_sent(
     second = await filesystem("cache", recovering=False)
     recovery = Recovery(second.fs, second.journal.records())
     with counted(emulator) as requests:
-        await recovery.begin(5.0)
+        await recovery.begin(60.0)
         assert [await second.mode(path) for path in ("d", "d/a", "d/b")] == [0o700] * 3
     assert requests["CopyObject"] == requests["PutObject"] == 0
     await second.chmod("d/a", 0o600)
@@ -267,6 +267,7 @@ async def test_a_failed_close_is_made_good_by_the_next_mount(
     assert await second.stored("a") == b"precious"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_somebody_was_faster_both_are_kept(
     first: Files, filesystem: Filesystems, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:

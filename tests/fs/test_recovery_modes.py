@@ -112,7 +112,7 @@ async def test_the_mode_is_the_one_that_was_set_whatever_came_before_and_after_i
         monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.0)
         second = await filesystem(cache, recovering=False, prefix=top)
         recovery = Recovery(second.fs, second.journal.records())
-        await recovery.begin(5.0)
+        await recovery.begin(60.0)
         assert await found(second, state.path) == state, f"at once: {title(order)}"
         emulator.faults.clear()
         await recovery.run(once=True)

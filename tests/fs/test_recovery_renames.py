@@ -321,7 +321,7 @@ async def test_directories_removed_or_renamed_are_not_shown_until_they_are_remov
     await filesystem.kill(files)
     assert {"bare/a", "gone/", "old/", "old/inner/", "old/inner/a"} < set(await files.keys())
     second = await filesystem("cache", recovering=False)
-    await Recovery(second.fs, second.journal.records()).begin(5.0)
+    await Recovery(second.fs, second.journal.records()).begin(60.0)
     assert await second.list() == ["new", "stays"]
     assert await second.list("stays") == ["bare"]
     for name in ("gone", "old", "bare"):

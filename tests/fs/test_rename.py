@@ -287,6 +287,7 @@ async def test_rename_over_a_file_that_is_being_sent(files: Files, emulator: Emu
     assert await files.stored("b") == b"wins"
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_attributes_not_sent_yet_go_with_the_copy(files: Files, emulator: Emulator) -> None:
     await files.put("a", b"data")
     with counted(emulator) as requests:

@@ -28,7 +28,7 @@ async def test_renames_into_each_other_end_though_both_wait_for_a_file_being_sen
         else:
             outcomes.append(None)
 
-    with trio.fail_after(10):
+    with trio.fail_after(90):
         async with trio.open_nursery() as nursery, target.lock:
             nursery.start_soon(rename, "a", "b")
             await trio.sleep(0.1)

@@ -20,6 +20,7 @@ from cosfs.config import Settings, load_settings
 from cosfs.emulator import Emulator
 from cosfs.emulator.members import Member
 from cosfs.errors import COSError, PermissionDeniedError
+from cosfs.fs import deleter
 from cosfs.fs.remote import Remote
 from cosfs.fs.rights import PROBE, REMEMBERED, Action, Rights
 from cosfs.fs.salvage import LIST
@@ -243,11 +244,14 @@ async def test_removals_that_have_worked_once_are_sent_together(
     for number in range(20):
         await files.upload(f"f{number}")
     await files.list()
+    began = time.monotonic()
     with counted(emulator) as seen:
         for number in range(20):
             await files.unlink(f"f{number}")
         await files.removed()
-    assert seen["DeleteObject"] + seen["DeleteObjects"] <= 5
+    # A batch each DELAY: more of them where the machine is slow.
+    batches = (time.monotonic() - began) // deleter.DELAY
+    assert seen["DeleteObject"] + seen["DeleteObjects"] <= 3 + batches
     assert await files.keys() == []
 
 
@@ -257,10 +261,11 @@ async def test_removing_waits_no_longer_than_it_must_for_a_silent_cos(
     monkeypatch.setattr("cosfs.fs.deleter.ASK_WITHIN", 0.05)
     files = await filesystem(trusting=False)
     await files.upload("a")
-    emulator.faults.latency(0.5, "DeleteObject")
+    slow = emulator.faults.latency(3600.0, "DeleteObject")
     await files.unlink("a")
     assert not await files.exists("a")
     assert await files.stored("a") == b""  # not removed yet
+    emulator.faults.release(slow)
     await files.removed()
     assert await files.keys() == []
 

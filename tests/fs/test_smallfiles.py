@@ -9,10 +9,17 @@ import pytest
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
+from cosfs.fs import smallfiles
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, counted
 
 KEYS = [f"d/k{number:03}" for number in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads one after the other may stand still between two of them."""
+    monkeypatch.setattr(smallfiles, "NEXT_WITHIN", 3600.0)
 
 
 def content(key: str) -> bytes:

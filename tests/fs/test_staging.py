@@ -202,7 +202,7 @@ async def test_what_is_here_alone_can_be_sent_without_the_object(
 
 async def test_everybody_who_waits_for_writes_to_end_goes_on(tmp_path: Path) -> None:
     staging = Staging(tmp_path, None)
-    with trio.fail_after(10):
+    with trio.fail_after(90):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(staging.write, 0, content(500 * KIB))
             await trio.testing.wait_all_tasks_blocked()

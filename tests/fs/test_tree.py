@@ -291,14 +291,19 @@ async def test_names_asked_for_in_their_order_have_attributes_fetched_ahead(
     keys = [f"k{number:03}" for number in range(200)]
     emulator.put_objects(files.bucket, ((key, b"") for key in keys))
     head_object, lock = CosClient.head_object, threading.Lock()
-    under_way = at_once = 0
+    under_way = at_once = begun = 0
 
     def slow(client: CosClient, *args: Any) -> Any:
-        nonlocal under_way, at_once
+        nonlocal under_way, at_once, begun
         with lock:
             under_way += 1
+            begun += 1
             at_once = max(at_once, under_way)
+            # Somewhere in the middle so many have to be under way before one of them is answered.
+            waits = in_order and 100 <= begun < 100 + least
         sleep(0.01)
+        while waits and at_once < least:
+            sleep(0.005)
         with lock:
             under_way -= 1
         return head_object(client, *args)

@@ -8,7 +8,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
-from cosfs.emulator import Emulator
+from cosfs.emulator import Emulator, Fault
 from tests.fs.support import Files, until
 
 
@@ -17,11 +17,17 @@ async def listed(files: Files, client: CosClient) -> list[str]:
     return [upload.upload_id for upload in page.uploads]
 
 
+async def release_later(emulator: Emulator, fault: Fault) -> None:
+    """Let an answer come while somebody waits for it."""
+    await trio.sleep(0.3)
+    emulator.faults.release(fault)
+
+
 async def test_an_upload_that_is_just_being_opened_is_not_taken_for_a_lost_one(
     files: Files, client: CosClient, emulator: Emulator
 ) -> None:
     uploads = files.fs.committer.uploads
-    emulator.faults.stall(0.5, "CreateMultipartUpload", 10)
+    answer = emulator.faults.stall(3600.0, "CreateMultipartUpload", 10)
     opened = []
 
     async def open_one() -> None:
@@ -33,6 +39,7 @@ async def test_an_upload_that_is_just_being_opened_is_not_taken_for_a_lost_one(
         while not await listed(files, client):  # noqa: ASYNC110
             await trio.sleep(0.01)
         assert not opened
+        nursery.start_soon(release_later, emulator, answer)
         assert await uploads.give_up(files.bucket, "big", "", time.time()) == 0
     assert await listed(files, client) == [opened[0].upload.upload_id]
     await uploads.abort(opened[0])

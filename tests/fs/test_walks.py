@@ -15,6 +15,12 @@ from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, counted
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Believe what a walk told for long, should the machine stand still."""
+    monkeypatch.setattr(walks, "BELIEVED", 3600.0)
+
+
 async def walk(files: Files, path: str = "") -> list[str]:
     """What `find -type f` sees, in its order: a directory is read to its end, then its children are."""
     found: list[str] = []
@@ -268,7 +274,7 @@ async def test_a_mode_that_recovery_sends_during_a_walk_is_not_undone_by_it(
     await filesystem.kill(first)
     second = await filesystem("cache", recovering=False, head_ahead=0)
     recovery = Recovery(second.fs, second.journal.records())
-    await recovery.begin(5.0)
+    await recovery.begin(60.0)
     await _begin_walk(second)
     await second.fs.drain()
     await recovery.run()

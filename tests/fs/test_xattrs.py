@@ -20,6 +20,7 @@ async def archived(files: Files, key: str) -> None:
     await files.upload(key, b"cold", headers=Headers(storage_class="ARCHIVE"))
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_attributes_are_kept_across_mounts_and_cost_one_copy(
     filesystem: Filesystems, emulator: Emulator
 ) -> None:

@@ -42,13 +42,6 @@ def mountpoint(all_buckets: Mounted) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def no_faults(emulator: Emulator) -> Iterator[None]:
-    """What goes wrong in one test must not go wrong in the next."""
-    yield
-    emulator.faults.clear()
-
-
 @pytest.fixture
 def user(emulator: Emulator, tmp_path: Path) -> Iterator[User]:
     with user_of(emulator, tmp_path.resolve() / "home") as made:

@@ -38,7 +38,7 @@ def environment(emulator: Emulator, home: Path) -> dict[str, str]:
 def run(*command: str | os.PathLike[str], cwd: Path | None = None, input: bytes | None = None) -> str:
     """Run a program to its end and return what it said; fail the test if it failed."""
     done = subprocess.run(
-        [os.fspath(word) for word in command], cwd=cwd, input=input, capture_output=True, timeout=60
+        [os.fspath(word) for word in command], cwd=cwd, input=input, capture_output=True, timeout=150
     )
     if done.returncode:
         text = (done.stdout + done.stderr).decode(errors="replace")
@@ -55,7 +55,7 @@ def python(code: str, *args: str | os.PathLike[str], cwd: Path | None = None) ->
     return run(sys.executable, "-c", code, *args, cwd=cwd)
 
 
-def until(condition: Callable[[], T], what: str, *, within: float = 15.0) -> T:
+def until(condition: Callable[[], T], what: str, *, within: float = 60.0) -> T:
     """Return the first true answer of a condition; fail the test when it takes too long."""
     deadline = time.monotonic() + within
     while True:
@@ -65,6 +65,19 @@ def until(condition: Callable[[], T], what: str, *, within: float = 15.0) -> T:
         if time.monotonic() > deadline:
             pytest.fail(f"not within {within:.0f} s: {what}")
         time.sleep(0.02)
+
+
+class Spans:
+    """How often something that is sent a while after the first change may have been sent, at most.
+
+    With spans = Spans(), spans.of(0.2) is 0 unless the machine has stood still for so long since then.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def of(self, seconds: float) -> int:
+        return int((time.monotonic() - self._began) / seconds)
 
 
 @contextmanager

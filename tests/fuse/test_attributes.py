@@ -190,7 +190,7 @@ def test_permissions_hold_for_other_users(mount: Mount, bucket: str) -> None:
 def as_nobody(directory: Path, script: str) -> str:
     """What a shell script says that another user runs in a directory."""
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script]
-    return subprocess.run(become, cwd=directory, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(become, cwd=directory, capture_output=True, text=True, timeout=90).stdout
 
 
 def test_a_mount_is_closed_to_others_by_default(mountpoint: Path) -> None:

@@ -55,7 +55,7 @@ def test_two_appending_processes_lose_nothing(mountpoint: Path) -> None:
     path = mountpoint / "log"
     path.touch()
     both = [subprocess.Popen([sys.executable, "-c", code, path, letter]) for letter in "xy"]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(150) for process in both] == [0, 0]
     lines = path.read_bytes().split()
     assert sorted(lines) == [b"x" * 9] * 200 + [b"y" * 9] * 200
 

@@ -1,6 +1,6 @@
 """No call hangs for longer than it may, whatever keeps it waiting; and none that moves is cut.
 
-Each fault lasts for a minute or for ever, so a call that ends was ended by the mount.
+Each fault lasts for an hour or for ever, so a call that ends was ended by the mount.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.objects import keys, stored
 pytestmark = pytest.mark.fuse
 KIB = 1024
 MIB = 1024 * KIB
-LONG = 60.0
-ENDS_WITHIN = 25.0  # of a fault that lasts for a minute; usually it is 3
+LONG = 3600.0
+ENDS_WITHIN = 100.0  # of a fault that lasts for an hour; usually it is 3
 OLD = b"old" * 100_000
 
 Start = Callable[..., Mounted]
@@ -164,7 +164,7 @@ def test_calls_end_and_say_why_and_nothing_written_is_lost(
             assert (mounted.path / name).read_bytes() == case.writes
     emulator.faults.clear()
     wanted = {name: case.writes for name, case in cases.items() if case.writes is not None}
-    until(lambda: wanted.keys() <= set(keys(client, bucket)), "what was written is sent", within=40)
+    until(lambda: wanted.keys() <= set(keys(client, bucket)), "what was written is sent")
     assert {name: stored(client, bucket, name) for name in wanted} == wanted
 
 
@@ -217,7 +217,7 @@ def test_who_waits_for_a_stuck_call_ends_as_well(
     # The rename may be the first of them all; then there is nothing to truncate.
     assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT, errno.ENOENT, 0}
     emulator.faults.clear()
-    until(lambda: len(keys(client, bucket)) == 1, "one name is left", within=40)
+    until(lambda: len(keys(client, bucket)) == 1, "one name is left")
 
 
 def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str, emulator: Emulator) -> None:

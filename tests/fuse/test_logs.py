@@ -59,7 +59,7 @@ def test_syslog_gets_level_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind("log")
-        daemon.settimeout(20)
+        daemon.settimeout(90)
         handler = syslog("log")
         handler.emit(record(logging.WARNING, "two\nlines"))
         handler.close()
@@ -78,13 +78,14 @@ def test_journald_by_itself(user: User, bucket: str) -> None:
     for stream, expected in streams.items():
         user.environment["JOURNAL_STREAM"] = stream
         process = user.background("mount", f"cos://{bucket}", user.mountpoint, "--foreground", stderr=theirs)
-        ours.settimeout(20)
+        ours.settimeout(90)
         assert expected in ours.recv(4096)
         until(lambda: user.status() and user.one()["state"] == "running", "it is mounted")
         assert user.cos("umount", user.mountpoint).returncode == 0
-        assert process.wait(20) == 0
-        while b"is unmounted" not in ours.recv(4096):
-            pass
+        assert process.wait(90) == 0
+        said = b""
+        while b"is unmounted" not in said:
+            said += ours.recv(4096)
     ours.close()
     theirs.close()
 
@@ -113,10 +114,10 @@ def test_rotation_by_size_and_level(user: User, bucket: str, client: CosClient) 
     for number in range(30):
         (user.mountpoint / f"{number}").read_bytes()
     until((user.home / "log.2").exists, "it is rotated")
+    assert user.cos("umount", user.mountpoint).returncode == 0
     assert not (user.home / "log.3").exists()
     for name in ("log", "log.1", "log.2"):
         assert (user.home / name).stat().st_size <= 2048
-    assert user.cos("umount", user.mountpoint).returncode == 0
     user.mount(f"cos://{bucket}", "--log-file", user.home / "quiet", "--log-level", "error")
     assert (user.home / "quiet").read_text() == ""
 
@@ -137,9 +138,8 @@ def test_logrotate(user: User, bucket: str) -> None:
     assert "DEBUG cosfs.client.session PutObject" in log.read_text()
     os.kill(pid, signal.SIGUSR2)
     until(lambda: "INFO is logged" in log.read_text(), "debugging is off")
-    size = log.stat().st_size
     (user.mountpoint / "file").write_text("y")
-    assert log.stat().st_size == size
+    assert "PutObject" not in log.read_text().rpartition("INFO is logged")[2]
     assert user.one()["state"] == "running"
 
 
@@ -155,7 +155,7 @@ def test_a_terminal_that_is_closed_ends_its_mount(user: User, bucket: str, clien
     until(lambda: user.status() and user.one()["state"] == "running", "it is mounted")
     (user.mountpoint / "file").write_text("x")
     os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     assert not is_mounted(user.mountpoint)
     assert [info.key for info in client.list_objects(bucket).objects] == ["file"]
 

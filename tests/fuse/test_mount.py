@@ -166,7 +166,7 @@ def test_fuse_that_is_missing(user: User, bucket: str, hidden: str, says: str) -
         env=user.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 253, done.stderr
     assert says in done.stderr

@@ -79,7 +79,7 @@ def test_what_is_known_and_cached_can_be_used_and_the_rest_fails_fast(
     with fails_with(errno.ETIMEDOUT):
         (top / "15").read_bytes()
     until(lambda: "cannot be reached" in mounted.log_text(), "the outage is in the log")
-    done = subprocess.run(["grep", "-rc", "content", top], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["grep", "-rc", "content", top], capture_output=True, text=True, timeout=90)
     lines = dict(row.rsplit(":", 1) for row in done.stdout.splitlines())
     assert [lines[str(top / f"{number:02}")] for number in range(10)] == ["500"] * 10
     assert done.stderr.count("timed out") == 10
@@ -131,7 +131,7 @@ def test_async_writes_go_on(start: Start, line: Line, client: CosClient, bucket:
     for number in range(20):
         (mounted.path / f"{number:02}").write_bytes(b"x" * number)
     line.repair()
-    until(lambda: len(client.list_objects(bucket).objects) == 20, "everything is in COS", within=30)
+    until(lambda: len(client.list_objects(bucket).objects) == 20, "everything is in COS")
     assert mounted.unmount() == 0
 
 
@@ -160,8 +160,9 @@ def test_no_call_hangs_longer_than_it_may(
     threads = [threading.Thread(target=run, args=(call,), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + 100
     for thread in threads:
-        thread.join(15)
+        thread.join(max(0.0, deadline - time.monotonic()))
     assert not any(thread.is_alive() for thread in threads)
     assert len(failed) == len(calls)
     assert set(failed) <= {errno.ETIMEDOUT, errno.EIO, errno.ENOENT}
@@ -240,5 +241,5 @@ def test_keys_that_end_during_an_outage(
     def names() -> list[str]:
         return [info.key for info in client.list_objects(bucket).objects]
 
-    until(lambda: names() == ["cached", "one", "two"], "all is sent and removed", within=30)
+    until(lambda: names() == ["cached", "one", "two"], "all is sent and removed")
     assert " ERROR " not in mounted.log_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cosfs.client.model import Headers
-from tests.fuse.support import make_tree, run, until
+from cosfs.fs.commit import ATTRIBUTE_DELAY
+from cosfs.fs.deleter import DELAY
+from cosfs.fs.openfiles import ASYNC_DELAY
+from tests.fuse.support import Spans, make_tree, run, until
+from tests.fuse.users import alive
 from tests.mounting import Mounted
 
 if TYPE_CHECKING:
@@ -285,15 +288,17 @@ def test_tree_costs_one_put_each(
     expected = make_tree(tmp_path / "source")
     path = calm()
     requests = counted()
+    spans = Spans()
     run("cp", "-a", tmp_path / "source", path / "copy")
+    more = spans.of(ATTRIBUTE_DELAY)
     run("sync", "-f", path)
     # Each directory is made with one PUT, and gets its time with another when it is full.
     directories = 1 + sum(data is None for data in expected.values())
     links = sum(isinstance(data, str) for data in expected.values())
     until(lambda: requests.counts["PutObject"] >= len(expected) + 1, "everything is sent")
-    assert requests.counts["PutObject"] <= len(expected) + 1 + directories
-    assert requests.counts.get("CopyObject", 0) <= links
-    assert requests.total <= len(expected) + 1 + directories + links
+    assert requests.counts["PutObject"] <= len(expected) + 1 + directories + more
+    assert requests.counts.get("CopyObject", 0) <= links + more
+    assert requests.total <= len(expected) + 1 + directories + links + more
 
 
 def test_saving_by_rename_is_one_put_in_async_mode(
@@ -314,11 +319,13 @@ def test_file_removed_before_it_was_sent_costs_nothing(
 ) -> None:
     path = calm("--write-back", "async")
     requests = counted()
+    spans = Spans()
     for number in range(20):
         (path / f"{number}").write_bytes(b"x")
         (path / f"{number}").unlink()
+    more = spans.of(ASYNC_DELAY)
     requests.settle(path)
-    assert requests.counts.get("PutObject", 0) <= 5  # of 20, should the machine be slow
+    assert requests.counts.get("PutObject", 0) <= more
     assert names(path) == []
 
 
@@ -343,12 +350,14 @@ def test_attributes_of_one_file_are_one_copy(
     path = calm() / "file"
     path.stat()
     requests = counted()
+    spans = Spans()
     path.chmod(0o600)
     os.utime(path, (1, 1))
     os.setxattr(path, "user.note", b"x")
+    more = spans.of(ATTRIBUTE_DELAY)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    assert requests.counts == {"CopyObject": 1}
+    assert requests.counts.keys() == {"CopyObject"} and 1 <= requests.counts["CopyObject"] <= 1 + more
 
 
 # --- changing the tree
@@ -400,12 +409,12 @@ def test_rm_r_sends_batches(
     put_many(client, bucket, "many/", 1000)
     path = calm("--attributes", "listing")
     requests = counted()
-    began = time.monotonic()
+    spans = Spans()
     run("rm", "-r", path / "many")
     requests.settle(path)
     assert client.list_objects(bucket).objects == []
-    # A batch each 50 ms, however many names a slow machine removes meanwhile.
-    assert requests.total <= 8 + (time.monotonic() - began) / 0.05, requests.counts
+    # A batch each while, however many names a slow machine removes meanwhile.
+    assert requests.total <= 8 + spans.of(DELAY), requests.counts
 
 
 def test_git_status_again_asks_nothing(calm: Callable[..., Path], counted: Callable[[], Requests]) -> None:
@@ -458,7 +467,7 @@ def test_attributes_of_a_directory_are_read_with_its_names(
     assert int(lookups[1]) < len(many) // 2
     mounted.process.kill()
     mounted.process.wait()
-    until(lambda: not Path(f"/proc/{helper}").exists(), "its second process has ended")
+    until(lambda: not alive(helper), "its second process has ended")
 
 
 def test_attributes_are_read_though_the_second_process_is_killed(

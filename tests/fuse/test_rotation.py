@@ -71,7 +71,7 @@ def work_until(path: Path, done: Callable[[], bool], what: str) -> None:
     for thread in threads:
         thread.start()
     try:
-        until(lambda: errors or done(), what, within=40)
+        until(lambda: errors or done(), what)
     finally:
         stop.set()
         for thread in threads:

@@ -46,7 +46,7 @@ class Ordinary:
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             list(map(str, command)), env=dict(self.environment), cwd=self.home, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60, **self.identity,
+            capture_output=True, text=True, timeout=150, **self.identity,
         )  # fmt: skip
 
     def cos(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
@@ -59,7 +59,7 @@ class Ordinary:
             command = ["setpriv", *who, *rights, *command]
         return subprocess.run(
             command, env=dict(self.environment), cwd=self.home, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=150,
         )  # fmt: skip
 
 

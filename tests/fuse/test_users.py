@@ -58,7 +58,7 @@ class Nobody:
     def __call__(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["unshare", "--mount", "sh", "-c", PREPARE + script, "sh", str(self.home)],
-            env=self.environment, capture_output=True, text=True, timeout=90,
+            env=self.environment, capture_output=True, text=True, timeout=150,
         )  # fmt: skip
 
 

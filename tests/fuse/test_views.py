@@ -69,7 +69,7 @@ def test_bucket_made_elsewhere_appears(mount: Mount, client: CosClient) -> None:
     path = mount("cos://", "--metadata-ttl", "0.2s").path
     assert not (path / "elsewhere-1250000000").exists()
     client.create_bucket("elsewhere-1250000000")
-    until((path / "elsewhere").is_dir, "the new bucket is found", within=5)
+    until((path / "elsewhere").is_dir, "the new bucket is found")
     assert "elsewhere-1250000000" in os.listdir(path)
 
 

@@ -40,7 +40,7 @@ class User:
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def cos(
-        self, *args: str | os.PathLike[str], env: Mapping[str, str] | None = None, timeout: float = 60
+        self, *args: str | os.PathLike[str], env: Mapping[str, str] | None = None, timeout: float = 150
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["cos", *map(os.fspath, args)], env={**self.environment, **(env or {})}, cwd=self.home,

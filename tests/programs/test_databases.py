@@ -18,7 +18,7 @@ pytestmark = pytest.mark.fuse
 
 WRITER = """
 import sqlite3, sys
-db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+db = sqlite3.connect(sys.argv[1], timeout=150, isolation_level=None)
 for number in range(12):
     db.execute("BEGIN IMMEDIATE")
     count, = db.execute("SELECT count(*) FROM t").fetchone()
@@ -75,7 +75,7 @@ with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
 def together(code: str, *calls: tuple[str | Path, ...]) -> None:
     """Run Python code in several processes at once."""
     running = [subprocess.Popen([sys.executable, "-c", code, *map(str, each)]) for each in calls]
-    assert [process.wait(60) for process in running] == [0] * len(calls)
+    assert [process.wait(150) for process in running] == [0] * len(calls)
 
 
 @pytest.mark.parametrize("journal", ["delete", "truncate", "persist"])
@@ -117,7 +117,7 @@ def test_flock_of_the_shell(place: Place) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     assert subprocess.run(["flock", "--nonblock", path, "true"], check=False).returncode == 1
-    holder.communicate(b"\n", timeout=20)
+    holder.communicate(b"\n", timeout=90)
     run("flock", "--nonblock", path, "true")
 
 

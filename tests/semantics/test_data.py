@@ -59,14 +59,13 @@ def test_async_close_does_not_wait_for_cos(
     mount_bucket: Callable[..., Path], emulator: Emulator, outside: Outside
 ) -> None:
     path = mount_bucket("--write-back", "async") / "file"
-    fault = emulator.faults.latency(1.5, "PutObject", key="file")
+    fault = emulator.faults.latency(3600.0, "PutObject", key="file")
     try:
-        before = time.monotonic()
         path.write_bytes(b"content")
-        assert time.monotonic() - before < 1
         assert path.read_bytes() == b"content"
+        assert outside.listing() == []
     finally:
-        emulator.faults.remove(fault)
+        emulator.faults.release(fault)
 
 
 def test_random_writes_equal_those_on_a_local_file(mount_bucket: Callable[..., Path], tmp_path: Path) -> None:
@@ -161,7 +160,7 @@ with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
 
 def test_shared_mapping_is_written_back(mount_bucket: Callable[..., Path], outside: Outside) -> None:
     outside.put("file", bytes(10_000))
-    subprocess.run([sys.executable, "-c", WRITE_MAPPED, mount_bucket() / "file"], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", WRITE_MAPPED, mount_bucket() / "file"], check=True, timeout=90)
     assert outside.get("file") == bytes(5_000) + b"hello" + bytes(4_995)
 
 

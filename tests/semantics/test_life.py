@@ -37,7 +37,7 @@ def test_umount_waits_until_everything_is_sent(
         (mounted.path / f"{number}").write_text(str(number))
     cos("umount", mounted.path, check=True)
     assert len(outside.listing()) == 50
-    assert mounted.process.wait(5) == 0
+    assert mounted.process.wait(90) == 0
 
 
 def test_killed_mount_loses_nothing_that_close_acknowledged(
@@ -48,11 +48,11 @@ def test_killed_mount_loses_nothing_that_close_acknowledged(
     try:
         (mounted.path / "file").write_bytes(b"acknowledged")
         mounted.kill()
+        assert outside.listing() == []
     finally:
         emulator.faults.remove(fault)
-    assert outside.listing() == []
     again = mount(f"cos://{bucket}", cache_dir=mounted.cache_dir)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while outside.listing() != ["file"] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert outside.get("file") == b"acknowledged"
@@ -88,7 +88,7 @@ def test_emptied_file_that_was_not_sent_yet_keeps_its_old_bytes(
     finally:
         emulator.faults.remove(fault)
     mount(f"cos://{bucket}", cache_dir=mounted.cache_dir)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while outside.listing() != ["file"] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert outside.get("file") == b"old, and only here"
@@ -145,7 +145,7 @@ def test_two_sources_share_a_cache_directory(
     whole = mount(f"cos://{bucket}", "--write-back", "async", cache_dir=shared)
     part = mount(f"cos://{bucket}/d", "--write-back", "async", cache_dir=shared)
     assert (whole.path / "d/file").read_bytes() == b"content" * 1000
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not list((shared / "blocks").glob("??/*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -73,7 +73,7 @@ def test_every_change_with_keys_that_may_only_read_is_refused_at_once(
     assert filled.get("a") == b"a"
     done = subprocess.run(
         ["cos", "status", str(mounted.path), "--output", "json"],
-        env={**cos_environment, **env}, capture_output=True, timeout=30, check=True,
+        env={**cos_environment, **env}, capture_output=True, timeout=90, check=True,
     )  # fmt: skip
     (status,) = json.loads(done.stdout)
     refused = {(each["action"], each["url"]) for each in status["refused"]}
@@ -82,7 +82,7 @@ def test_every_change_with_keys_that_may_only_read_is_refused_at_once(
     assert status["pending_files"] == status["pending_removals"] == 0
     text = subprocess.run(
         ["cos", "status", str(mounted.path)],
-        env={**cos_environment, **env}, capture_output=True, timeout=30, check=True, text=True,
+        env={**cos_environment, **env}, capture_output=True, timeout=90, check=True, text=True,
     ).stdout  # fmt: skip
     assert f"to remove cos://{filled.bucket}/a" in " ".join(text.split())
 
@@ -120,7 +120,7 @@ def test_an_object_is_not_mounted_as_a_directory(
     for source, text in (("a", "cos://{}/a is an object, not a directory"), ("d/one", "mount cos://{}/d ")):
         done = subprocess.run(
             ["cos", "mount", f"cos://{filled.bucket}/{source}", str(tmp_path)],
-            env=dict(cos_environment), capture_output=True, timeout=30, text=True,
+            env=dict(cos_environment), capture_output=True, timeout=90, text=True,
         )  # fmt: skip
         assert done.returncode == 255, done
         assert text.format(filled.bucket) in " ".join((done.stderr + " ").split()) + " "

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from cosfs.emulator import Emulator
+from cosfs.fs.commit import ATTRIBUTE_DELAY
+from cosfs.fs.deleter import DELAY
+from tests.fuse.support import Spans
 from tests.mounting import Mounted
 from tests.semantics.conftest import Counted, Outside, names, settle
 
@@ -133,10 +136,12 @@ def test_removing_a_tree_sends_batches(
 ) -> None:
     top = mount_bucket("--attributes", "listing", "--metadata-ttl", "60s")
     with counted() as seen:
+        spans = Spans()
         shutil.rmtree(top / "many")
         settle(top)
+        more = spans.of(DELAY)
     assert thousand.listing() == []
-    assert seen.total <= 25
+    assert seen.total <= 8 + more  # a batch each while, however slow the machine is
 
 
 def test_attribute_changes_of_one_file_are_one_copy(
@@ -146,10 +151,12 @@ def test_attribute_changes_of_one_file_are_one_copy(
     path = mount_bucket("--metadata-ttl", "60s") / "file"
     path.stat()
     with counted() as seen:
+        spans = Spans()
         path.chmod(0o600)
         os.utime(path, (1, 1))
+        more = spans.of(ATTRIBUTE_DELAY)
         settle(path)
-    assert seen.counts == {"CopyObject": 1}
+    assert seen.counts.keys() == {"CopyObject"} and 1 <= seen.counts["CopyObject"] <= 1 + more
 
 
 def test_renaming_a_file_is_a_copy_and_a_delete(
