@@ -158,15 +158,20 @@ class Committer:
         """Return when COS holds the file as it was when we were called; raise if it cannot."""
         await self._flush(node, unasked=False)
 
-    async def _flush(self, node: FileNode, *, unasked: bool) -> None:
-        """Unasked a file is not sent that is just being written in the place of what was closed before."""
+    async def _flush(self, node: FileNode, *, unasked: bool, only: Staging | None = None) -> None:
+        """Unasked a file is not sent that is just being written in the place of what was closed before.
+
+        With only, nothing is that comes in the place of these bytes: GivenUp.
+        """
         if not node.changed:
             return
         while node.changed and not node.unlinked:
             try:
-                await self._flush_now(node, unasked=unasked)
+                await self._flush_now(node, unasked=unasked, only=only)
                 break
             except GivenUp:
+                if only is not None and node.content is not only:
+                    raise
                 await trio.sleep(GIVEN_UP_PAUSE)  # it will have another name, or none
         self.outbox.sent(node)
         self._release_content(node)
@@ -187,12 +192,12 @@ class Committer:
             if not self._going[node.ino]:
                 del self._going[node.ino]
 
-    async def _flush_now(self, node: FileNode, *, unasked: bool) -> None:
+    async def _flush_now(self, node: FileNode, *, unasked: bool, only: Staging | None = None) -> None:
         assert node.parent is not None
         async with self._tree.moves.change(node.parent), node.lock:
             if node.unlinked or not node.changed:
                 return
-            if node.ino in self._going:
+            if node.ino in self._going or (only is not None and node.content is not only):
                 raise GivenUp
             content = node.content
             if content is not None and content.is_replacing:
@@ -228,11 +233,7 @@ class Committer:
         """Flush beside the caller; done is called if it works. What fails is tried again when it is due."""
 
         async def flush() -> None:
-            try:
-                await self.flush(node)
-            except (COSError, OSError) as exc:
-                log.debug("%s is not sent yet: %s", node.url, exc)
-            else:
+            if await self._flush_behind(node) is None:
                 done()
 
         self._background.start_soon(flush)
@@ -240,24 +241,30 @@ class Committer:
     async def flush_and_hear(self, node: FileNode) -> None:
         """Flush beside the caller; raise if COS refuses it soon. Other failures are tried again when due."""
         ended = trio.Event()
-        refusal: PermissionDeniedError | None = None
+        error: Exception | None = None
 
         async def flush() -> None:
-            nonlocal refusal
-            try:
-                await self.flush(node)
-            except PermissionDeniedError as exc:
-                refusal = exc
-            except (COSError, OSError) as exc:
-                log.debug("%s is not sent yet: %s", node.url, exc)
-            finally:
-                ended.set()
+            nonlocal error
+            error = await self._flush_behind(node)
+            ended.set()
 
         self._background.start_soon(flush)
         with trio.move_on_after(ASK_WITHIN):
             await ended.wait()
-        if refusal is not None:
-            raise refusal
+        if isinstance(error, PermissionDeniedError):
+            raise error
+
+    async def _flush_behind(self, node: FileNode) -> Exception | None:
+        """Send what a file has now, but nothing that is written in its place meanwhile; return what failed.
+
+        Of that nobody was promised anything, and a crash must not leave a part of it.
+        """
+        try:
+            await self._flush(node, unasked=False, only=node.content)
+        except (COSError, OSError, GivenUp) as exc:
+            log.debug("%s is not sent yet: %s", node.url, exc)
+            return exc
+        return None
 
     async def flush_dir(self, node: DirNode) -> None:
         """Return when COS has a directory's attributes."""

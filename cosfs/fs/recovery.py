@@ -269,8 +269,8 @@ class Recovery:
         content = Staging.from_json(self._journal.staging, record.body["content"])
         found = await self._sent_unanswered(record, content)
         if found is not None and is_one_of(found, [_last_mark(record, content)]):
+            self._gone(record)  # attributes and all; first, or a crash here would leave it without its bytes
             content.close()
-            self._gone(record)  # attributes and all
             return
         if content.size <= FILLED_MAX and not damage(record, self._journal.staging):
             try:

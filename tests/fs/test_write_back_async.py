@@ -8,10 +8,11 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError
-from cosfs.fs import openfiles, staging
+from cosfs.fs import commit, openfiles, staging
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import content, counted, until
@@ -58,6 +59,36 @@ async def test_async_close_of_a_large_file_returns_when_one_of_both_has_it(
     await files.close(fh)
     await files.fs.drain()
     assert await files.stored("big") == data
+
+
+@pytest.mark.parametrize("how", ["flush_soon", "flush_and_hear"])
+async def test_async_what_is_sent_behind_is_never_a_part_of_what_is_written_in_its_place(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Nobody was promised that part, and a crash must not leave it in the place of what was."""
+    monkeypatch.setattr(openfiles, "SETTLED_WITHIN", 0.01)
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", 60.0)
+    monkeypatch.setattr(commit, "ASK_WITHIN", 0.01)
+    files = await filesystem(write_back="async")
+    await files.put("f", b"closed")
+    node, committer = await files.file("f"), files.fs.committer
+    sent: list[bool] = []
+    async with node.lock:  # as if something else was being done with the file
+        if how == "flush_soon":
+            committer.flush_soon(node, lambda: sent.append(True))
+        else:
+            await committer.flush_and_hear(node)
+        fh = await files.fs.open(node.ino, os.O_WRONLY | os.O_TRUNC)
+        await files.write(fh, b"half of what")
+    await trio.testing.wait_all_tasks_blocked()
+    async with node.lock:
+        pass
+    await trio.testing.wait_all_tasks_blocked()
+    assert await files.stored("f") is None and not sent
+    await files.write(fh, b"half of what comes")
+    await files.close(fh)
+    await files.fs.drain()
+    assert await files.stored("f") == b"half of what comes"
 
 
 async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
