@@ -272,10 +272,10 @@ async def test_somebody_was_faster_both_are_kept(
     first: Files, filesystem: Filesystems, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     await first.put("new", b"ours")
+    await filesystem.kill(first)
     emulator.faults.clear()
     await first.upload("new", b"theirs")
-    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
-    second = await restarted(filesystem, emulator, first)
+    second = await filesystem("cache", write_back="async")
     assert await second.stored("new") == b"theirs"
     [other] = [key for key in await second.keys() if key != "new"]
     assert await second.stored(other) == b"ours"
