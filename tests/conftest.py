@@ -40,7 +40,14 @@ FOREIGN = (
     "REQUESTS_CA_",
     "CURL_CA_",
     "SSL_CERT_",
+    "XDG_",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "GIT_",
 )
+OURS = "COS_TEST_"  # what chooses seeds and lengths of tests
 _numbers = itertools.count(1)
 
 # Random examples are the same ones in every run, and may take their time on a busy machine. Others are tried
@@ -61,7 +68,8 @@ def pytest_configure() -> None:
     """Begin as anywhere else, and end on SIGTERM as on Ctrl-C: with nothing mounted, running or in /tmp."""
     for name in list(os.environ):
         # Keys, proxies and settings of the one who runs the tests; all servers here are on loopback.
-        if name.upper().startswith(FOREIGN) or name.upper().endswith("_PROXY"):
+        is_foreign = name.upper().startswith(FOREIGN) or name.upper().endswith("_PROXY")
+        if is_foreign and not name.startswith(OURS):
             del os.environ[name]
     os.umask(0o022)
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
