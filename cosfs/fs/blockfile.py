@@ -1,7 +1,8 @@
 """One block in one file: a header that names and sums it, then its bytes.
 
 A file stands for itself, so that what is found in it never depends on the index of the files being right,
-and the index can be made anew from the files.
+and the index can be made anew from the files. Whole pages begin at a page: they may be written past the
+kernel's page cache. What is shorter follows the header at once.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import NamedTuple
 
 from cosfs.client.crc64 import crc64
 from cosfs.fs.buffers import Block, Buffers
+from cosfs.fs.directwriter import PAGE, DirectWriter
 
 __all__ = ["BlockHead", "DamagedBlock", "block_size_on_disk", "read_block", "read_head", "write_block"]
 
-PAGE = 4096
 # magic, version, length of the data, CRC-64 of the data, digest of the block's key, length of the tag
 _HEADER = struct.Struct("<4sIQQ16sI")
 _MAGIC = b"COSB"
-_VERSION = 2
+_PACKED, _PAGED = 2, 3  # versions: the data follow the tag at once, or begin at the next page
 _TAG_MAX = 16 * 1024
 
 
@@ -36,21 +37,26 @@ class BlockHead(NamedTuple):
     tag: bytes
     length: int
     crc: int
-
-    @property
-    def start(self) -> int:
-        """Where the data begin."""
-        return _HEADER.size + len(self.tag)
+    start: int  # where the data begin
 
 
 def block_size_on_disk(tag: bytes, length: int) -> int:
     """What the filesystem needs for a block."""
-    return -(-(_HEADER.size + len(tag) + length) // PAGE) * PAGE
+    return _whole_pages(_HEADER.size + len(tag) + length)
 
 
-def write_block(path: str, digest: bytes, tag: bytes, data: Block) -> None:
+def _whole_pages(length: int) -> int:
+    return -(-length // PAGE) * PAGE
+
+
+def write_block(
+    path: str, digest: bytes, tag: bytes, data: Block, direct: DirectWriter | None = None
+) -> None:
     """Write a new block file; it must not exist. The directory it goes to is made if it is missing."""
-    head = _HEADER.pack(_MAGIC, _VERSION, len(data), crc64(data), digest, len(tag))
+    version = _PACKED if len(data) % PAGE else _PAGED
+    head = _HEADER.pack(_MAGIC, version, len(data), crc64(data), digest, len(tag)) + tag
+    if version == _PAGED:
+        head = head.ljust(_whole_pages(len(head)), b"\0")
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:
         fd = os.open(path, flags, 0o600)
@@ -58,7 +64,8 @@ def write_block(path: str, digest: bytes, tag: bytes, data: Block) -> None:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(path, flags, 0o600)
     try:
-        _write_all(fd, (head + tag, data))
+        if direct is None or not direct.write(fd, head, data):
+            _write_all(fd, (head, data))
     finally:
         os.close(fd)
 
@@ -76,11 +83,13 @@ def read_head(fd: int) -> BlockHead:
     if len(start) < _HEADER.size:
         raise DamagedBlock
     magic, version, length, crc, digest, tag_length = _HEADER.unpack_from(start)
-    if (magic, version) != (_MAGIC, _VERSION) or tag_length > _TAG_MAX:
+    if magic != _MAGIC or version not in (_PACKED, _PAGED) or tag_length > _TAG_MAX:
         raise DamagedBlock
-    if _HEADER.size + tag_length > len(start):
-        start = os.pread(fd, _HEADER.size + tag_length, 0)
-    head = BlockHead(digest, start[_HEADER.size : _HEADER.size + tag_length], length, crc)
+    end = _HEADER.size + tag_length
+    if end > len(start):
+        start = os.pread(fd, end, 0)
+    begin = end if version == _PACKED else _whole_pages(end)
+    head = BlockHead(digest, start[_HEADER.size : end], length, crc, begin)
     if len(head.tag) != tag_length or os.fstat(fd).st_size != head.start + length:
         raise DamagedBlock
     return head
@@ -109,7 +118,7 @@ def read_block(
 
 
 def _read_data(fd: int, head: BlockHead, buffers: Buffers | None) -> Block:
-    if buffers is None or head.length != buffers.size:
+    if buffers is None or head.length > buffers.size:
         return os.pread(fd, head.length, head.start)
     data = buffers.take(head.length)
     return data[: os.preadv(fd, [data], head.start)]

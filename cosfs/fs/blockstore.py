@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import diskcache
 
-from cosfs.fs.blockfile import PAGE, DamagedBlock, block_size_on_disk, read_block, read_head, write_block
+from cosfs.fs.blockfile import DamagedBlock, block_size_on_disk, read_block, read_head, write_block
 from cosfs.fs.buffers import Block
+from cosfs.fs.directwriter import PAGE, DirectWriter
 from cosfs.fs.reserve import Reserve
 
 __all__ = ["STORE_ERRORS", "BlockStore", "BucketShare", "NewBlock", "is_corruption"]
@@ -62,12 +63,13 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
     def __init__(self, directory: str, **settings: Any) -> None:
         super().__init__(directory, **settings)
         self.written: list[str] = []  # by the open transaction
+        self._direct = DirectWriter()
 
     def store(self, value: NewBlock, read: bool, key: Any = None) -> tuple[int, int, str, None]:
         """Write a new file; return the row diskcache keeps of it."""
         name, path = self.filename()
         self.written.append(name)
-        write_block(path, value.digest, value.tag, value.data)
+        write_block(path, value.digest, value.tag, value.data, self._direct)
         return block_size_on_disk(value.tag, len(value.data)), diskcache.core.MODE_BINARY, name, None
 
     def fetch(self, mode: int, filename: str, value: Any, read: bool) -> str:

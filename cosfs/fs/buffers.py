@@ -15,6 +15,7 @@ __all__ = ["Block", "Buffers"]
 
 ARENA = 8 << 20  # mapped at once, so that the kernel can use huge pages
 SMALLEST = 128 * 1024  # below that malloc has its memory at hand
+APART = 256 * 1024  # from here on malloc would keep what lives long between what is freed soon
 
 Block = bytes | memoryview  # what a block is kept as; nobody changes it
 
@@ -55,7 +56,7 @@ class Buffers:
         """Return writable memory of length bytes, at most the size; what is in it is undefined."""
         # What is shorter than a block would hold a whole buffer and be counted for its length.
         if length != self.size or not self._pooled:
-            return memoryview(bytearray(length))
+            return memoryview(_mapped(length) if length >= APART else bytearray(length))
         place = self._place()
         memory = self._kind.from_buffer(*place)
         loan = _Loan(memory, self._returned)
@@ -85,10 +86,14 @@ class Buffers:
             except IndexError:
                 pass
         count = max(1, ARENA // self.size)
-        arena = mmap.mmap(-1, count * self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        arena = _mapped(count * self.size)
         try:
             arena.madvise(mmap.MADV_HUGEPAGE)
         except OSError:
             pass  # a kernel without huge pages
         self._empty.extend((arena, number * self.size) for number in range(1, count))
         return arena, 0
+
+
+def _mapped(length: int) -> mmap.mmap:
+    return mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

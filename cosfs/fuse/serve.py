@@ -37,19 +37,24 @@ MAX_TASKS = 512  # FUSE requests handled at once: a hundred waiting reads must n
 RENAMES_FIRST = 10.0  # seconds a mount waits for renames that an earlier one left half done
 FINAL_DRAIN = 300.0  # seconds without progress after which a process that was unmounted gives up
 TELL_EVERY = 5.0
-M_MMAP_THRESHOLD = -3  # malloc.h
+M_TRIM_THRESHOLD = -1  # malloc.h
+M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
+REQUEST_MAX = 1024 * 1024 + 64 * 1024  # bytes of a write request and what Python and malloc add
+KEPT_FREE = 4 * 1024 * 1024  # bytes at the end of a heap
 
 
 def keep_memory_small() -> None:
-    """Give freed blocks back to the system at once.
+    """Give large freed memory back to the system at once, but for that of a request.
 
-    glibc raises its threshold for mmap as soon as one block was freed, and from then on blocks
-    of 1 MiB fragment a heap per thread: twice the memory after a few GiB.
+    glibc raises its threshold for mmap as soon as one block was freed, and from then on large
+    blocks fragment a heap per thread. Memory of a MiB from the system for each request that writes would
+    cost more than the copy that fills it: a page fault and a cleared page for each 4 KiB.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_THRESHOLD, 256 * 1024)
+        libc.mallopt(M_MMAP_THRESHOLD, REQUEST_MAX)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
         libc.mallopt(M_ARENA_MAX, 2)
     except (OSError, AttributeError):
         log.debug("this C library has no mallopt")
