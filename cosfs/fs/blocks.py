@@ -262,11 +262,10 @@ class BlockCache:
                     await self._enough.wait()
             if waiting.cancelled_caught:
                 self.buffers.trim()
-            started = _now()
-            await self._write_queued()
+            used = await self._write_queued()
             if not self._expected:
-                # At most half of one processor: a fast stream is worth more than a cached one.
-                await trio.sleep(_now() - started)
+                # At most a third of one processor: a fast stream is worth more than a cached one.
+                await trio.sleep(2 * used)
 
     def close(self) -> None:
         """Write what waits, close everything. run() must have ended."""
@@ -380,15 +379,16 @@ class BlockCache:
         if _is_round(self.stats.damaged):
             log.warning("a block in the cache is damaged: %s (%d so far)", path, self.stats.damaged)
 
-    async def _write_queued(self) -> None:
+    async def _write_queued(self) -> float:
+        """Write what waits; return the seconds of a processor that it took."""
         self._wake, self._enough = trio.Event(), trio.Event()
         batch = self._take()
         self._writing = batch
         try:
             if self._is_off():
                 self.stats.dropped += len(batch.blocks)
-            else:
-                await trio.to_thread.run_sync(self._write, batch, limiter=self._writer)
+                return 0.0
+            return await trio.to_thread.run_sync(self._write, batch, limiter=self._writer)
         finally:
             self._writing = _Batch()
             self._written.set()
@@ -398,8 +398,9 @@ class BlockCache:
         batch, self._queued = self._queued, _Batch()
         return batch
 
-    def _write(self, batch: _Batch) -> None:
-        """Do a batch; runs in a worker thread."""
+    def _write(self, batch: _Batch) -> float:
+        """Do a batch; runs in a worker thread. Returns what it took of a processor."""
+        began = time.thread_time()
         store = None
         try:
             if self._is_corrupt:
@@ -420,6 +421,7 @@ class BlockCache:
         finally:
             if store is not None and not self._is_closed:
                 store.close()  # this thread's connection: the next batch may run in another one
+        return time.thread_time() - began
 
     def _apply(self, store: BlockStore, batch: _Batch) -> bool:
         if not batch and _now() - self._trimmed >= TRIM_SECONDS:

@@ -52,3 +52,24 @@ def test_open_and_close_leave_nothing_behind(
     before = most(mounted)
     read_all(20)
     assert most(mounted) - before < 3 * 1024, "4,000 files were opened, read and closed"
+
+
+def faults(mounted: Mounted) -> int:
+    """Pages that the mount has got from the system."""
+    return int(Path(f"/proc/{mounted.pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def test_write_requests_use_memory_again(mount: Callable[..., Mounted], bucket: str) -> None:
+    mounted = mount(f"cos://{bucket}")
+    data = bytes(1024 * 1024)
+
+    def write_all(name: str, count: int) -> None:
+        with (mounted.path / name).open("wb", buffering=0) as file:
+            for _ in range(count):
+                file.write(data)
+
+    write_all("first", 32)
+    before, had = faults(mounted), most(mounted)
+    write_all("second", 64)
+    assert faults(mounted) - before < 64 * 128, "half of what it takes without"
+    assert most(mounted) - had < 16 * 1024
