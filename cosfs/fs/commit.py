@@ -231,21 +231,22 @@ class Committer:
 
     def flush_soon(self, node: FileNode, done: Callable[[], None]) -> None:
         """Flush beside the caller; done is called if it works. What fails is tried again when it is due."""
+        content = node.content
 
         async def flush() -> None:
-            if await self._flush_behind(node) is None:
+            if await self._flush_behind(node, content) is None:
                 done()
 
         self._background.start_soon(flush)
 
     async def flush_and_hear(self, node: FileNode) -> None:
         """Flush beside the caller; raise if COS refuses it soon. Other failures are tried again when due."""
-        ended = trio.Event()
+        content, ended = node.content, trio.Event()
         error: Exception | None = None
 
         async def flush() -> None:
             nonlocal error
-            error = await self._flush_behind(node)
+            error = await self._flush_behind(node, content)
             ended.set()
 
         self._background.start_soon(flush)
@@ -254,13 +255,14 @@ class Committer:
         if isinstance(error, PermissionDeniedError):
             raise error
 
-    async def _flush_behind(self, node: FileNode) -> Exception | None:
-        """Send what a file has now, but nothing that is written in its place meanwhile; return what failed.
+    async def _flush_behind(self, node: FileNode, content: Staging | None) -> Exception | None:
+        """Send these bytes of a file, but nothing that is written in their place; return what failed.
 
         Of that nobody was promised anything, and a crash must not leave a part of it.
         """
         try:
-            await self._flush(node, unasked=False, only=node.content)
+            if content is not None:  # else COS has them by now
+                await self._flush(node, unasked=False, only=content)
         except (COSError, OSError, GivenUp) as exc:
             log.debug("%s is not sent yet: %s", node.url, exc)
             return exc

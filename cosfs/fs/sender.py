@@ -45,17 +45,27 @@ class RevokedError(COSError):
 class _RevocableBody(FileBody):
     """What is not all sent yet can be taken back: COS stores nothing of a body that breaks off."""
 
-    __slots__ = ("revoked",)
+    __slots__ = ("_data", "revoked")
 
-    def __init__(self, body: FileBody) -> None:
-        super().__init__(body.fileno(), body.offset, body.length)
+    def __init__(self, body: FileBody | bytes) -> None:
+        if isinstance(body, FileBody):
+            super().__init__(body.fileno(), body.offset, body.length)
+            self._data = None
+        else:
+            super().__init__(-1, 0, len(body))
+            self._data = memoryview(body)
         self.revoked = False
 
     def chunks(self, size: int = CHUNK) -> Iterator[memoryview]:
-        for chunk in super().chunks(size):
+        for chunk in super().chunks(size) if self._data is None else _slices(self._data, size):
             if self.revoked:
                 raise RevokedError("given up")
             yield chunk
+
+
+def _slices(data: memoryview, size: int) -> Iterator[memoryview]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
 
 
 class Sender:
@@ -85,7 +95,7 @@ class Sender:
         self._unwanted.discard((bucket, key))
 
     def give_up(self, bucket: str, key: str) -> None:
-        """Send no more to a key: whoever sends it gets GivenUp. What is sent from memory arrives."""
+        """Send no more to a key: whoever sends it gets GivenUp. What is sent in one small piece arrives."""
         self._unwanted.add((bucket, key))
         body = self._bodies.get((bucket, key))
         if body is not None:
@@ -109,7 +119,7 @@ class Sender:
             raise GivenUp
 
     @contextmanager
-    def _revocable(self, bucket: str, key: str, body: FileBody) -> Iterator[_RevocableBody]:
+    def _revocable(self, bucket: str, key: str, body: FileBody | bytes) -> Iterator[_RevocableBody]:
         """Around one request with a large body."""
         made = _RevocableBody(body)
         made.revoked = (bucket, key) in self._unwanted
@@ -150,14 +160,14 @@ class Sender:
             size = content.size
             about_to(size)
             put = client.put_object
-            if size > SNAPSHOT_MAX:
-                with self._revocable(bucket, key, content.body(0, size)) as body:
+            if size > SMALL_MAX:
+                data = content.body(0, size) if size > SNAPSHOT_MAX else content.snapshot()
+                with self._revocable(bucket, key, data) as body:
                     result = await self._remote.change(
                         put, bucket, key, body, headers=headers, forbid_overwrite=forbid
                     )
                 return result, size
-            send = self._remote.small_change if size <= SMALL_MAX else self._remote.change
-            result = await send(
+            result = await self._remote.small_change(
                 put, bucket, key, content.snapshot(), headers=headers, forbid_overwrite=forbid
             )
             return result, size

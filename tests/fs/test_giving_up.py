@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
 from cosfs.client.client import CosClient
+from cosfs.client.model import PutResult
 from cosfs.emulator import Emulator
 from cosfs.fs import openfiles
 from cosfs.units import MIB
@@ -207,6 +210,34 @@ async def test_one_long_request_is_given_up_as_well(
     await files.removed()
     assert await files.keys() == ([new] if new else [])
     assert not new or await files.stored(new) == data
+
+
+@pytest.mark.parametrize("size", [100_000, 2 * MIB])
+async def test_a_file_of_more_than_one_piece_is_not_sent_to_its_end(
+    files: Files, emulator: Emulator, client: CosClient, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    put, asked = client.put_object, []
+
+    def held(bucket: str, key: str, body: Any, **kwargs: Any) -> PutResult:
+        asked.append(key)
+        chunks = body.chunks(64 * 1024)
+        next(chunks)
+        end = time.monotonic() + 60
+        while not body.revoked and time.monotonic() < end:
+            time.sleep(0.005)
+        for _ in chunks:
+            raise AssertionError("it was sent to its end")
+        return put(bucket, key, body, **kwargs)
+
+    fh = await whole(files, content(size))
+    monkeypatch.setattr(client, "put_object", held)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.close, fh)
+        await until(lambda: asked)
+        await files.unlink("big")
+    await files.removed()
+    assert asked == ["big"]
+    assert await files.keys() == []
 
 
 async def test_async_a_file_on_its_way_that_is_removed_is_not_sent_anew(
