@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FIRST", "Concurrency"]
+from collections.abc import Callable
+
+__all__ = ["FIRST", "Concurrency", "PartsInFlight"]
 
 FIRST = 16
 
@@ -10,6 +12,11 @@ FIRST = 16
 _GAIN = 1.1
 # Rounds without a gain after which a little more is tried.
 _PATIENCE = 8
+# So many parts of large objects are in flight at first, and it is looked so often whether more would help.
+_FIRST_PARTS = 4
+_LOOK_TIME = 0.04
+# Nobody has looked for so long: nothing was in flight.
+_PAUSE = 0.5
 # Requests that were under way when the number was halved may still fail: they count once.
 _ONE_CAUSE = 1.0
 
@@ -68,3 +75,33 @@ class Concurrency:
         self._answers, self._since = 0, 0.0
         before, self.current = self.current, max(1, self.current // 2)
         return self.current != before
+
+
+class PartsInFlight:
+    """How many parts of large objects may be in flight: doubled until the processors are busy.
+
+    Each connection in use costs memory of sockets and threads that wait for each other, so that where the
+    line is faster than the processors, few are quicker than many. processors is how many there are.
+    """
+
+    def __init__(self, most: int, processors: int) -> None:
+        self.most = most
+        self.current = min(most, _FIRST_PARTS)
+        self._enough = processors / 2  # twice as many requests would keep all of them busy
+        self._looked_at = float("-inf")
+        self._wanted = 0.0
+
+    def look(self, now: float, wanted: Callable[[], float]) -> bool:
+        """Judge the time since the last look; whether it changed.
+
+        wanted tells the processor time that was asked for so far.
+        """
+        seconds = now - self._looked_at
+        if seconds < _LOOK_TIME or self.current == self.most:
+            return False
+        before, self._wanted = self._wanted, wanted()
+        self._looked_at = now
+        if seconds > _PAUSE or self._wanted - before >= self._enough * seconds:
+            return False
+        self.current = min(self.most, 2 * self.current)
+        return True

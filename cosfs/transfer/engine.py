@@ -25,21 +25,22 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
+from cosfs.transfer import processors
 from cosfs.transfer.ahead import FirstPage
 from cosfs.transfer.budget import Bandwidth, ByteBudget
-from cosfs.transfer.concurrency import Concurrency
+from cosfs.transfer.concurrency import Concurrency, PartsInFlight
 from cosfs.transfer.flow import Flow, open_nursery
 from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
 from cosfs.transfer.model import Doubt, TransferResult
 from cosfs.transfer.parts import MIN_PART_SIZE
 from cosfs.transfer.resume import Records
-from cosfs.transfer.scheduler import REQUEST, Queue, Scheduler
+from cosfs.transfer.scheduler import PARTS, REQUEST, Queue, Scheduler
 from cosfs.transfer.side import Side, SmallCall
 from cosfs.transfer.traces import Traces
 from cosfs.transfer.work import Abandoned, current
 
-__all__ = ["LARGE", "REQUEST", "SMALL", "TINY", "Engine", "Flow", "Pending", "open_nursery"]
+__all__ = ["LARGE", "PARTS", "REQUEST", "SMALL", "TINY", "Engine", "Flow", "Pending", "open_nursery"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the item a job was made for
 
 SMALL = "small"  # whole small files
-LARGE = "large"  # parts of large files
+LARGE = "large"  # parts of large files, as somebody reads or writes them
 TINY = "tiny"  # whole files, so small that very many of them may be in flight at once
 
 # How long leaving the engine waits for calls that clean up after themselves.
@@ -71,9 +72,9 @@ class Engine:
 
     records is where large transfers are remembered while they run; without it none can be resumed. limit is
     how many requests may ever be in flight, current how many may now: it begins at first (0 = the
-    limit), and is halved when COS asks for fewer requests or does not answer in time. side allows a second
-    process for very small objects, which helps when there are hundreds of them. first_page is taken by the
-    listing that begins with it.
+    limit), and is halved when COS asks for fewer requests or does not answer in time. With first,
+    large files also begin with few parts at once. side allows a second process for very small objects, which
+    helps when there are hundreds of them. first_page is taken by the listing that begins with it.
     """
 
     def __init__(
@@ -98,7 +99,13 @@ class Engine:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._concurrency = Concurrency(self.limit, first)
-        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit(), self._part_limit())
+        limits = self._part_limit()
+        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit(), limits)
+        self._parts: PartsInFlight | None = None
+        if first > 0:
+            most = min(self.limit, limits.get(PARTS, self.limit))
+            self._parts = PartsInFlight(most, processors.count())
+            self._scheduler.set_most(PARTS, self._parts.current)
         self._side_allowed = (
             side and not settings.max_bandwidth and settings.max_small_requests > Side.CAPACITY
         )
@@ -134,7 +141,9 @@ class Engine:
         """Return how many parts may share the bandwidth."""
         # What is done of a part is lost when it is interrupted, and if all crawl, none is ever done.
         rate = self.settings.max_bandwidth
-        return {LARGE: max(1, int(rate * _PARTS_TIME) // self.part_size())} if rate else {}
+        return (
+            dict.fromkeys((LARGE, PARTS), max(1, int(rate * _PARTS_TIME) // self.part_size())) if rate else {}
+        )
 
     def part_size(self, traffic_limit: int = 0) -> int:
         """Return the size of parts, small where the bandwidth is: a part that is interrupted is lost.
@@ -505,6 +514,13 @@ class Engine:
         if self._concurrency.end_round(time.monotonic(), moved):
             scheduler.set_limit(self.current)
             self._refill()
+
+    def look_at_parts(self) -> None:
+        """Have more parts in flight if that would help; called again and again while there are some."""
+        with self._lock:
+            if self._parts is not None and self._parts.look(time.monotonic(), processors.wanted):
+                self._scheduler.set_most(PARTS, self._parts.current)
+                self._refill()
 
     def _slow_down(self) -> None:
         """Have fewer requests in flight; called by the client, in any thread."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from cosfs.transfer.job import Job
-from cosfs.transfer.scheduler import Queue
+from cosfs.transfer.scheduler import PARTS, Queue
 
 if TYPE_CHECKING:
     from cosfs.transfer.engine import Engine
@@ -33,10 +33,9 @@ class Flow:
         kind: str,
         on_result: Callable[[Any, Any, Exception | None], None],
         backlog: int,
-        queue: Queue[Any] | None = None,
     ) -> None:
         self._engine = engine
-        self._queue: Queue[Job] = queue or Queue(kind)
+        self._queue: Queue[Job] = Queue(kind)
         self._on_result = on_result
         self._backlog = backlog
         self._unfinished = 0
@@ -46,6 +45,7 @@ class Flow:
         self._closed = False
 
     async def __aenter__(self) -> Flow:
+        self._look()
         return self
 
     async def __aexit__(
@@ -90,11 +90,16 @@ class Flow:
             with trio.move_on_after(0.05):
                 await self._changed.wait()
             self._engine.deliver()
+            self._look()
             if self._unfinished > count:
                 self._engine.check()
         self._wanted = -1
         if self._error is not None:
             raise self._error
+
+    def _look(self) -> None:
+        if self._queue.kind == PARTS:
+            self._engine.look_at_parts()
 
     def _deliver(self, item: Any, job: Job) -> None:
         self._unfinished -= 1

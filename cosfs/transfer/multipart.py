@@ -15,7 +15,7 @@ import trio
 from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers, Part, PutResult, Upload
 from cosfs.errors import COSError, IntegrityError, NotFoundError, ServiceError
-from cosfs.transfer.engine import LARGE, Engine, Flow
+from cosfs.transfer.engine import LARGE, PARTS, Engine, Flow
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import combine_crc64
@@ -202,7 +202,7 @@ class MultipartUpload:
             if on_part is not None:
                 on_part(part)
 
-        async with Flow(self._engine, LARGE, keep, 2 * self._engine.limit, queue=self._queue) as flow:
+        async with Flow(self._engine, PARTS, keep, 2 * self._engine.limit) as flow:
             await flow.put_all(send, pieces)
 
     def sender(self, file: SharedFile, progress: Progress | None) -> Callable[[Piece], Part]:

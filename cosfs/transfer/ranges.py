@@ -14,7 +14,7 @@ from cosfs.client.model import ObjectInfo
 from cosfs.client.url import CosUrl
 from cosfs.errors import IntegrityError, PreconditionFailedError
 from cosfs.transfer import parts
-from cosfs.transfer.engine import LARGE, SMALL, Engine, Flow, open_nursery
+from cosfs.transfer.engine import LARGE, PARTS, SMALL, Engine, Flow, open_nursery
 from cosfs.transfer.landing import check, describe, put_in_place, sink_for
 from cosfs.transfer.model import TransferResult
 from cosfs.transfer.paths import LocalTarget
@@ -153,7 +153,7 @@ class _Download:
                 info = got.info
                 changed(got.start, got.stop, got.crc64)
 
-            async with Flow(engine, LARGE, keep, 2 * engine.limit) as flow:
+            async with Flow(engine, PARTS, keep, 2 * engine.limit) as flow:
                 await flow.put_all(fetch, self._missing(known, info.size, length))
             nursery.cancel_scope.cancel()
         return info

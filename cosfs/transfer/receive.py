@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 # A body that breaks off is continued; given up after so many times without a single byte.
 _FRUITLESS_TRIES = 5
+# Written at once. The kernel takes memory for the page cache in blocks as long as a write: small ones it has
+# at hand, large ones may have to come from the host of a virtual machine.
+_WRITE = 32 * 1024
 # Zeros of this length, at a multiple of it, become a hole of a sparse file.
 _HOLE = 64 * 1024
 _ZEROS = bytes(_HOLE)
@@ -161,7 +164,7 @@ def write_to(fd: int) -> Sink:
 
     def write(piece: memoryview, position: int) -> None:
         while piece:
-            count = os.pwrite(fd, piece, position)
+            count = os.pwrite(fd, piece[:_WRITE], position)
             piece, position = piece[count:], position + count
 
     return write

@@ -3,9 +3,9 @@
 No threads and no trio here; the engine calls everything with its lock held.
 
 A kind is what the jobs are for (`request` for single calls that somebody waits for, `small` for
-whole small files, `large` for parts). A queue is one file's parts, or one stream of jobs. The next
-job comes from the kind with the fewest running jobs and in it from the queue with the fewest, so a
-big file uses every slot while it is alone and gives half of them up when small files come.
+whole small files, `parts` and `large` for parts). A queue is one file's parts, or one stream of jobs.
+The next job comes from the kind with the fewest running jobs and in it from the queue with the fewest, so
+a big file uses every slot while it is alone and gives half of them up when small files come.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["REQUEST", "Queue", "Scheduler"]
+__all__ = ["PARTS", "REQUEST", "Queue", "Scheduler"]
 
 REQUEST = "request"
+PARTS = "parts"  # of a large file that is moved as a whole
 NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -59,7 +60,7 @@ class Scheduler(Generic[J]):
         self, limit: int, bulk_limit: int | None = None, most_of: Mapping[str, int] = NO_LIMITS
     ) -> None:
         self._most_bulk = 1 << 30 if bulk_limit is None else bulk_limit
-        self._most_of = most_of
+        self._most_of = {**most_of}
         self.set_limit(limit)
         self.running = 0
         self.waiting = 0  # jobs, of all queues
@@ -108,6 +109,10 @@ class Scheduler(Generic[J]):
         reserve = max(1, limit // 8) if limit >= 4 else 0
         self.bulk_limit = min(limit - reserve, self._most_bulk)
 
+    def set_most(self, kind: str, most: int) -> None:
+        """Let at most so many jobs of a kind run at once."""
+        self._most_of[kind] = most
+
     @property
     def anything_waits(self) -> bool:
         """Whether more jobs would run if they could."""
@@ -121,7 +126,7 @@ class Scheduler(Generic[J]):
         if kind == REQUEST:
             return True
         most = self._most_of.get(kind)
-        if most is not None and self._lane(kind).running >= most:
+        if most is not None and self._lane(kind).running + starting >= most:
             return False
         return running - self._requests.running < self.bulk_limit
 

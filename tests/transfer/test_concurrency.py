@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,8 +14,8 @@ from cosfs.client.retry import Budget
 from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
-from cosfs.transfer.concurrency import Concurrency
-from cosfs.transfer.engine import LARGE, Engine
+from cosfs.transfer.concurrency import Concurrency, PartsInFlight
+from cosfs.transfer.engine import LARGE, PARTS, Engine
 from tests.transfer.support import settled
 
 # --- the rule ---
@@ -72,6 +73,32 @@ def test_failures_of_one_moment_halve_it_once_and_it_never_reaches_zero() -> Non
 def test_the_limit_may_be_lower_than_the_beginning() -> None:
     assert Concurrency(4, 16).current == 4
     assert Concurrency(100).current == 100
+
+
+def looks(parts: PartsInFlight, seconds: float, *shares: float) -> list[int]:
+    """Look so often, each time after so many seconds in which so many processors were wanted."""
+    now = wanted = 0.0
+    parts.look(now, lambda: 0.0)
+    found = []
+    for share in shares:
+        now += seconds
+        wanted += share * seconds
+        so_far = wanted
+        parts.look(now, lambda so_far=so_far: so_far)  # type: ignore[misc]
+        found.append(parts.current)
+    return found
+
+
+def test_parts_double_until_half_of_the_processors_are_wanted() -> None:
+    assert looks(PartsInFlight(32, 2), 0.05, 0, 0.5, 0.9, 0.9) == [8, 16, 32, 32]
+    assert looks(PartsInFlight(32, 2), 0.05, 1.1, 1.5, 0.2, 1.1) == [4, 4, 8, 8]
+    assert looks(PartsInFlight(32, 8), 0.05, 1.1, 3.9, 4.1) == [8, 16, 16]
+    assert looks(PartsInFlight(3, 2), 0.05, 0) == [3]
+
+
+def test_what_was_too_short_or_spent_with_something_else_is_not_judged() -> None:
+    assert looks(PartsInFlight(32, 2), 0.01, 0, 0, 0, 0) == [4, 4, 4, 8]
+    assert looks(PartsInFlight(32, 2), 5.0, 0, 0) == [4, 4]
 
 
 # --- the engine ---
@@ -144,6 +171,25 @@ async def test_few_at_first_and_more_when_that_helps(
     assert engine.current >= 32
     # One slot in eight is kept for what somebody waits for.
     assert 16 < calls.most <= engine.current * 7 // 8
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_few_parts_where_the_processors_are_busy(
+    engine: Engine,
+    client: CosClient,
+    bucket: str,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    busy: bool,
+) -> None:
+    monkeypatch.setattr("cosfs.transfer.concurrency._PAUSE", 1e6)
+    monkeypatch.setattr("cosfs.transfer.processors.wanted", itertools.count(step=1000 * busy).__next__)
+    calls = InFlight(client, bucket)
+    latency = emulator.faults.latency(0.1, "HeadObject")
+    await engine.run_many(calls.head, range(40), calls.done, kind=PARTS)
+    emulator.faults.remove(latency)
+    assert calls.most <= 4 if busy else calls.most > 4
+    assert calls.failed == 0
 
 
 @pytest.mark.parametrize("kind", ["error", "stall"])

@@ -15,7 +15,7 @@ from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.errors import PermissionDeniedError
 from cosfs.transfer.download import download_file
-from cosfs.transfer.engine import LARGE, Engine
+from cosfs.transfer.engine import LARGE, PARTS, Engine
 from cosfs.transfer.resume import Records
 from cosfs.transfer.upload import upload_file
 from cosfs.units import KIB, MIB
@@ -132,4 +132,4 @@ def test_parts_are_small_where_the_bandwidth_is(client: CosClient) -> None:
     }
     assert sizes == {0: 8 * MIB, 100 * KIB: MIB, 2 * MIB: 2 * MIB, 100 * MIB: 8 * MIB}
     assert Engine(client, limits).part_size(3 * MIB) == 3 * MIB
-    assert Engine(client, replace(limits, max_bandwidth=MIB))._part_limit() == {LARGE: 2}
+    assert Engine(client, replace(limits, max_bandwidth=MIB))._part_limit() == {LARGE: 2, PARTS: 2}
