@@ -196,7 +196,7 @@ class Rights:
         self.check(Action.REMOVE, bucket, key)
         with trio.move_on_after(ASK_WITHIN):
             try:
-                await self._remote.change(self._remote.client.try_delete, bucket, beside)
+                await self._remote.metadata(self._remote.client.try_delete, bucket, beside)
             except PermissionDeniedError as exc:
                 self.was_refused(Action.REMOVE, bucket, key, _about(exc, bucket, beside, key))
                 raise

@@ -184,6 +184,23 @@ async def test_an_open_file_that_cos_keeps_is_not_removed(keeping: Files) -> Non
     assert keeping.journal.records() == []
 
 
+async def test_renaming_waits_no_longer_than_it_must_for_a_silent_cos(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosfs.fs.deleter.ASK_WITHIN", 0.05)
+    monkeypatch.setattr("cosfs.fs.rights.ASK_WITHIN", 0.05)
+    files = await filesystem(trusting=False)
+    await files.upload("a", b"x")
+    silent = emulator.faults.latency(3600, "DeleteObject")
+    with trio.fail_after(60):
+        await files.rename("a", "b")
+    assert await files.get("b") == b"x" and not await files.exists("a")
+    assert await files.keys() == ["a", "b"]  # COS was not heard
+    emulator.faults.release(silent)
+    await files.removed()
+    assert await files.keys() == ["b"]
+
+
 async def test_where_removing_works_only_the_first_rename_asks(
     filesystem: Filesystems, emulator: Emulator
 ) -> None:
