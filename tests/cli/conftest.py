@@ -122,6 +122,11 @@ class Terminal:
         self.text += data.decode("utf-8", "replace").replace("\r\n", "\n")
         return bool(data)
 
+    @property
+    def left(self) -> str:
+        """What is still to be seen at the end, behind what was drawn and taken away again."""
+        return self.text.rpartition("\x1b[J")[2]
+
     def type(self, text: str) -> None:
         """Type into the terminal."""
         os.write(self._master, text.encode())

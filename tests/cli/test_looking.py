@@ -114,7 +114,7 @@ def test_tail_follows_an_object_that_grows(cos: Cos, client: CosClient, bucket: 
         stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(150, process.kill)
         watchdog.start()
         assert process.stdout.readline() == b"one\n"
         client.put_object(bucket, "log", b"one\ntwo\n")

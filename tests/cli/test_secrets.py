@@ -176,7 +176,7 @@ def test_others_see_no_secret_of_a_process(
     try:
         status = Path(f"/proc/{process.pid}")
         shown = ""
-        for _ in range(200):
+        for _ in range(1200):
             shown = (status / "cmdline").read_bytes().decode().replace("\0", " ")
             limits = (status / "limits").read_text()
             if "***" in shown and "Max core file size        0" in limits:
