@@ -185,6 +185,8 @@ async def test_few_parts_where_the_processors_are_busy(
     monkeypatch.setattr("cosfs.transfer.concurrency._PAUSE", 1e6)
     monkeypatch.setattr("cosfs.transfer.processors.wanted", itertools.count(step=1000 * busy).__next__)
     calls = InFlight(client, bucket)
+    if not busy:
+        calls.wanted, calls.reached = 4, threading.Event()
     latency = emulator.faults.latency(0.1, "HeadObject")
     await engine.run_many(calls.head, range(40), calls.done, kind=PARTS)
     emulator.faults.remove(latency)
