@@ -30,6 +30,8 @@ cos =
   multipart_chunksize = 1MB
   resume_threshold = 3MB
 """
+# Without faults only a machine that stands still could be in the way.
+_PATIENT = ("--read-timeout", "60s", "--max-retries", "10")
 _WORK = ("PutObject", "UploadPart", "UploadPartCopy", "CopyObject", "CompleteMultipartUpload", "GetObject")
 _ASKS = ("HeadObject", "ListObjects", "CreateMultipartUpload", "ListParts", "AbortMultipartUpload")
 _SIZES = (0, 1, 5 * KIB, 70 * KIB, 300 * KIB, 3 * MIB + 1, 5 * MIB)
@@ -68,7 +70,7 @@ class Faulty:
         self._check(way, f"{seed}", tree, done, complete=not code)
         self.failed += code
         if code:
-            again, more = self.run(name, source, target, *options)
+            again, more = self.run(name, source, target, *options, *_PATIENT)
             assert again == 0, "not even without faults"
             told += more
             self._check(way, f"{seed}", tree, set(tree), complete=True)
