@@ -126,7 +126,7 @@ class Scheduler(Generic[J]):
         if kind == REQUEST:
             return True
         most = self._most_of.get(kind)
-        if most is not None and self._lane(kind).running + starting >= most:
+        if most is not None and self._lane(kind).running >= most:
             return False
         return running - self._requests.running < self.bulk_limit
 
