@@ -22,6 +22,7 @@ from cosfs.transfer.download import download_file, download_stream
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import DestinationRoot
+from cosfs.transfer.receive import write_to
 from cosfs.units import KIB, MIB
 from tests.transfer.support import SMALL_LIMITS, Holding, Moved, content, open_descriptors, settled
 
@@ -460,3 +461,20 @@ async def test_cancelled_stream_gives_its_memory_back(engine: Engine, client: Co
     release.set()
     assert scope.cancelled_caught
     assert engine.buffers.used == 0
+
+
+def test_what_arrives_is_written_in_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page cache takes memory in blocks as long as a write, and large ones are dear."""
+    data = content(200 * KIB + 7)
+    pieces: list[int] = []
+    pwrite = os.pwrite
+
+    def write(fd: int, piece: memoryview, position: int) -> int:
+        pieces.append(len(piece))
+        return pwrite(fd, piece, position)
+
+    with (tmp_path / "f").open("wb") as file:
+        monkeypatch.setattr(os, "pwrite", write)
+        write_to(file.fileno())(memoryview(data), 0)
+    assert (tmp_path / "f").read_bytes() == data
+    assert pieces == [32 * KIB] * 6 + [8 * KIB + 7]
