@@ -129,6 +129,7 @@ def test_a_slow_disk_is_left_to_the_kernel(
     tmp_path: Path, direct_calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directwriter, "FAST", 1 << 80)
+    monkeypatch.setattr(directwriter, "OFF_SECONDS", 1e9)
     writer, data = DirectWriter(), block()
     for number in range(LOOKED_AT + 3):
         write_block(str(tmp_path / str(number)), DIGEST, TAG, data, writer)
