@@ -234,7 +234,7 @@ class Output:
     def error(self, text: str, *, always: bool = False) -> None:
         """Write an error to stderr; always is for what is wrong with the command line itself."""
         if always or not self.quiet:
-            self._stderr(f"{self.paint('cos:', 'red')} {self.where}{text}")
+            self._stderr(_for_journal(f"{self.paint('cos:', 'red')} {self.where}{text}"))
 
     def end_line(self) -> None:
         """Go to a new line of the terminal."""
@@ -376,3 +376,14 @@ def table(out: Output, columns: Sequence[Column], rows: Iterable[Sequence[str]])
 def fields(out: Output, pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values: one `name<TAB>value` a line."""
     out.lines(f"{name}\t{printable(value)}" for name, value in pairs)
+
+
+def _for_journal(text: str) -> str:
+    """Mark an error as one where systemd reads standard error, for `journalctl -p err`."""
+    import os
+
+    if "JOURNAL_STREAM" not in os.environ:
+        return text
+    from cosfs.fuse.logs import is_journal
+
+    return "\n".join(f"<3>{line}" for line in text.split("\n")) if is_journal(2) else text

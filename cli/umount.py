@@ -24,9 +24,16 @@ if TYPE_CHECKING:
     help="Unmount even if it is in use or not all is sent; the next mount sends the rest.",
 )
 @click.option("--lazy", is_flag=True, help="Take it off the tree at once; it goes on sending by itself.")
+@click.option("--if-mounted", is_flag=True, help="Do nothing where nothing is mounted.")
 @click.pass_obj
 def umount(
-    state: State, mountpoints: tuple[Path, ...], everything: bool, timeout: float, force: bool, lazy: bool
+    state: State,
+    mountpoints: tuple[Path, ...],
+    everything: bool,
+    timeout: float,
+    force: bool,
+    lazy: bool,
+    if_mounted: bool,
 ) -> int:
     """Send what is pending, unmount, and wait until the mount has ended.
 
@@ -41,12 +48,15 @@ def umount(
     """
     from cosfs.errors import COSError, UsageError
     from cosfs.fuse.control import list_mounts, unmount
+    from cosfs.fuse.registry import absolute, is_mounted
 
     places = list(mountpoints)
     if everything:
         places += [Path(found.mountpoint) for found in list_mounts()]
     elif not places:
         raise UsageError("a mountpoint is missing", hint="'cos status' lists all mounts")
+    if if_mounted:
+        places = [place for place in places if is_mounted(absolute(place))]
     code = 0
     for place in places:
         display = _Display(state)

@@ -73,9 +73,9 @@ class Mounted:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, within: float = READY_WITHIN) -> None:
         """Return when the mount answers; fail the test with the log when it does not."""
-        deadline = time.monotonic() + READY_WITHIN
+        deadline = time.monotonic() + within
         while not is_mounted(self.path):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"cos mount did not mount (exit code {self.process.poll()}):\n{self.log_text()}")

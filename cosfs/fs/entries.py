@@ -50,7 +50,7 @@ class Entries(Directories, OpenFiles):
         await self.rights.check_write(directory.bucket, key)
         attrs = self._new_attributes(directory, stat.S_IFREG | (mode & 0o7777 & ~caller.umask), caller)
         node = self.tree.add_file(directory, name, component, attrs)
-        node.content = Staging(self.journal.staging, None)
+        node.content = Staging(self.journal.staging, None, remove=self.journal.retire)
         node.content.touch()
         return self._open_handle(node, flags, caller.pid), node
 

@@ -38,7 +38,7 @@ async def without_former(fs: Filesystem, record: Record, bucket: str, prefix: st
     going = [place for place in _former(record) if place[0] == bucket and place[1].startswith(prefix)]
     if not going or damage(record, fs.journal.staging):
         return record
-    content = Staging.from_json(fs.journal.staging, record.body["content"])
+    content = Staging.from_json(fs.journal.staging, record.body["content"], fs.journal.retire)
     try:
         base = content.base
         if base is not None and (base.bucket, base.key, base.etag) in going:

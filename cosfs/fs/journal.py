@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 RESERVE = 1 << 20  # bytes kept free for the journal where the disk is full
 RESERVE_AGAIN = 30.0  # seconds until we try to have them again
+RETIRED_MOST = 16 << 20  # bytes of staging files that wait to be removed, and
+RETIRED_FOR = 1.0  # seconds for which they do
 WAL_SIZE = 1100 * (4096 + 24)  # bytes; SQLite empties the log when it has 1,000 pages
 _SCHEMA = """
 create table if not exists record (
@@ -77,6 +79,11 @@ class Journal:
         self._depth = 0
         self._is_grown = False
         self._done: set[int] = set()  # records that are to go, but the disk was full
+        self._retiring = threading.Lock()
+        self._retired: list[Path] = []  # staging files to remove when everything so far is on disk
+        self.retired_size = 0  # bytes of the disk
+        self._is_retiring = False
+        self._hurry = threading.Event()
         self._reserve = directory / "journal.reserve"
         self._reserved = 0.0  # when it was tried last
         try:
@@ -243,6 +250,48 @@ class Journal:
 
     def sync(self) -> None:
         """Make all records so far safe from power loss. Takes milliseconds; nobody waits for its lock."""
+        with self._retiring:
+            retired, self._retired, self.retired_size = self._retired, [], 0
+        try:
+            self._force()
+        except BaseException:
+            with self._retiring:
+                self._retired += retired
+            raise
+        for path in retired:
+            path.unlink(missing_ok=True)
+
+    def retire(self, path: Path) -> None:
+        """Remove a staging file that no record names, when no loss of power can bring its record back.
+
+        Removed at once, its record could be back without it, and what COS has would be reported as lost.
+        """
+        try:
+            size = path.stat().st_blocks * 512
+        except FileNotFoundError:
+            return
+        with self._retiring:
+            self._retired.append(path)
+            self.retired_size += size
+            if self.retired_size >= RETIRED_MOST:
+                self._hurry.set()
+            if self._is_retiring:
+                return
+            self._is_retiring = True
+        threading.Thread(target=self._remove_retired, name="journal-sync", daemon=True).start()
+
+    def _remove_retired(self) -> None:
+        """Once for all files of a second."""
+        self._hurry.wait(RETIRED_FOR)
+        with self._retiring:
+            self._is_retiring = False
+            self._hurry.clear()
+        try:
+            self.sync()
+        except OSError as exc:
+            log.error("the journal cannot be forced to disk: %s", exc)
+
+    def _force(self) -> None:
         try:
             fd = os.open(self.directory / "journal.db-wal", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -281,6 +330,9 @@ class Journal:
     def close(self) -> None:
         with self._lock:
             self._db.close()
+            for path in self._retired:  # SQLite has forced everything to disk
+                path.unlink(missing_ok=True)
+            self._retired.clear()
 
 
 def _as_oserror(error: sqlite3.OperationalError) -> FilesystemError:

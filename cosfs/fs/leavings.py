@@ -104,7 +104,7 @@ class Leavings:
         if content is None:
             assert node.info is not None
             base = Source(bucket, key, node.info.etag, node.info.size)
-            content = node.content = Staging(self._journal.staging, base)
+            content = node.content = Staging(self._journal.staging, base, remove=self._journal.retire)
         try:
             await content.fill(self._fetcher)
         except (NotFoundError, PreconditionFailedError) as exc:

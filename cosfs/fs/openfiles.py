@@ -167,7 +167,11 @@ class OpenFiles(Calls):
                 await write(*args)
                 return
             except (COSError, OSError) as exc:
-                if exc.errno != errno.ENOSPC or not await self.fetcher.cache.give_way(length):
+                if exc.errno != errno.ENOSPC:
+                    raise
+                if self.journal.retired_size:
+                    await trio.to_thread.run_sync(self.journal.sync)
+                elif not await self.fetcher.cache.give_way(length):
                     raise
 
     async def _wait_for_commit(self, node: FileNode) -> None:
@@ -353,7 +357,9 @@ class OpenFiles(Calls):
         """The file's local state, made when it is first needed."""
         if node.content is None:
             node.content = Staging(
-                self.journal.staging, self._source(node) if node.info is not None else None
+                self.journal.staging,
+                self._source(node) if node.info is not None else None,
+                remove=self.journal.retire,
             )
         return node.content
 

@@ -228,7 +228,7 @@ class Recovery:
 
     def _content(self, record: Record) -> Staging | None:
         """The local bytes of a record; None if they are damaged, which is told."""
-        content = Staging.from_json(self._journal.staging, record.body["content"])
+        content = Staging.from_json(self._journal.staging, record.body["content"], self._journal.retire)
         why = damage(record, self._journal.staging)
         if not why:
             return content
@@ -266,7 +266,7 @@ class Recovery:
 
     async def _keep_open_file(self, record: Record) -> None:
         """Bytes of a file that was never closed: nobody was promised them, and nobody shall miss them."""
-        content = Staging.from_json(self._journal.staging, record.body["content"])
+        content = Staging.from_json(self._journal.staging, record.body["content"], self._journal.retire)
         found = await self._sent_unanswered(record, content)
         if found is not None and is_one_of(found, [_last_mark(record, content)]):
             self._gone(record)  # attributes and all; first, or a crash here would leave it without its bytes

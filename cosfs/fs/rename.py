@@ -306,6 +306,8 @@ class Renamer:
             record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
             mover = TreeMover(self._remote, self._engine, self._committer)
             try:
+                # Half of a directory under each name, and nobody who knows, is worse than some milliseconds.
+                await trio.to_thread.run_sync(self._journal.sync)
                 await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
                 await self._check_removal(bucket, mover)
             except BaseException:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cosfs.errors import FilesystemError
 
-__all__ = ["MEMORY_MAX", "Scratch", "pwrite_all"]
+__all__ = ["MEMORY_MAX", "Scratch", "pwrite_all", "remove_file"]
 
 MEMORY_MAX = 64 * 1024  # bytes; what needs more goes into a file
+
+
+def remove_file(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 class Scratch:
@@ -114,14 +119,14 @@ class Scratch:
             other._memory = self._memory.copy()
         return other
 
-    def close(self, *, keep: bool = False) -> None:
-        """Let go of everything; keep leaves the file on disk."""
+    def close(self, *, keep: bool = False, remove: Callable[[Path], None] = remove_file) -> None:
+        """Let go of everything; keep leaves the file on disk, else remove is called with it."""
         self._closed = True
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         if not keep and self._path is not None:
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
             self._path = None
 
     def _check_open(self) -> None:

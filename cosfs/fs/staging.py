@@ -22,16 +22,26 @@ from cosfs.client.body import FileBody
 from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
-from cosfs.fs.scratch import Scratch, pwrite_all
+from cosfs.fs.scratch import Scratch, pwrite_all, remove_file
 
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
 FILL_STEP = 8 * 1024 * 1024
 
 
 class Staging:
-    """One file's changes. The staging file is made when they are more than fits into memory."""
+    """One file's changes. The staging file is made when they are more than fits into memory.
 
-    def __init__(self, directory: Path, base: Source | None, *, path: Path | None = None) -> None:
+    remove gets a staging file that is of no use any more; a journal may still name it for a while.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        base: Source | None,
+        *,
+        path: Path | None = None,
+        remove: Callable[[Path], None] = remove_file,
+    ) -> None:
         self.base = base
         self.size = base.size if base is not None else 0
         self.base_limit = self.size
@@ -44,6 +54,7 @@ class Staging:
         self._writes = 0  # under way in threads
         self._quiet = trio.Event()
         self._directory = directory
+        self._remove = remove
         self._scratch = Scratch(directory, path)
         self._replaced: Staging | None = None
         # What was on its way when no answer came, or when we died: size and digest of the metadata.
@@ -131,7 +142,7 @@ class Staging:
 
         Until then the journal leads to them: a crash must not take both the old and the new.
         """
-        other = Staging(self._directory, None)
+        other = Staging(self._directory, None, remove=self._remove)
         other._replaced = self
         other.replacing = self.replacing
         other.sending = self.sending  # of one file: COS may have, or get, what was on its way
@@ -219,7 +230,7 @@ class Staging:
 
     def without_base(self) -> Staging:
         """The same bytes as a file of their own, zeros where they were in the object."""
-        other = Staging(self._directory, None)
+        other = Staging(self._directory, None, remove=self._remove)
         other._scratch = self._scratch.share()
         other.size = self.size
         other.valid = self.valid.copy()
@@ -254,7 +265,7 @@ class Staging:
         if self._replaced is not None:
             self._replaced.close(keep=keep)
             self._replaced = None
-        self._scratch.close(keep=keep)
+        self._scratch.close(keep=keep, remove=self._remove)
 
     async def make_durable(self) -> None:
         """Force the staged bytes to the local disk; those in memory go there with the journal."""
@@ -278,10 +289,12 @@ class Staging:
         }
 
     @classmethod
-    def from_json(cls, directory: Path, record: dict[str, Any]) -> Staging:
+    def from_json(
+        cls, directory: Path, record: dict[str, Any], remove: Callable[[Path], None] = remove_file
+    ) -> Staging:
         base = Source(*record["base"]) if record["base"] is not None else None
         path = directory / Path(record["path"]).name if record["path"] else None
-        staging = cls(directory, base, path=path)
+        staging = cls(directory, base, path=path, remove=remove)
         if record.get("data"):
             staging._scratch.put(base64.b64decode(record["data"]), 0)
         staging.size = record["size"]

@@ -67,6 +67,7 @@ class Uploads:
         at, tries = time.time(), self._tries()
         record_id = self._journal.add("upload", bucket, key, {"upload_id": "", "at": at})
         try:
+            await self._make_lasting()
             upload = await MultipartUpload.create(
                 self._engine, bucket, key, headers, forbid_overwrite=forbid_overwrite
             )
@@ -89,6 +90,10 @@ class Uploads:
             await self.abort(upload)
             raise
         return upload
+
+    async def _make_lasting(self) -> None:
+        """What COS is about to open costs money until it is ended, so a loss of power must not take the record."""
+        await trio.to_thread.run_sync(self._journal.sync)
 
     def _tries(self) -> int:
         return self._remote.client.stats.requests["CreateUpload"]
@@ -118,6 +123,7 @@ class Uploads:
         body = {"upload_id": "", "at": time.time()}
         record_id = self._journal.add("upload", bucket, key, body)
         try:
+            await self._make_lasting()
             with self._not_known(bucket, key):
                 yield
         finally:

@@ -32,7 +32,7 @@ from cosfs.errors import (
     UsageError,
 )
 from cosfs.fs.place import BLOCKS, Place, check_private
-from cosfs.fuse import logs, registry
+from cosfs.fuse import logs, registry, supervisor
 from cosfs.fuse.checks import check_fuse, check_mountpoint
 from cosfs.fuse.settings import MountSettings, default_cache_dir
 from cosfs.transfer.looker import Looker
@@ -54,6 +54,11 @@ def mount(settings: Settings, mount_settings: MountSettings, make_client: Client
     make_client is called in the process that serves. Raises COSError, with nothing left
     mounted, if the mount cannot be made.
     """
+    with supervisor.telling_failure():
+        return _mount(settings, mount_settings, make_client)
+
+
+def _mount(settings: Settings, mount_settings: MountSettings, make_client: ClientFactory) -> int:
     mount_settings = replace(
         mount_settings,
         mountpoint=check_mountpoint(mount_settings.mountpoint),

@@ -35,7 +35,6 @@ log = logging.getLogger("cosfs.mount")
 
 MAX_TASKS = 512  # FUSE requests handled at once: a hundred waiting reads must not stop `ls`
 RENAMES_FIRST = 10.0  # seconds a mount waits for renames that an earlier one left half done
-FINAL_DRAIN = 300.0  # seconds without progress after which a process that was unmounted gives up
 TELL_EVERY = 5.0
 M_TRIM_THRESHOLD = -1  # malloc.h
 M_MMAP_THRESHOLD = -3
@@ -174,11 +173,14 @@ async def _tell_progress(running: Mount, drain: trio.CancelScope) -> None:
     """Tell the supervisor what is left; end the drain when nothing has been sent for long."""
     stats = running.client.stats
     sent, since = (running.pending_count(), stats.bytes_sent), trio.current_time()
+    patience = supervisor.final_drain()
+    moves = True
     while True:
-        supervisor.tell_stopping(running.pending_count())
+        supervisor.tell_stopping(running.pending_count(), moves=moves)
         await trio.sleep(TELL_EVERY)
         now = (running.pending_count(), stats.bytes_sent)
-        if now != sent:
+        moves = now != sent
+        if moves:
             sent, since = now, trio.current_time()
-        elif trio.current_time() - since > FINAL_DRAIN:
+        elif trio.current_time() - since > patience:
             drain.cancel()

@@ -61,6 +61,7 @@ class Series:
 
     options: tuple[str, ...] = ()  # of the mounts
     faulty = False  # calls may fail at any time
+    writer_class = Writer
 
     def __init__(self, world: World, seed: int, evidence: Path) -> None:
         self.world = world
@@ -188,7 +189,8 @@ class Series:
             self.result.looked_after += 1
             return self.world.has(f"{top.name}/{path}", data)
 
-        return Writer(top, seed, known, is_in_cos, sent_by_close=self.write_back == "close", large=large)
+        sent = self.write_back == "close"
+        return self.writer_class(top, seed, known, is_in_cos, sent_by_close=sent, large=large)
 
     def _kill(self) -> None:
         assert self.mounted is not None

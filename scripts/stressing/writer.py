@@ -303,13 +303,13 @@ def _difference(found: Sight, wanted: Sight, patched: str, states: list[Seen]) -
     for path in sorted(found.keys() | wanted.keys()):
         one, other = found.get(path), wanted.get(path)
         if other is None or not other.fits(one):
-            if one is not None and path == patched and _is_mixed(one, states):
+            if one is not None and path == patched and is_mixed(one, states):
                 continue
             return f"{path}: {one} instead of {other}"
     return ""
 
 
-def _is_mixed(found: Seen, states: list[Seen]) -> bool:
+def is_mixed(found: Seen, states: list[Seen]) -> bool:
     """Whether each byte is an old or a new one; or, of a file that only grows, whether it is on its way."""
     if not any(replace(state, data=found.data, mtime=None).fits(found) for state in states):
         return False

@@ -427,6 +427,7 @@ async def test_a_failed_close_tells_keeps_the_bytes_and_tries_again(files: Files
     await until(lambda: not node.changed)
     assert await files.stored("a") == b"precious"
     assert files.journal.records() == []
+    files.journal.sync()
     assert list(files.journal.staging.iterdir()) == []
 
 

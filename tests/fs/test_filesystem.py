@@ -448,6 +448,7 @@ async def test_handles_and_nodes_do_not_pile_up(files: Files) -> None:
             files.fs.forget(node.ino, node.nlookup)
     assert list(files.tree.table.nodes) == [ROOT_INO]
     assert files.fs._files == {} and files.fs._dirs == {}
+    files.journal.sync()
     assert list(files.journal.staging.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,49 @@ def test_sync_does_not_hold_up_others(directory: Path) -> None:
         thread.start()
         thread.join(90)
         assert not thread.is_alive()
+    journal.close()
+
+
+def test_staging_files_go_when_no_loss_of_power_brings_their_record_back(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosfs.fs.journal.RETIRED_FOR", 1000.0)
+    forced: list[bool] = []
+    journal = Journal(directory)
+    path = journal.staging / "sent.data"
+    path.write_bytes(b"x")
+    number = journal.add("file", "b", "k", {"content": {"path": path.name}})
+    journal.sync()
+    journal.remove(number)
+    fdatasync = os.fdatasync
+
+    def force(fd: int) -> None:
+        forced.append(path.exists())
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", force)
+    journal.retire(path)
+    assert path.exists()
+    journal.sync()
+    assert forced == [True] and not path.exists()
+    path.write_bytes(b"x")
+    journal.retire(path)
+    journal.close()
+    assert not path.exists()
+
+
+def test_many_retired_bytes_do_not_wait(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosfs.fs.journal.RETIRED_FOR", 1000.0)
+    monkeypatch.setattr("cosfs.fs.journal.RETIRED_MOST", 10_000)
+    journal = Journal(directory)
+    paths = [journal.staging / f"{number}.data" for number in range(4)]
+    for path in paths:
+        path.write_bytes(b"x" * 5000)
+        journal.retire(path)
+    deadline = time.monotonic() + 30
+    while any(path.exists() for path in paths) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [path for path in paths[:2] if path.exists()]
     journal.close()
 
 

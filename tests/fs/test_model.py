@@ -275,6 +275,7 @@ async def check(
 def assert_tidy(files: Files) -> None:
     """With nothing open and everything sent, nothing of the sending is left."""
     assert files.journal.records() == []
+    files.journal.sync()
     assert list(files.journal.staging.iterdir()) == []
     for node in files.tree.table.nodes.values():
         if isinstance(node, FileNode):

@@ -43,6 +43,7 @@ async def test_unsent_files_are_sent_by_the_next_mount(
     assert await second.list() == ["empty", "large", "small"]
     assert stat.S_ISREG((await second.stat("small")).attrs.mode)
     assert second.journal.records() == []
+    second.journal.sync()
     assert list(second.journal.staging.iterdir()) == []
 
 
@@ -74,6 +75,7 @@ async def test_what_was_never_closed_is_kept_aside(
     second = await restarted(filesystem, emulator, first)
     assert await second.keys() == ["old"]
     assert await second.stored("old") == b"0123456789"
+    second.journal.sync()
     assert list(second.journal.staging.iterdir()) == []
     assert second.journal.records() == []
     assert second.recovered.kept == 2

@@ -106,6 +106,7 @@ async def test_a_file_that_waits_to_be_sent_is_as_before_a_call_or_as_after_it(
         found = await second.stored("a")
         assert found in (before, after), (moment, len(found or b""))
         assert all(".conflict-" not in key for key in await second.keys()), moment
+        second.journal.sync()
         assert os.listdir(second.journal.staging) == []  # noqa: PTH208
         await filesystem.end(second)
 

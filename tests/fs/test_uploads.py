@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 import trio
 
 from cosfs.client.client import CosClient
@@ -63,3 +64,46 @@ async def test_uploads_of_somebody_who_opens_them_himself_are_not_lost_while_he_
         await trio.to_thread.run_sync(client.abort_upload, upload)
     assert await listed(files, client) == []
     assert len(found) == 1
+
+
+async def test_an_upload_is_on_disk_before_cos_is_asked_for_it(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that nobody knows of after a loss of power would cost money for ever."""
+    uploads, journal = files.fs.committer.uploads, files.journal
+    forced = []
+    before = emulator.requests["CreateMultipartUpload"]
+    sync = journal.sync
+
+    def noted() -> None:
+        sync()
+        asked = emulator.requests["CreateMultipartUpload"] - before
+        forced.append((asked, [record.kind for record in journal.records()]))
+
+    monkeypatch.setattr(journal, "sync", noted)
+    opened = await uploads.open(files.bucket, "big", Headers())
+    assert forced == [(0, ["upload"])]
+    await uploads.abort(opened)
+    forced.clear()
+    async with uploads.intent(files.bucket, "big"):
+        assert forced == [(1, ["upload"])]
+
+
+async def test_a_renamed_directory_is_on_disk_before_cos_is_asked_to_move_it(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    forced = []
+    before = emulator.requests["CopyObject"]
+    sync = files.journal.sync
+
+    def noted() -> None:
+        sync()
+        asked = emulator.requests["CopyObject"] - before
+        forced.append((asked, [record.kind for record in files.journal.records()]))
+
+    monkeypatch.setattr(files.journal, "sync", noted)
+    await files.rename("d", "e")
+    assert forced[0] == (0, ["rename"])
+    assert await files.stored("e/a") == b"x"

@@ -210,6 +210,30 @@ def test_systemd_is_told_how_it_goes(user: User, bucket: str, client: CosClient,
     assert keys(client, bucket) == ["file"]
 
 
+def test_systemd_is_told_why_a_mount_cannot_be_made(user: User) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        place = Path(user.environment["XDG_RUNTIME_DIR"]) / "notify"
+        notify.bind(str(place))
+        notify.settimeout(20)
+        user.environment["NOTIFY_SOCKET"] = str(place)
+        done = user.cos("mount", "cos://missing-1250000000", user.mountpoint, "--foreground")
+        assert done.returncode not in (0, 252)
+        said = notify.recv(4096).decode()
+        assert said.startswith("STATUS=") and "missing-1250000000" in said and "\n" not in said
+
+
+def test_errors_have_a_priority_where_systemd_reads_them(user: User, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with journal.open("wb") as stream:
+        info = os.fstat(stream.fileno())
+        environment = {**user.environment, "JOURNAL_STREAM": f"{info.st_dev}:{info.st_ino}"}
+        command = ["cos", "mount", "cos://missing-1250000000", str(user.mountpoint), "--foreground"]
+        done = subprocess.run(command, env=environment, stderr=stream, timeout=60)
+    assert done.returncode not in (0, 252)
+    lines = [line for line in journal.read_text().splitlines() if line.startswith(("cos:", "<3>cos:"))]
+    assert lines and all(line.startswith("<3>") for line in lines)
+
+
 def test_unit_is_one_that_systemd_takes(user: User, bucket: str, tmp_path: Path) -> None:
     place = user.home / "a %h $x"
     place.mkdir()
@@ -219,6 +243,8 @@ def test_unit_is_one_that_systemd_takes(user: User, bucket: str, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert not is_mounted(place) and "secret" not in done.stdout
+    # The process itself asks for time; a command that waits for it would be ended by systemd.
+    assert "ExecStop=" not in done.stdout and "RestartPreventExitStatus=252" in done.stdout
     start = next(line for line in done.stdout.splitlines() if line.startswith("ExecStart="))
     for part in ("mount --foreground", "--umask=0027", "--cache-size=1073741824", "--region=ap-beijing"):
         assert part in start
@@ -236,9 +262,13 @@ def test_what_the_unit_runs_mounts_and_unmounts(user: User, bucket: str) -> None
     process = user.background(*shlex.split(lines["ExecStart"])[1:])
     until(lambda: user.status() and user.one()["state"] == "running", "it is mounted")
     assert (user.mountpoint / ".").stat().st_mode & 0o777 == 0o700
-    assert user.cos(*shlex.split(lines["ExecStop"])[1:]).returncode == 0
-    assert process.wait(90) == 0
-    assert user.cos(*shlex.split(lines["ExecStopPost"])[1:]).returncode == 252  # systemd ignores it
+    after = shlex.split(lines["ExecStopPost"])[1:]
+    process.kill()
+    process.wait(90)
+    done = user.cos(*after)
+    assert (done.returncode, is_mounted(user.mountpoint)) == (0, False), done.stderr
+    done = user.cos(*after)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 KNOBS = """

@@ -1,0 +1,203 @@
+"""A disk that can lose its power: what was written to it and not flushed may be there afterwards, or not.
+
+A file of qemu-storage-daemon (FUSE) is the disk, a loop device makes the kernel's own filesystems work on
+it, and the driver blklogwrites records each write and each flush that arrives. When the power is lost, the
+daemon is killed, so that what the kernel's page cache holds can go nowhere, and the disk is made anew from
+the record: all up to the last flush, and of what came later any part.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SIZE = 400 << 20  # btrfs and xfs want 300 MB at least
+FILESYSTEMS = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+}
+NEEDED = {
+    "qemu-storage-daemon": "qemu-utils",
+    "qemu-img": "qemu-utils",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+}
+SECTOR = 512  # of the record
+PHYSICAL_SECTOR = 4096  # is written as a whole or not: filesystems rely on it
+FLUSH, DISCARD = 1, 4  # flags of entries, dm-log-writes.txt of the kernel
+_SUPER = struct.Struct("<QQQI")
+_MAGIC = 0x6A736677736872
+_ENTRY = struct.Struct("<QQQ")  # sector, sectors, flags
+READY_WITHIN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One write, or a flush of all that were done before it."""
+
+    offset: int
+    size: int
+    flags: int
+    data_at: int  # in the record
+
+
+@dataclass
+class Lost:
+    """What one loss of power came to."""
+
+    writes: int = 0
+    flushes: int = 0
+    unflushed: int = 0
+    dropped: int = 0
+
+
+def missing() -> str:
+    """Say what this machine lacks, "" if nothing."""
+    if os.geteuid() != 0:
+        return "only root can mount the disk that loses its power"
+    if not Path("/dev/loop-control").exists():
+        return "this kernel has no loop devices"
+    packages = {package for program, package in NEEDED.items() if not shutil.which(program)}
+    return f"apt-get install {' '.join(sorted(packages))}" if packages else ""
+
+
+class Disk:
+    """A filesystem at `path`, made by `format()`, there from `plug()` to `lose_power()` or `unplug()`."""
+
+    def __init__(self, scratch: Path, filesystem: str) -> None:
+        self.path = scratch / "disk"
+        self.path.mkdir()
+        self.filesystem = filesystem
+        self._image, self._record, self._export = scratch / "image", scratch / "record", scratch / "export"
+        self._changes = scratch / "changes"
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._loop = ""
+
+    def format(self) -> None:
+        self.unplug()
+        self._image.unlink(missing_ok=True)
+        with self._image.open("wb") as image:
+            image.truncate(SIZE)
+        _run(*FILESYSTEMS[self.filesystem], str(self._image))
+
+    def plug(self) -> None:
+        """Have the filesystem mounted, its journal replayed by the kernel."""
+        self._record.write_bytes(b"")
+        self._export.write_bytes(b"")
+        image, changes = str(self._image), str(self._changes)
+        _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, changes)
+        self._daemon = subprocess.Popen(
+            ["qemu-storage-daemon",
+             "--blockdev", f"qcow2,node-name=live,file.driver=file,file.filename={self._changes}",
+             "--blockdev", f"file,node-name=record,filename={self._record}",
+             "--blockdev", f"blklogwrites,node-name=disk,file=live,log=record,log-sector-size={SECTOR}",
+             "--export", f"fuse,id=disk,node-name=disk,mountpoint={self._export},writable=on,growable=off"],
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + READY_WITHIN
+        while self._export.stat().st_size != SIZE:
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("qemu-storage-daemon did not start")
+            time.sleep(0.01)
+        self._loop = _run("losetup", "--show", "-f", str(self._export)).strip()
+        _run("mount", "-t", self.filesystem, self._loop, str(self.path))
+
+    def lose_power(self, chance: random.Random) -> Lost:
+        """What nobody flushed is there or not as chance has it, in any order and torn between sectors."""
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._take_out()
+        return self._replay(chance)
+
+    def unplug(self) -> None:
+        """End as a machine that is switched off tidily, or clean up after any failure."""
+        if self._daemon is None:
+            return
+        self._take_out()
+        self._replay(None)
+
+    def _take_out(self) -> None:
+        subprocess.run(["umount", str(self.path)], check=False, stderr=subprocess.DEVNULL)
+        if os.path.ismount(self.path):
+            subprocess.run(["umount", "-l", str(self.path)], check=False)
+        if self._loop:
+            _run("losetup", "-d", self._loop)
+            self._loop = ""
+        subprocess.run(["umount", str(self._export)], check=False, stderr=subprocess.DEVNULL)
+        assert self._daemon is not None
+        self._daemon.terminate()  # if it was not killed
+        try:
+            self._daemon.wait(READY_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+        self._daemon = None
+
+    def _replay(self, chance: random.Random | None) -> Lost:
+        entries = list(_entries(self._record))
+        flushes = [number for number, entry in enumerate(entries) if entry.flags & FLUSH]
+        safe = flushes[-1] if flushes else -1
+        if chance is None:
+            safe = len(entries)
+        lost = Lost(writes=len(entries) - len(flushes), flushes=len(flushes))
+        share = chance.choice((0.0, 0.5, 0.9, 1.0)) if chance is not None else 1.0  # of what is kept
+        with self._image.open("r+b") as image, self._record.open("rb") as record:
+            for number, entry in enumerate(entries):
+                if number <= safe:
+                    _apply(entry, record.fileno(), image.fileno(), None, 1.0)
+                elif entry.size:
+                    lost.unflushed += 1
+                    lost.dropped += not _apply(entry, record.fileno(), image.fileno(), chance, share)
+        self._changes.unlink()
+        return lost
+
+
+def _entries(record: Path) -> Iterator[Entry]:
+    """What was recorded; the count in the header is behind."""
+    size = record.stat().st_size
+    with record.open("rb") as stream:
+        magic, _, _, sector = _SUPER.unpack(stream.read(_SUPER.size).ljust(_SUPER.size, b"\0"))
+        if magic not in (0, _MAGIC) or (magic and sector != SECTOR):
+            raise SystemExit(f"{record} is no record of writes")
+        place = SECTOR
+        while place + _ENTRY.size <= size:
+            stream.seek(place)
+            first, sectors, flags = _ENTRY.unpack(stream.read(_ENTRY.size))
+            place += SECTOR
+            data = 0 if flags & DISCARD else sectors * SECTOR
+            if not (sectors or flags) or place + data > size:
+                return  # the last one was being recorded
+            yield Entry(first * SECTOR, sectors * SECTOR, flags, place)
+            place += data
+
+
+def _apply(entry: Entry, record: int, image: int, chance: random.Random | None, share: float) -> bool:
+    """Write what an entry says, or as much of it as chance lets through; tell whether anything was."""
+    data = bytes(entry.size) if entry.flags & DISCARD else os.pread(record, entry.size, entry.data_at)
+    if chance is None or share == 1.0:
+        os.pwrite(image, data, entry.offset)
+        return True
+    if chance.random() < 0.5:  # as a whole
+        if chance.random() < share:
+            os.pwrite(image, data, entry.offset)
+            return True
+        return False
+    kept = [start for start in range(0, len(data), PHYSICAL_SECTOR) if chance.random() < share]
+    for start in kept:
+        os.pwrite(image, data[start : start + PHYSICAL_SECTOR], entry.offset + start)
+    return bool(kept)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
