@@ -92,7 +92,7 @@ class Uploads:
         return upload
 
     async def _make_lasting(self) -> None:
-        """What COS is about to open costs money until it is ended, so a loss of power must not take the record."""
+        """What COS is about to open costs money until it is ended: a loss of power must not hide it."""
         await trio.to_thread.run_sync(self._journal.sync)
 
     def _tries(self) -> int:
