@@ -126,8 +126,7 @@ class CosClient(Asking, SubResources):
     ) -> None:
         """Count answers that another client had for this one, the last of them so long after it was asked."""
         for status, count in statuses.items():
-            for _ in range(count):
-                self.stats.answered(operation, status, seconds)
+            self.stats.answered(operation, status, seconds, count=count)
         if statuses:
             self._session.hear(bucket)
 

@@ -26,15 +26,15 @@ class Histogram:
         self.count = 0
         self.seconds = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count one that took so long."""
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count one that took so long, or several."""
         micros = int(seconds * 1e6)
         if micros >= _FINE:
             bits = micros.bit_length()
             micros = (bits << 2) - 8 + ((micros >> (bits - 3)) & 3)
-        self.slots[micros if micros < _SLOTS else -1] += 1
-        self.count += 1
-        self.seconds += seconds
+        self.slots[micros if micros < _SLOTS else -1] += count
+        self.count += count
+        self.seconds += seconds * count
 
     def snapshot(self) -> dict[str, Any]:
         """Return count, seconds in all, and the slots that are not empty by number."""
@@ -102,19 +102,22 @@ class ClientStats:
             self.bytes_sent += sent
             self.bytes_received += received
 
-    def answered(self, request: str, status: int, seconds: float, sent: int = 0) -> None:
-        """Count one try of a request, by its status; 0 if there was no answer, which is an error."""
+    def answered(self, request: str, status: int, seconds: float, sent: int = 0, count: int = 1) -> None:
+        """Count one try of a request, by its status; 0 if there was no answer, which is an error.
+
+        Or as many tries as count; sent are the bytes of all bodies.
+        """
         with self._lock:
-            self.requests[request] += 1
-            self.statuses[request, status] += 1
+            self.requests[request] += count
+            self.statuses[request, status] += count
             self.bytes_sent += sent
             if not status:
-                self.errors += 1
+                self.errors += count
                 return
             latency = self.latency.get(request)
             if latency is None:
                 latency = self.latency[request] = Histogram()
-            latency.add(seconds)
+            latency.add(seconds, count)
 
     def snapshot(self) -> dict[str, Any]:
         """Return all counters as they are now."""

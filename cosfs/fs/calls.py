@@ -183,10 +183,12 @@ class Calls:
             return directory.parent or directory
         if len(name) > names.NAME_MAX:
             raise FilesystemError(errno.ENAMETOOLONG)
-        return await self.tree.lookup(directory, name)
+        return await self.tree.lookup(directory, name, sparing=True)
 
     async def getattr(self, ino: int) -> Node:
         node = self._node(ino)
+        if not node.known:
+            self.tree.sparing.wanted()
         await self.tree.refresh(node)
         await self.tree.ensure_known(node)
         return node

@@ -120,9 +120,10 @@ class Entries(Directories, OpenFiles):
     async def unlink(self, parent: int, name: bytes) -> None:
         self._writable()
         directory = self._dir(parent)
-        node = await self.tree.lookup(directory, name)
+        node = await self.tree.lookup(directory, name, sparing=True)
         if not isinstance(node, FileNode):
             raise FilesystemError(errno.EISDIR)
+        self.tree.sparing.removed()
         if node.lock.locked() or self.tree.moves.any:
             places = [(node.bucket, node.key)]
             await self.remote.patience.bounded(places, self._unlink, directory, name, node)

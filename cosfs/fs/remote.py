@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.model import PutResult
 from cosfs.client.movement import Place
 from cosfs.errors import COSError
 from cosfs.fs.patience import Patience
@@ -20,7 +21,8 @@ from cosfs.fs.turns import Turns
 from cosfs.transfer.engine import TINY, Engine
 from cosfs.transfer.job import Job
 from cosfs.transfer.lanes import Window
-from cosfs.transfer.looker import Looker, Told
+from cosfs.transfer.looker import Arguments, Looker, Told
+from cosfs.transfer.process import PATIENCE
 from cosfs.transfer.scheduler import Queue
 
 P = ParamSpec("P")
@@ -97,6 +99,23 @@ class Remote:
             call = partial(fn, *args, **kwargs)
             return await self._in_lane(self._engine, self._small_changes, self._change_queue, call)
         raise AssertionError("unreachable")  # nothing cancels this scope
+
+    async def create_aside(
+        self, bucket: str, method: str, calls: Sequence[Arguments], length: int
+    ) -> list[PutResult | None]:
+        """Have a second process make small objects by a method of the client, which must overwrite nothing.
+
+        None is what it did not do, or is not known to have: the caller does that. length is about the bytes
+        of the arguments.
+        """
+        looker = self._looker
+        # Where somebody waits for less time than it may take nobody could be told what has become of it.
+        if looker is not None and looker.is_usable and self.patience.io_timeout > 2 * PATIENCE:
+            with self.patience.of(bucket).change():
+                made = await looker.change(bucket, method, calls, length)
+                if made is not None:
+                    return made
+        return [None] * len(calls)
 
     async def many(
         self,

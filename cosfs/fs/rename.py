@@ -11,41 +11,34 @@ import errno
 import itertools
 import logging
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
-from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectInfo, PutResult
 from cosfs.errors import (
-    AlreadyExistsError,
     COSError,
     FilesystemError,
     IntegrityError,
-    NotFoundError,
     PermissionDeniedError,
     ServiceError,
 )
-from cosfs.fs import names
-from cosfs.fs.background import together
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
-from cosfs.fs.helpers import is_helper
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
 from cosfs.fs.rights import PROBE, Action, Rights
 from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
+from cosfs.fs.treemover import TreeMover
 from cosfs.transfer import attributes
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 
 log = logging.getLogger(__name__)
 
-PARALLEL = 32
 SURE_DELAYS = (1.0, 2.0, 5.0, 10.0)  # until it is known whether a file was replaced
 UNDO_WITHIN = 30.0  # seconds a failing rename waits until its copies are removed; then it goes on behind
 
@@ -359,157 +352,3 @@ def _below(node: DirNode) -> list[Node]:
         if isinstance(child, DirNode):
             found.extend(_below(child))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What was made of an object under another key."""
-
-    source_etag: str
-    etag: str
-
-
-class TreeMover:
-    """Copies every object below one prefix to another; remembers what it did.
-
-    resume is for a move that was interrupted: what is at its new place already stays as it is; left are
-    objects (bucket, key, etag) that files of that time have left there when they got other names.
-    """
-
-    def __init__(
-        self,
-        remote: Remote,
-        engine: Engine,
-        committer: Committer,
-        *,
-        resume: bool = False,
-        left: Collection[tuple[str, str, str]] = (),
-    ) -> None:
-        self._remote = remote
-        self._engine = engine
-        self._committer = committer
-        self._resume = resume
-        self._left = left
-        self.copied: list[tuple[str, str]] = []  # source key, etag
-        self.made: dict[str, Copied] = {}  # by the new key
-        self.stayed: list[str] = []  # sources of a resumed move whose new keys are taken
-        self._claimed: list[str] = []  # new keys
-        self._tried: dict[str, str] = {}  # etags of sources, by new keys that were free or are directories
-
-    async def copy_all(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
-        """Copy page by page; the first failure stops everything."""
-        marker = ""
-        slots = trio.CapacityLimiter(PARALLEL)
-        while True:
-            since = trio.current_time()
-            page = await self._remote.metadata(
-                self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
-            )
-            for info in page.objects:
-                names.check_key(new_prefix + info.key[len(prefix) :])
-            async with together() as nursery:
-                for info in page.objects:
-                    if not self._is_leaving(bucket, info, since):
-                        new_key = new_prefix + info.key[len(prefix) :]
-                        nursery.start_soon(self._one, slots, bucket, info, new_bucket, new_key)
-            marker = page.next_marker
-            if not marker:
-                return
-
-    def _is_leaving(self, bucket: str, info: ObjectInfo, since: float) -> bool:
-        """Objects that are only waiting to be removed, or that help to make others, are not part of it."""
-        if is_helper(info):
-            return True  # it goes when it has served, wherever what it serves is by then
-        place = bucket, info.key, info.etag
-        return place in self._left or self._committer.leavings.is_leaving(*place, since)
-
-    async def _one(
-        self, slots: trio.CapacityLimiter, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str
-    ) -> None:
-        async with slots:
-            free = not await self._committer.leavings.take(new_bucket, new_key) and not new_key.endswith("/")
-            self._claimed.append(new_key)
-            if free or new_key.endswith("/"):
-                self._tried[new_key] = info.etag
-            try:
-                made = await self._copy(bucket, info, new_bucket, new_key, forbid=free)
-            except AlreadyExistsError:
-                there = await self._twin(bucket, info, new_bucket, new_key)
-                if there is None:
-                    if not self._resume:
-                        raise FilesystemError(errno.ENOTEMPTY) from None
-                    log.error(
-                        "cos://%s/%s exists already; cos://%s/%s stays", new_bucket, new_key, bucket, info.key
-                    )
-                    self.stayed.append(info.key)
-                    return
-                made = there
-            self.made[new_key] = Copied(info.etag, made or info.etag)
-            self.copied.append((info.key, info.etag))
-
-    async def _copy(
-        self, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str, *, forbid: bool
-    ) -> str:
-        """Copy one object; return the etag of the copy."""
-        if info.size > ONE_COPY_MAX:
-            async with self._committer.uploads.intent(new_bucket, new_key):
-                done = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
-            return done.etag
-        client: CosClient = self._remote.client
-        result = await self._remote.change(
-            client.copy_object,
-            new_bucket, new_key, bucket, info.key,
-            if_match=info.etag, storage_class=info.storage_class, forbid_overwrite=forbid, size=info.size,
-        )  # fmt: skip
-        return result.etag
-
-    async def _twin(self, bucket: str, info: ObjectInfo, new_bucket: str, new_key: str) -> str | None:
-        """The etag of what is in the way of a copy if it is that copy: its answer was lost."""
-        head = self._remote.client.head_object
-        source = await self._remote.metadata(head, bucket, info.key)
-        there = await self._remote.metadata(head, new_bucket, new_key)
-        if source is None or there is None or source.crc64 is None:
-            return None
-        return there.etag if (there.size, there.crc64) == (source.size, source.crc64) else None
-
-    async def find_copies(self, bucket: str, prefix: str, new_bucket: str, new_prefix: str) -> None:
-        """Find what an earlier process has copied, to undo it."""
-        marker = ""
-        while True:
-            since = trio.current_time()
-            page = await self._remote.metadata(
-                self._remote.client.list_objects, bucket, prefix=prefix, marker=marker
-            )
-            for info in page.objects:
-                if self._is_leaving(bucket, info, since):
-                    continue
-                new_key = new_prefix + info.key[len(prefix) :]
-                try:
-                    twin = await self._twin(bucket, info, new_bucket, new_key)
-                except NotFoundError:
-                    continue
-                if twin is not None and new_key not in self.made:
-                    self.made[new_key] = Copied(info.etag, twin)
-            marker = page.next_marker
-            if not marker:
-                return
-
-    def moved(self, prefix: str) -> list[tuple[str, str]]:
-        """What is to be removed now, the name of the directory included though it may have no object."""
-        if self.stayed or any(key == prefix for key, _ in self.copied):
-            return self.copied
-        return [*self.copied, (prefix, "")]
-
-    def undo(self, new_bucket: str, keep: str = "") -> None:
-        """Have the copies made so far removed, but for the key keep; the sources are still all there."""
-        made = [(key, copy.etag) for key, copy in self.made.items() if key != keep]
-        self._committer.deleter.schedule_all(new_bucket, made)
-        for key, etag in self._tried.items():
-            if key not in self.made and key != keep:  # perhaps only the answer was lost
-                directory = key.endswith("/")
-                self._committer.deleter.schedule(new_bucket, key, etag, careful=True, directory=directory)
-        for key in self.made:
-            self._committer.deleter.replaced(new_bucket, key)
-        for key in self._claimed:
-            if key not in self.made:  # what was to be removed there before is to be removed all the same
-                self._committer.deleter.not_replaced(new_bucket, key)

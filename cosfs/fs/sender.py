@@ -167,8 +167,15 @@ class Sender:
                         put, bucket, key, body, headers=headers, forbid_overwrite=forbid
                     )
                 return result, size
+            data = content.snapshot()
+            # Where close() waits for it, a file at a time, nothing is gained.
+            if forbid and self._settings.write_back == "async":
+                call = (bucket, key, data), {"headers": headers, "forbid_overwrite": True}
+                (made,) = await self._remote.create_aside(bucket, "put_object", [call], size)
+                if made is not None:
+                    return made, size
             result = await self._remote.small_change(
-                put, bucket, key, content.snapshot(), headers=headers, forbid_overwrite=forbid
+                put, bucket, key, data, headers=headers, forbid_overwrite=forbid
             )
             return result, size
         return await self._put_parts(bucket, key, content, headers, forbid=forbid, about_to=about_to)

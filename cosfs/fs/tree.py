@@ -30,13 +30,13 @@ from cosfs.fs.listing import KEPT, Entry, Listing
 from cosfs.fs.listings import Listings
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
+from cosfs.fs.sparing import SYMLINK_MAX, Sparing
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
 
 log = logging.getLogger(__name__)
 
 ABSENT_MAX = 1000  # names of a directory that the kernel was told are not there
-SYMLINK_MAX = 4095  # a larger object cannot be a symbolic link
 
 
 class Tree:
@@ -53,6 +53,7 @@ class Tree:
         self.settings = settings
         self.table = InodeTable()
         self.moves = Moves()
+        self.sparing = Sparing()
         self.kernel: KernelCache = NoKernel()  # see use_kernel
         self.heads = Heads(remote, settings, background, store)
         self.listings = Listings(remote, settings, background, self.heads)
@@ -71,13 +72,17 @@ class Tree:
 
     # Looking up
 
-    async def lookup(self, parent: DirNode, name: bytes) -> Node:
-        """Return the node of a name, with its attributes; ENOENT if there is none."""
+    async def lookup(self, parent: DirNode, name: bytes, *, sparing: bool = False) -> Node:
+        """Return the node of a name, with its attributes; ENOENT if there is none.
+
+        sparing: without what is not known of them, if it is likely to be removed in a moment.
+        """
         while True:
             node = parent.children.get(name)
             if node is None or not self.fresh(node):
                 node = await self._resolve_or(node, parent, name)
-            await self.heads.ensure_known(node)
+            if not (sparing and self.sparing.may_spare(node)):
+                await self.heads.ensure_known(node)
             if node.unlinked:
                 raise FilesystemError(errno.ENOENT)
             if self.table.get(node.ino) is node:

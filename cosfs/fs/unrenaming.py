@@ -11,8 +11,8 @@ from cosfs.errors import COSError, NotFoundError
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.former import left_behind
 from cosfs.fs.journal import Record
-from cosfs.fs.rename import Copied, TreeMover
 from cosfs.fs.salvage import Salvage
+from cosfs.fs.treemover import Copied, TreeMover
 
 log = logging.getLogger(__name__)
 

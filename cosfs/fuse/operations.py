@@ -73,6 +73,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._fs = fs
         self._ttl = fs.settings.metadata_ttl
+        self._trusts_lists = fs.settings.attributes == "listing"
         self._bounded = fs.remote.patience.bounded
         self._told: WeakSet[COSError] = WeakSet()  # errors that many wait for are logged once
 
@@ -131,7 +132,7 @@ class Operations(pyfuse3.Operations):
         entry.st_ctime_ns = attrs.ctime_ns
         left = self._ttl if self._fs.tree.local(node) else max(0.0, node.expires - trio.current_time())
         entry.entry_timeout = left
-        entry.attr_timeout = left
+        entry.attr_timeout = left if node.known or self._trusts_lists else 0.0
         return entry
 
     def _counted(self, node: Node) -> Any:

@@ -7,6 +7,7 @@ unless what it handles has to wait: then another one takes its turn.
 
 from __future__ import annotations
 
+import select
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ import trio
 from trio.lowlevel import Abort, Task, current_task
 
 __all__ = ["Reader"]
+
+IN_A_ROW = 16  # requests read without looking whether other tasks have something to do
 
 
 class Reader:
@@ -84,9 +87,37 @@ class _Trio:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.open_nursery = reader.open_nursery
+        self.lowlevel = _Lowlevel()
 
     def Lock(self) -> Reader:
         return self._reader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)
+
+
+class _Lowlevel:
+    """trio.lowlevel as pyfuse3 sees it."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._polled = -1
+        self._taken = 0
+
+    async def wait_readable(self, fd: int) -> None:
+        """Wait for the next request, without a round of trio if it is there already.
+
+        Who has been answered often asks the next thing before we are back here. Other tasks have their turn
+        after some of these.
+        """
+        if fd != self._polled:
+            self._poll.register(fd, select.POLLIN)
+            self._polled = fd
+        if self._taken < IN_A_ROW and self._poll.poll(0):
+            self._taken += 1
+            return
+        self._taken = 0
+        await trio.lowlevel.wait_readable(fd)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio.lowlevel, name)

@@ -1,10 +1,13 @@
-"""A second process that asks COS for the attributes of very many objects.
+"""A second process that asks COS for the attributes of very many objects, and stores and copies small ones.
 
 One interpreter uses one core. In a mount it has the kernel to answer, and a HEAD is a tenth of a millisecond
 of its time besides. The looker is a fork made before there are threads; it is told keys and sends back what
-it was answered, dozens at once. It asks once for each: what does not simply work is asked for again by the
+it was answered, dozens at once. It tries each request once: what does not simply work is tried again by the
 mount, where retries, new credentials and messages are. So nothing depends on it, and it is told keys only
 after an answer has shown which credentials, region and clock are right.
+
+A change may have been made though it is not known to have been, as with any request whose answer is lost. It
+must be one that does no harm when it is made twice, or late: one that overwrites nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +19,17 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import trio
 
 from cosfs.client.client import CosClient
-from cosfs.client.model import Headers, ObjectInfo
+from cosfs.client.model import Headers, ObjectInfo, PutResult
 from cosfs.client.session import Known
 from cosfs.transfer.process import LENGTH, PATIENCE, fork
 
-__all__ = ["MISSING", "UNANSWERED", "Answer", "Found", "Looker", "Told"]
+__all__ = ["LOOK", "MISSING", "UNANSWERED", "Answer", "Arguments", "Found", "Looker", "Told"]
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +39,27 @@ BATCH = 32
 _REST = 5.0
 
 UNANSWERED, MISSING = 0, 404
+LOOK = "HeadObject"
+CHANGES = {"put_object": "PutObject", "copy_object": "CopyObject"}  # methods of the client
+# Of what was sent and is not answered: a message must always fit into the socket.
+_BUFFER = 1 << 20
 
 # What an answer says: the fields of ObjectInfo behind its key, with the fields of Headers for the last.
 Found = tuple[int, str, float, str, int | None, str, str, tuple[object, ...]]
-Answer = Found | int  # or MISSING, or UNANSWERED
+Answer = Found | PutResult | int  # or MISSING, or UNANSWERED
 Told = Callable[[Sequence[str], Sequence[ObjectInfo | int]], None]
+Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]  # of a method that changes something
+Deliver = Callable[[list[Answer]], None]
+
+
+class _Asked(NamedTuple):
+    """One message that is not answered yet."""
+
+    bucket: str
+    operation: str
+    requests: int
+    length: int
+    deliver: Deliver
 
 
 class Looker:
@@ -51,10 +71,14 @@ class Looker:
         self._pid = pid
         self._known: Known | None = None
         self._next = 0
-        self._asked: dict[int, tuple[str, list[str], Told]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._on_their_way = 0  # bytes of messages that are not answered
         self._resting_until = 0.0
         self._ended = False
         sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        # The kernel counts what it needs for a message, twice its bytes perhaps.
+        self._room = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 4
 
     @classmethod
     def fork(cls, client: CosClient, most: int) -> Looker | None:
@@ -78,31 +102,61 @@ class Looker:
         left = len(wanted)
         done = trio.Event()
 
-        def count(keys: Sequence[str], answers: Sequence[ObjectInfo | int]) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                done.set()
-            told(keys, answers)
+        def ask(some: list[str]) -> int:
+            def deliver(answers: list[Answer]) -> None:
+                nonlocal left
+                left -= 1
+                if not left:
+                    done.set()
+                told(some, [_info(key, each) for key, each in zip(some, answers, strict=True)])
 
-        numbers = [self._ask(bucket, some, count) for some in wanted]
+            return self._ask(bucket, LOOK, some, deliver)
+
+        numbers = [ask(some) for some in wanted]
         try:
-            with trio.move_on_after(2 * PATIENCE):
-                await done.wait()
-                return
-            log.warning("the second process gives no answers; it is not used any more")
-            self._end()
+            await self._until(done)
         finally:
             for number in numbers:
-                self._asked.pop(number, None)
+                self._forget(number)
 
-    def _ask(self, bucket: str, keys: list[str], told: Told) -> int:
+    async def change(
+        self, bucket: str, method: str, calls: Sequence[Arguments], length: int
+    ) -> list[PutResult | None] | None:
+        """Call a method of the client that changes something; None of what it was not told to have worked.
+
+        None instead of a list: nothing was sent, as it would have too much to read. length is about the bytes
+        of the arguments. Goes on when it is cancelled: what may be under way is answered, or cannot be.
+        """
+        if self._on_their_way + length > self._room:
+            return None
+        done = trio.Event()
+        found: list[Answer] = []
+
+        def deliver(answers: list[Answer]) -> None:
+            found.extend(answers)
+            done.set()
+
+        self._ask(bucket, method, calls, deliver)
+        with trio.CancelScope(shield=True):
+            await self._until(done)
+        return [each if isinstance(each, PutResult) else None for each in found]
+
+    async def _until(self, done: trio.Event) -> None:
+        with trio.move_on_after(2 * PATIENCE):
+            await done.wait()
+            return
+        log.warning("the second process gives no answers; it is not used any more")
+        self._end()
+
+    def _ask(self, bucket: str, operation: str, items: Sequence[object], deliver: Deliver) -> int:
         self._next += 1
-        self._asked[self._next] = bucket, keys, told
+        number = self._next
         known = self._client.known()
         news = None if known == self._known else known
         self._known = known
-        data = pickle.dumps((news, self._next, bucket, keys), pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps((news, number, bucket, operation, items), pickle.HIGHEST_PROTOCOL)
+        self._asked[number] = _Asked(bucket, operation, len(items), len(data), deliver)
+        self._on_their_way += len(data)
         try:
             if not self._ended and self._sock.send(LENGTH.pack(len(data)) + data) < LENGTH.size + len(data):
                 raise BlockingIOError
@@ -111,8 +165,8 @@ class Looker:
             log.info("the second process is not used any more: %s", error)
             self._end()
         if self._ended:
-            self._deliver(self._next, [UNANSWERED] * len(keys))
-        return self._next
+            self._deliver(number, [UNANSWERED] * len(items))
+        return number
 
     async def run(self) -> None:
         """Take its answers until it ends or this is cancelled."""
@@ -140,25 +194,34 @@ class Looker:
         await trio.sleep_forever()
 
     def _count(self, number: int, answers: list[Answer], seconds: float) -> None:
-        statuses = Counter(each if isinstance(each, int) else 200 for each in answers)
+        statuses = Counter([each if isinstance(each, int) else 200 for each in answers])
         failed = statuses.pop(UNANSWERED, 0)
-        if number in self._asked:
-            self._client.heard_elsewhere("HeadObject", self._asked[number][0], statuses, seconds)
+        asked = self._asked.get(number)
+        if asked is not None:
+            operation = CHANGES.get(asked.operation, asked.operation)
+            self._client.heard_elsewhere(operation, asked.bucket, statuses, seconds)
         if 4 * failed > len(answers):
             self._resting_until = time.monotonic() + _REST
 
+    def _forget(self, number: int) -> Deliver | None:
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return None
+        self._on_their_way -= asked.length
+        return asked.deliver
+
     def _deliver(self, number: int, answers: list[Answer]) -> None:
-        _, keys, told = self._asked.pop(number, ("", [], None))
-        if told is not None:
-            told(keys, [_info(key, each) for key, each in zip(keys, answers, strict=True)])
+        deliver = self._forget(number)
+        if deliver is not None:
+            deliver(answers)
 
     def _end(self) -> None:
         """Let it go; whatever it was asked is not answered."""
         if not self._ended:
             self._ended = True
             self.close()
-            for number in list(self._asked):
-                self._deliver(number, [UNANSWERED] * len(self._asked[number][1]))
+            for number, asked in list(self._asked.items()):
+                self._deliver(number, [UNANSWERED] * asked.requests)
 
     def close(self) -> None:
         """End the process. It has nothing to lose."""
@@ -174,7 +237,8 @@ class Looker:
 
 
 def _info(key: str, answer: Answer) -> ObjectInfo | int:
-    if isinstance(answer, int):
+    if not isinstance(answer, tuple):
+        assert isinstance(answer, int)
         return answer
     size, etag, modified, storage_class, crc64, version_id, restore, headers = answer
     known = Headers(*headers)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What runs in the looker's process: HEADs, many at once in one thread, each tried once."""
+"""What runs in the looker's process: small requests, many at once in one thread, each tried once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import greenlet
 
 from cosfs.client.auth import Credentials, StaticCredentials
 from cosfs.client.client import CosClient
 from cosfs.client.looks import Looks
-from cosfs.client.model import Headers, ObjectInfo
+from cosfs.client.model import Headers, ObjectInfo, PutResult
 from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
 from cosfs.transfer.lanes import Window
-from cosfs.transfer.looker import MISSING, UNANSWERED, Answer
+from cosfs.transfer.looker import CHANGES, LOOK, MISSING, UNANSWERED, Answer, Arguments
 from cosfs.transfer.process import PATIENCE, hasty, next_message, send_message
 
 __all__ = ["serve"]
@@ -32,16 +33,17 @@ def serve(sock: socket.socket, settings: ClientSettings, most: int) -> None:
 
 
 class _Batch:
-    """Keys of one message. left: how many are not answered yet."""
+    """Requests of one message. left: how many are not answered yet."""
 
-    __slots__ = ("answers", "bucket", "keys", "left", "number", "since")
+    __slots__ = ("answers", "bucket", "items", "left", "number", "operation", "since")
 
-    def __init__(self, number: int, bucket: str, keys: list[str]) -> None:
+    def __init__(self, number: int, bucket: str, operation: str, items: list[Any]) -> None:
         self.number = number
         self.bucket = bucket
-        self.keys = keys
-        self.answers: list[Answer] = [UNANSWERED] * len(keys)
-        self.left = len(keys)
+        self.operation = operation
+        self.items = items  # keys, or arguments
+        self.answers: list[Answer] = [UNANSWERED] * len(items)
+        self.left = len(items)
         self.since = time.perf_counter()
 
 
@@ -74,11 +76,15 @@ class _Worker:
             message = next_message(self._hub, self._sock)
             if message is None:
                 os._exit(0)
-            known, number, bucket, keys = message
+            known, *request = message
             if known is not None:
                 self._client.learn(known)
-            batch = _Batch(number, bucket, keys)
-            self._wanted.extend([(batch, index) for index in range(len(keys))])
+            batch = _Batch(*request)
+            wanted = [(batch, index) for index in range(batch.left)]
+            if batch.operation == LOOK:
+                self._wanted.extend(wanted)
+            else:
+                self._wanted.extendleft(reversed(wanted))  # somebody waits for these
             self._wake()
 
     def _look(self) -> None:
@@ -95,18 +101,30 @@ class _Worker:
 
     def _look_at(self, looks: Looks, batch: _Batch, index: int) -> None:
         try:
-            status, info = looks.look(batch.bucket, batch.keys[index])
+            if batch.operation == LOOK:
+                batch.answers[index] = self._seen(looks, batch.bucket, batch.items[index])
+            else:
+                batch.answers[index] = self._change(batch.operation, batch.items[index])
         except Exception:  # whatever it is, the first process finds out for itself
-            status, info = 0, None
-        if info is not None:
-            batch.answers[index] = _told(info)
-        elif status == MISSING and self._client.has_seen(batch.bucket):
-            batch.answers[index] = MISSING
+            pass
+        batch.items[index] = None
         batch.left -= 1
         if not batch.left:
             self._send(batch)
         self._window.answered(time.monotonic(), self._hub.idle, 0)
         self._wake()
+
+    def _seen(self, looks: Looks, bucket: str, key: str) -> Answer:
+        status, info = looks.look(bucket, key)
+        if info is not None:
+            return _told(info)
+        return MISSING if status == MISSING and self._client.has_seen(bucket) else UNANSWERED
+
+    def _change(self, method: str, arguments: Arguments) -> PutResult:
+        assert method in CHANGES
+        args, kwargs = arguments
+        result: PutResult = getattr(self._client, method)(*args, **kwargs)
+        return result
 
     def _wake(self) -> None:
         """Have as many calls go on as there is work for."""

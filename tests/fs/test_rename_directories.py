@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 import trio
 
+from cosfs.client.model import PutResult
 from cosfs.emulator import Emulator
-from cosfs.errors import FilesystemError
+from cosfs.errors import COSError, FilesystemError
+from cosfs.transfer.looker import Arguments
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
 from tests.fs.support import Files, content, counted, fails, until
@@ -43,6 +47,61 @@ async def test_a_failing_copy_half_way_is_undone(files: Files, emulator: Emulato
     assert await files.keys() == keys
     assert await files.list() == ["d"]
     assert len(await files.list("d")) == 10
+    assert files.journal.records() == []
+
+
+class Aside:
+    """What a mount's second process does, in a thread; the answers about some keys are lost."""
+
+    is_usable = True
+
+    def __init__(self, files: Files, *lost: str) -> None:
+        self.made: list[str] = []
+        self._client = files.client
+        self._lost = lost
+
+    async def change(
+        self, bucket: str, method: str, calls: Sequence[Arguments], length: int
+    ) -> list[PutResult | None]:
+        return [await trio.to_thread.run_sync(self._make, method, *call) for call in calls]
+
+    def _make(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PutResult | None:
+        try:
+            result: PutResult = getattr(self._client, method)(*args, **kwargs)
+        except COSError:
+            return None
+        self.made.append(args[1])
+        return None if args[1] in self._lost else result
+
+
+async def test_copies_of_a_second_process_whose_answers_are_lost_are_found(files: Files) -> None:
+    keys = [f"k{number:02}" for number in range(70)]
+    async with trio.open_nursery() as nursery:
+        for key in keys:
+            nursery.start_soon(files.upload, f"d/{key}", key.encode())
+    aside = Aside(files, "e/k03", "e/k33", "e/k69")
+    files.fs.remote.use_looker(aside)  # type: ignore[arg-type]
+    await files.rename("d", "e")
+    await files.removed()
+    assert sorted(aside.made) == [f"e/{key}" for key in keys]
+    assert await files.keys() == [f"e/{key}" for key in keys]
+    assert await files.get("e/k33") == b"k33"
+    assert files.journal.records() == []
+
+
+async def test_copies_of_a_second_process_are_undone_with_the_others(
+    files: Files, emulator: Emulator
+) -> None:
+    keys = [f"d/k{number}" for number in range(10)]
+    for key in keys:
+        await files.upload(key, b"x")
+    aside = Aside(files, "e/k3")
+    files.fs.remote.use_looker(aside)  # type: ignore[arg-type]
+    emulator.faults.error("CopyObject", "AccessDenied", 403, key="e/k7", count=2)
+    await fails(errno.EACCES, files.rename("d", "e"))
+    assert len(aside.made) == 9
+    await files.removed()
+    assert await files.keys() == keys
     assert files.journal.records() == []
 
 
