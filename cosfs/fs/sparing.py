@@ -40,7 +40,7 @@ class Sparing:
         self._not_before = trio.current_time() + NOT_FOR
 
     def may_spare(self, node: Node) -> bool:
-        """Whether a file that is looked up now is most likely about to be removed, and the kernel can do that.
+        """Whether a file that is looked up now is most likely about to be removed, and the kernel can do so.
 
         It must know what kind of file it is, and in a directory with the sticky bit whose.
         """

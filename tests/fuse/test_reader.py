@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -14,7 +15,7 @@ import trio.testing
 
 from cosfs.fs.metrics import Metrics
 from cosfs.fuse import measured
-from cosfs.fuse.reader import Reader
+from cosfs.fuse.reader import IN_A_ROW, Reader
 
 Handle = Callable[[int], Awaitable[object]]
 
@@ -110,6 +111,37 @@ async def test_a_handler_that_fails_after_it_has_waited_is_answered(
     for seconds in (0, 1):
         with pytest.raises(pyfuse3.FUSEError):
             await kernel.handle(seconds)
+
+
+async def test_what_is_there_is_read_at_once_and_other_tasks_have_their_turn(reader: Reader) -> None:
+    rounds = 0
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            await trio.lowlevel.checkpoint()
+            rounds += 1
+
+    readable, writable = os.pipe()
+    wait_readable = seen_by_pyfuse3().lowlevel.wait_readable
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            with trio.move_on_after(0.01) as scope:
+                await wait_readable(readable)
+            assert scope.cancelled_caught
+            os.write(writable, b"x")
+            await wait_readable(readable)
+            before = rounds
+            await wait_readable(readable)
+            assert rounds == before
+            for _ in range(IN_A_ROW):
+                await wait_readable(readable)
+            assert rounds > before
+            nursery.cancel_scope.cancel()
+    finally:
+        os.close(readable)
+        os.close(writable)
 
 
 async def test_a_task_that_ends_leaves_its_turn_to_another(reader: Reader) -> None:
