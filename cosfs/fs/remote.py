@@ -110,7 +110,7 @@ class Remote:
         """
         looker = self._looker
         # Where somebody waits for less time than it may take nobody could be told what has become of it.
-        if looker is not None and looker.is_usable and self.patience.io_timeout > 2 * PATIENCE:
+        if calls and looker is not None and looker.is_usable and self.patience.io_timeout > 2 * PATIENCE:
             with self.patience.of(bucket).change():
                 made = await looker.change(bucket, method, calls, length)
                 if made is not None:

@@ -219,6 +219,7 @@ class Looker:
         """Let it go; whatever it was asked is not answered."""
         if not self._ended:
             self._ended = True
+            trio.lowlevel.notify_closing(self._sock)  # run() waits for it
             self.close()
             for number, asked in list(self._asked.items()):
                 self._deliver(number, [UNANSWERED] * asked.requests)

@@ -63,6 +63,7 @@ class Aside:
     async def change(
         self, bucket: str, method: str, calls: Sequence[Arguments], length: int
     ) -> list[PutResult | None]:
+        assert calls
         return [await trio.to_thread.run_sync(self._make, method, *call) for call in calls]
 
     def _make(self, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PutResult | None:
@@ -87,6 +88,14 @@ async def test_copies_of_a_second_process_whose_answers_are_lost_are_found(files
     assert await files.keys() == [f"e/{key}" for key in keys]
     assert await files.get("e/k33") == b"k33"
     assert files.journal.records() == []
+
+
+async def test_a_directory_with_nothing_for_a_second_process_is_moved_without_it(files: Files) -> None:
+    await files.mkdir("d")
+    files.fs.remote.use_looker(Aside(files))  # type: ignore[arg-type]
+    await files.rename("d", "e")
+    await files.removed()
+    assert await files.keys() == ["e/"]
 
 
 async def test_copies_of_a_second_process_are_undone_with_the_others(

@@ -154,3 +154,36 @@ def test_what_does_not_simply_work_is_left_to_who_asked_and_it_rests(
     report = look(emulator, bucket, keys)
     assert sorted(report["unanswered"]) == keys
     assert report["usable"][-1] is False
+
+
+# Ends the process while its answers are waited for; the number of its socket is somebody else's then.
+ENDING = """
+import socket
+import trio
+from cosfs.client.client import CosClient
+from cosfs.config import load_settings
+from cosfs.transfer.looker import Looker
+
+options = {"region": "ap-guangzhou", "secret_id": "id", "secret_key": "key"}
+client = CosClient.from_settings(load_settings(options, environ={"HOME": "/nonexistent"}), options)
+looker = Looker.fork(client, 64)
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looker.run)
+        await trio.testing.wait_all_tasks_blocked()
+        number = looker._sock.fileno()
+        looker._end()
+        ours, theirs = socket.socketpair()
+        assert number in (ours.fileno(), theirs.fileno())
+        with trio.move_on_after(0.01):
+            await trio.lowlevel.wait_readable(number)
+        nursery.cancel_scope.cancel()
+
+import trio.testing
+trio.run(main)
+"""
+
+
+def test_its_end_leaves_the_number_of_its_socket_to_others() -> None:
+    subprocess.run([sys.executable, "-c", ENDING], timeout=60, check=True)
