@@ -82,6 +82,18 @@ class Mounted:
             time.sleep(0.01)
         self.path.stat()  # answered only when the process serves
 
+    def wait_until_idle(self) -> None:
+        """Return when it has sent and removed everything, so that what others count next is theirs alone."""
+        from cosfs.fuse import control
+
+        deadline = time.monotonic() + UNMOUNT_WITHIN
+        while True:
+            status = next(control.ask(self.path, {"op": "status"}, timeout=UNMOUNT_WITHIN))
+            if status["pending_files"] == status["pending_removals"] == 0:
+                return
+            assert time.monotonic() < deadline, status
+            time.sleep(0.02)
+
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 

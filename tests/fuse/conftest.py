@@ -34,12 +34,14 @@ def all_buckets(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def mountpoint(all_buckets: Mounted) -> Path:
+def mountpoint(all_buckets: Mounted, emulator: Emulator) -> Iterator[Path]:
     """Directory of a fresh bucket in the shared mount; its name is the bucket's."""
     assert is_mounted(all_buckets.path), all_buckets.log_text()
     path = all_buckets.path / f"shared-{next(_numbers)}-1250000000"
     path.mkdir()
-    return path
+    yield path
+    emulator.faults.clear()
+    all_buckets.wait_until_idle()
 
 
 @pytest.fixture

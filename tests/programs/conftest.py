@@ -106,7 +106,10 @@ def both_mounts(
 
 @pytest.fixture(params=MODES)
 def place(
-    request: pytest.FixtureRequest, both_mounts: Callable[[str], Mounted], client: CosClient
+    request: pytest.FixtureRequest,
+    both_mounts: Callable[[str], Mounted],
+    client: CosClient,
+    emulator: Emulator,
 ) -> Iterator[Place]:
     """A fresh bucket in the shared mount of each way of writing back."""
     mounted = both_mounts(request.param)
@@ -115,5 +118,7 @@ def place(
     path.mkdir()
     before = len(mounted.log_text())
     yield Place(path, client, request.param)
+    emulator.faults.clear()
+    mounted.wait_until_idle()
     logged = mounted.log_text()[before:]
     assert "Traceback" not in logged and " ERROR " not in logged, logged
