@@ -31,7 +31,7 @@ class Entries(Directories, OpenFiles):
         """Make and open a file. Nothing is sent to COS before it is closed or grows large."""
         self._writable()
         directory = self._dir(parent)
-        component = self._check_file_name(directory, name)
+        component = self._check_new_name(directory, name)
         try:
             found = await self.tree.lookup(directory, name)
         except FilesystemError as exc:
@@ -54,8 +54,11 @@ class Entries(Directories, OpenFiles):
         node.content.touch()
         return self._open_handle(node, flags, caller.pid), node
 
-    def _check_file_name(self, directory: DirNode, name: bytes) -> str:
+    def _check_new_name(self, directory: DirNode, name: bytes, *, is_dir: bool = False) -> str:
         component = names.check_new(name)
+        if not component and not is_dir:
+            # Its key would be that of the directory's own object.
+            raise FilesystemError(errno.EINVAL, f"only a directory can have the name {names.LEAD!r}")
         if directory.is_buckets:
             raise FilesystemError(errno.EPERM, "only buckets can be made here")
         names.check_key(directory.child_key(component))
@@ -74,7 +77,7 @@ class Entries(Directories, OpenFiles):
         """Make an object whose content is known: a link, a device node, an empty file."""
         self._writable()
         directory = self._dir(parent)
-        component = self._check_file_name(directory, name)
+        component = self._check_new_name(directory, name)
         async with self.tree.moves.change(directory):
             await self._check_absent(directory, name)
             attrs = self._new_attributes(directory, mode, caller, rdev)
@@ -182,7 +185,7 @@ class Entries(Directories, OpenFiles):
         node = await self.tree.lookup(source, name)
         if source.is_buckets or destination.is_buckets:
             raise FilesystemError(errno.EPERM, "buckets cannot be renamed")
-        component = self._check_file_name(destination, new_name)
+        component = self._check_new_name(destination, new_name, is_dir=isinstance(node, DirNode))
         target = await self._rename_target(destination, new_name)
         if target is node:
             return

@@ -151,6 +151,9 @@ class Tree:
         found: dict[str, object] = {}
 
         async def head() -> None:
+            if not text:  # the key of the directory itself
+                found["file"] = None
+                return
             found["file"] = await self.heads.ask(parent.bucket, parent.child_key(text))
 
         async def below() -> None:

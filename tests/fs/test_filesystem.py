@@ -366,6 +366,19 @@ async def test_names_that_cannot_be(files: Files) -> None:
     await fails(errno.ENAMETOOLONG, files.create("/".join(["d" * 255, "e" * 255, "f" * 255, "g" * 100])))
 
 
+async def test_the_name_of_an_empty_component_is_for_directories_alone(files: Files) -> None:
+    await files.mkdir("d")
+    await files.put("f", b"x")
+    for path in ("%=", "d/%="):
+        await fails(errno.EINVAL, files.create(path))
+        await fails(errno.EINVAL, files.symlink(path, b"target"))
+        await fails(errno.EINVAL, files.rename("f", path))
+    await files.mkdir("d/%=")
+    await files.put("d/%=/g", b"y")
+    await files.removed()
+    assert await files.keys() == ["d/", "d//", "d//g", "f"]
+
+
 # --- read-only, errors, unknown numbers
 
 

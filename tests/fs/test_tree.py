@@ -218,6 +218,17 @@ async def test_the_shadow_of_a_file_in_a_huge_directory_is_found(
     assert isinstance(node, FileNode) and node.key == "x"
 
 
+async def test_the_own_object_of_a_huge_directory_is_no_file_in_it(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _small_pages(monkeypatch)
+    for key in ("d/", "e/", "e//below", *(f"{name}/k{i}" for name in "de" for i in range(5))):
+        await files.upload(key)
+    assert not await files.exists("d/%=")
+    assert (await files.node("e/%=")).is_dir
+    assert not await files.exists("e/%=%=file")
+
+
 @pytest.mark.parametrize("key", ["/lead", "a//b", "a/./b", "a/../b", "%=x", "n" * 260 + "/deep", "y%=file"])
 async def test_hostile_keys_can_be_read_renamed_with_their_parent_and_removed(files: Files, key: str) -> None:
     await files.upload("top/" + key, b"data")
