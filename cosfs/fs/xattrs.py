@@ -11,6 +11,7 @@ from cosfs.client.model import ObjectInfo, ObjectVersion
 from cosfs.errors import FilesystemError
 from cosfs.fs.inodes import FileNode, Node
 
+USER = "user."
 COS = "user.cos."
 RESTORE = "user.cos.restore"  # setting it has an archived object restored
 VERSIONS = "user.cos.versions"  # JSON, the newest first
@@ -27,8 +28,10 @@ def check_name(name: bytes) -> str:
         text = name.decode()
     except UnicodeDecodeError as exc:
         raise FilesystemError(errno.EILSEQ) from exc
-    if not text.startswith("user."):
+    if not text.startswith(USER):
         raise FilesystemError(errno.ENOTSUP)
+    if text == USER:
+        raise FilesystemError(errno.EINVAL, f"{USER} lacks a name")
     return text
 
 

@@ -89,6 +89,8 @@ async def test_only_the_user_namespace(files: Files) -> None:
         await fails(errno.ENOTSUP, files.fs.getxattr(ino, name))
         await fails(errno.ENOTSUP, files.fs.setxattr(ino, name, b"x"))
     await fails(errno.EILSEQ, files.fs.setxattr(ino, b"user.\xff", b"x"))
+    await fails(errno.EINVAL, files.fs.setxattr(ino, b"user.", b"x"))
+    await fails(errno.EINVAL, files.fs.getxattr(ino, b"user."))
 
 
 async def test_what_cos_says_can_be_read_and_not_set(files: Files) -> None:

@@ -70,6 +70,18 @@ def test_tar_in_and_out(place: Place, tmp_path: Path) -> None:
     assert run("tar", "-tf", place.path / "grown.tar") == "script\nlink\n"
 
 
+def test_tar_archives_change_in_place(place: Place) -> None:
+    for name in ("one", "two", "three"):
+        (place.path / name).write_bytes(name.encode() * 1000)
+    archive = place.path / "a.tar"
+    run("tar", "-C", place.path, "-cf", archive, "one", "two")
+    run("tar", "-C", place.path, "-rf", archive, "three")
+    run("tar", "--delete", "-f", archive, "one")
+    assert run("tar", "-tf", archive).splitlines() == ["two", "three"]
+    run("tar", "-C", place.path, "-df", archive)
+    place.arrives("a.tar", archive.read_bytes())
+
+
 def test_rsync_sends_nothing_the_second_time(place: Place, tmp_path: Path, emulator: Emulator) -> None:
     source, target = tmp_path / "source", place.path / "target"
     expected = make_tree(source)

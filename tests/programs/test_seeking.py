@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+import tempfile
 import wave
 
 import pytest
@@ -90,3 +91,16 @@ def test_access_lists_and_file_flags_are_not_supported(place: Place) -> None:
         os.setxattr(path, "system.posix_acl_access", b"\x02\x00\x00\x00")
     with path.open("rb") as file, fails_with(errno.ENOTTY):
         fcntl.ioctl(file, FS_IOC_GETFLAGS, bytes(8))
+
+
+def test_temporary_files_have_a_name_that_is_removed_at_once(place: Place) -> None:
+    """As tempfile makes them where files cannot be made without a name."""
+    with fails_with(errno.EOPNOTSUPP):
+        os.open(place.path, os.O_TMPFILE | os.O_RDWR)
+    with tempfile.TemporaryFile(dir=place.path) as file:
+        file.write(b"content")
+        file.seek(0)
+        assert file.read() == b"content"
+        assert list(place.path.iterdir()) == []
+    place.settle()
+    assert place.stored() == {}
