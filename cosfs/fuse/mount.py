@@ -121,13 +121,18 @@ def _child(
 ) -> None:
     """Serve in a session of our own; never returns."""
     code = 1
+    # An automount lets nobody but systemd's own process group see the directory until it is mounted.
+    is_waited_for = registry.is_automount(mount_settings.mountpoint)
     try:
-        os.setsid()
+        if not is_waited_for:
+            os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
 
         def ready() -> None:
+            if is_waited_for:
+                os.setsid()
             os.write(writer, b"ok")
             os.close(writer)
 

@@ -232,6 +232,11 @@ def is_mounted(path: Path) -> bool:
     return any(point == str(path) for point, _, _ in _mountinfo())
 
 
+def is_automount(path: Path) -> bool:
+    """Whether whoever looks into this directory has it mounted (x-systemd.automount)."""
+    return any(point == str(path) and kind == "autofs" for point, kind, _ in _mountinfo())
+
+
 def is_alive(pid: int) -> bool:
     try:
         # In a container nobody may be there to bury our processes: a zombie has ended too.
