@@ -151,15 +151,19 @@ def test_attributes_of_our_own_files_are_never_asked_for(
 ) -> None:
     first = mount(f"cos://{bucket}", "--metadata-ttl", "60s")
     requests = counted()
+    spans = Spans()
     for number in range(50):
         (first.path / f"{number:02}").write_bytes(b"x")
+    seconds = 1 + spans.of(1.0)
     run("ls", "-l", first.path)
     assert "HeadObject" not in requests.counts
     first.unmount()
     second = mount(f"cos://{bucket}", cache_dir=first.cache_dir)
     requests = counted()
     run("ls", "-l", second.path)
-    assert requests.counts == {"ListObjects": 1}
+    # The date of an object that was on its way when a second ended is not known before it is listed.
+    assert requests.counts.pop("HeadObject", 0) <= seconds
+    assert requests.counts["ListObjects"] == 1 and requests.total <= 1 + seconds
 
 
 def test_name_in_an_unlisted_directory_is_one_list(
