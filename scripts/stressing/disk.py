@@ -76,7 +76,9 @@ class Disk:
         self.path = scratch / "disk"
         self.path.mkdir()
         self.filesystem = filesystem
+        self._scratch = scratch
         self._image, self._record, self._export = scratch / "image", scratch / "record", scratch / "export"
+        self._plugged = 0
         self._changes = scratch / "changes"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._loop = ""
@@ -91,6 +93,8 @@ class Disk:
     def plug(self) -> None:
         """Have the filesystem mounted, its journal replayed by the kernel."""
         self._record.write_bytes(b"")
+        self._plugged += 1
+        self._export = self._scratch / f"export-{self._plugged}"
         self._export.write_bytes(b"")
         image, changes = str(self._image), str(self._changes)
         _run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, changes)
@@ -131,7 +135,8 @@ class Disk:
         if self._loop:
             _run("losetup", "-d", self._loop)
             self._loop = ""
-        subprocess.run(["umount", str(self._export)], check=False, stderr=subprocess.DEVNULL)
+        # Lazily: a process that is just ending may still have something open on the dead disk.
+        subprocess.run(["umount", "-l", str(self._export)], check=False, stderr=subprocess.DEVNULL)
         assert self._daemon is not None
         self._daemon.terminate()  # if it was not killed
         try:
