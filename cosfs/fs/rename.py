@@ -26,10 +26,11 @@ from cosfs.errors import (
 from cosfs.fs.commit import Committer
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Source
+from cosfs.fs.helpers import PROBE
 from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.journal import Journal
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import PROBE, Action, Rights
+from cosfs.fs.rights import Action, Rights
 from cosfs.fs.sender import ONE_COPY_MAX
 from cosfs.fs.tree import Tree
 from cosfs.fs.treemover import TreeMover

@@ -25,16 +25,16 @@ import trio
 
 from cosfs.client.model import Headers
 from cosfs.errors import COSError, IntegrityError, PermissionDeniedError
+from cosfs.fs.helpers import PROBE
 from cosfs.fs.names import KEY_MAX
 from cosfs.fs.remote import Remote
 from cosfs.transfer import attributes
 
-__all__ = ["ASK_WITHIN", "PROBE", "Action", "Refusal", "Rights"]
+__all__ = ["ASK_WITHIN", "Action", "Refusal", "Rights"]
 
 REMEMBERED = 300.0  # seconds for which a refusal makes its directory suspicious
 ASK_WITHIN = 2.0  # seconds a call waits to hear whether it is allowed
 KNOWN_MAX = 4096  # directories
-PROBE = ".cosfs-may-write"  # part of keys that nothing is ever stored under
 log = logging.getLogger(__name__)
 
 

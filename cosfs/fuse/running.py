@@ -17,6 +17,7 @@ from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.filesystem import Filesystem
+from cosfs.fs.helpers import PROBE
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
@@ -24,7 +25,7 @@ from cosfs.fs.patience import Patience
 from cosfs.fs.place import BLOCKS, Place, lock_directory
 from cosfs.fs.recovery import Recovery, left_over
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import PROBE, Refusal
+from cosfs.fs.rights import Refusal
 from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.sweeper import Sweeper
 from cosfs.fuse import registry

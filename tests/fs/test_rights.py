@@ -21,8 +21,9 @@ from cosfs.emulator import Emulator
 from cosfs.emulator.members import Member
 from cosfs.errors import COSError, PermissionDeniedError
 from cosfs.fs import deleter
+from cosfs.fs.helpers import PROBE
 from cosfs.fs.remote import Remote
-from cosfs.fs.rights import PROBE, REMEMBERED, Action, Rights
+from cosfs.fs.rights import REMEMBERED, Action, Rights
 from cosfs.fs.salvage import LIST
 from cosfs.fs.unmounted import recover_directory
 from cosfs.units import MIB
