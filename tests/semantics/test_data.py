@@ -209,7 +209,7 @@ def test_a_sparse_file_is_as_long_as_it_says_and_its_zeros_are_not_sent(
             file.seek(size // 2 - 3)
             assert file.read(10) == b"\0\0\0data\0\0\0"
     assert seen.counts["PutObject"] == 1  # of zeros, from which the rest is copied
-    assert seen.counts["UploadPart"] == 1
+    assert seen.counts["UploadPart"] in (1, 2)  # of 13; one that does not arrive well is sent again
     assert path.stat().st_size == size
     assert path.stat().st_blocks == size // 512
     expected = bytes(size // 2) + b"data" + bytes(size // 2 - 4)
