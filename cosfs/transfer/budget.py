@@ -10,7 +10,15 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from cosfs.transfer.parts import MIN_PART_SIZE
+
 __all__ = ["Bandwidth", "ByteBudget"]
+
+# Bytes a second that one transfer gets at least when the bandwidth is limited.
+_SLOWEST = 256 * 1024
+# Seconds that parts in flight take together because the bandwidth is limited, and one of them alone.
+_PARTS_TIME = 2.0
+_PART_TIME = 1.0
 
 
 class ByteBudget:
@@ -100,3 +108,21 @@ class Bandwidth:
             start = max(self._free_at, now - self._BURST)
             self._free_at = start + count / self.rate
             return max(0.0, start - now)
+
+    def most_transfers(self) -> int | None:
+        """Return how many transfers may share the bandwidth; None = any number."""
+        # So many that each is fast enough not to be taken for a dead connection.
+        return max(1, self.rate // _SLOWEST) if self.rate else None
+
+    def most_parts(self, size: int) -> int | None:
+        """Return how many parts of a size may share the bandwidth; None = any number."""
+        # What is done of a part is lost when it is interrupted, and if all crawl, none is ever done.
+        return max(1, int(self.rate * _PARTS_TIME) // size) if self.rate else None
+
+    def part_size(self, size: int, traffic_limit: int = 0) -> int:
+        """Return the size parts should have, at most size: small where the bandwidth is.
+
+        traffic_limit is what COS limits each request to.
+        """
+        rates = [rate for rate in (self.rate, traffic_limit) if rate]
+        return min(size, max(MIN_PART_SIZE, int(min(rates) * _PART_TIME))) if rates else size

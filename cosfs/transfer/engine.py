@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,10 +29,10 @@ from cosfs.transfer.ahead import FirstPage
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.concurrency import Concurrency, PartsInFlight
 from cosfs.transfer.flow import Flow, open_nursery
+from cosfs.transfer.inbox import Inbox
 from cosfs.transfer.job import Job, Pending, nobody
 from cosfs.transfer.lanes import Lanes, Window
 from cosfs.transfer.model import Doubt, TransferResult
-from cosfs.transfer.parts import MIN_PART_SIZE
 from cosfs.transfer.resume import Records
 from cosfs.transfer.scheduler import PARTS, REQUEST, Queue, Scheduler
 from cosfs.transfer.side import Side, SmallCall
@@ -55,14 +54,6 @@ TINY = "tiny"  # whole files, so small that very many of them may be in flight a
 _CLEAN_UP_TIME = 3.0
 # How long entering it waits for the first page. Where answers take longer, one process keeps up with them.
 _ALONE_TIME = 0.25
-# Bytes a second that one transfer gets at least when the bandwidth is limited.
-_SLOWEST = 256 * 1024
-# Seconds that parts in flight take together because the bandwidth is limited, and one of them alone.
-_PARTS_TIME = 2.0
-_PART_TIME = 1.0
-# Results of a stream of jobs are handed over after so many seconds or at so many.
-_BATCH_TIME = 0.01
-_BATCH = 64
 # A request is as much work as moving so many bytes.
 _REQUEST_WORTH = 64 * 1024
 
@@ -100,7 +91,8 @@ class Engine:
         self._work = threading.Condition(self._lock)
         self._concurrency = Concurrency(self.limit, first)
         limits = self._part_limit()
-        self._scheduler: Scheduler[Job] = Scheduler(self.current, self._bulk_limit(), limits)
+        bulk = self.bandwidth.most_transfers()
+        self._scheduler: Scheduler[Job] = Scheduler(self.current, bulk, limits)
         self._parts: PartsInFlight | None = None
         if first > 0:
             most = min(self.limit, limits.get(PARTS, self.limit))
@@ -114,7 +106,7 @@ class Engine:
         # A whole tree: a round trip less until all are in flight.
         first_small = (2 if self._side_allowed else 1) * Window.FIRST
         self._window = Window(max(self.limit, settings.max_small_requests - elsewhere), first_small)
-        self._tiny: Scheduler[Job] = Scheduler(self._window.most, self._bulk_limit())
+        self._tiny: Scheduler[Job] = Scheduler(self._window.most, bulk)
         self._tiny.set_limits(self._window.size)
         self._lanes = Lanes(self._next_tiny, self._break)
         self._failure: BaseException | None = None
@@ -126,33 +118,18 @@ class Engine:
         self._tiny_abandoned = 0
         self._cleaning = 0
         self._closing = False
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
-        self._woken = False
-        self._last_wake = 0.0
-
-    def _bulk_limit(self) -> int | None:
-        """Return how many transfers may share the bandwidth; None = as many as there are slots."""
-        # So many that each is fast enough not to be taken for a dead connection.
-        rate = self.settings.max_bandwidth
-        return max(1, rate // _SLOWEST) if rate else None
+        self._inbox = Inbox()
 
     def _part_limit(self) -> dict[str, int]:
-        """Return how many parts may share the bandwidth."""
-        # What is done of a part is lost when it is interrupted, and if all crawl, none is ever done.
-        rate = self.settings.max_bandwidth
-        return (
-            dict.fromkeys((LARGE, PARTS), max(1, int(rate * _PARTS_TIME) // self.part_size())) if rate else {}
-        )
+        most = self.bandwidth.most_parts(self.part_size())
+        return {} if most is None else dict.fromkeys((LARGE, PARTS), most)
 
     def part_size(self, traffic_limit: int = 0) -> int:
         """Return the size of parts, small where the bandwidth is: a part that is interrupted is lost.
 
         traffic_limit is what COS limits each request to.
         """
-        rates = [rate for rate in (self.settings.max_bandwidth, traffic_limit) if rate]
-        chunk = self.settings.multipart_chunksize
-        return min(chunk, max(MIN_PART_SIZE, int(min(rates) * _PART_TIME))) if rates else chunk
+        return self.bandwidth.part_size(self.settings.multipart_chunksize, traffic_limit)
 
     async def __aenter__(self) -> Engine:
         if self._side_allowed:
@@ -160,7 +137,7 @@ class Engine:
             self._side = Side.fork(self)
             if self._side is None:
                 self._window.most += Side.CAPACITY
-        self._token = trio.lowlevel.current_trio_token()
+        self._inbox.open()
         if self._side is not None:
             self._limit_tiny()
             threading.Thread(target=self._read_side, name="cos-side", daemon=True).start()
@@ -410,7 +387,7 @@ class Engine:
                     self._end_aside(side.take_back(number, worked=result is not None), result)
                 self._feed_side()
             self._lanes.wake()
-            self._wake()
+            self._inbox.wake()
         with self._lock:
             left = side.take_all_back()
         side.clean_up(left)
@@ -428,11 +405,11 @@ class Engine:
         else:
             progress = job.fn.progress  # type: ignore[attr-defined]
             if progress is not None:
-                self._inbox.append((progress, result.size))
+                self._inbox.put(progress, result.size)
             job.value = result
             job.fn = nobody
             self._tiny.finish(job.queue, job)
-            self._inbox.append((job.deliver, job))
+            self._inbox.put(job.deliver, job)
 
     def _break(self, error: BaseException) -> None:
         """Have everybody told who waits for calls that can never end; from a thread that could not go on."""
@@ -494,15 +471,15 @@ class Engine:
                     self._window.answered(time.monotonic(), self._lanes.idle, self.client.stats.retries)
                     self._limit_tiny()
                     self._feed_side()
-                self._inbox.append((job.deliver, job))
-                urgent = not job.lazy or not job.queue.waiting or len(self._inbox) >= _BATCH
+                self._inbox.put(job.deliver, job)
+                urgent = not job.lazy or not job.queue.waiting or self._inbox.is_full
         if abandoned:
             self._discard(job)
             with self._lock:
                 self._count_abandoned(job, -1)
                 self._cleaning -= job.discard is not None
-        elif urgent or time.monotonic() - self._last_wake >= _BATCH_TIME:
-            self._wake()
+        elif urgent or self._inbox.is_due:
+            self._inbox.wake()
 
     def _count_answer(self) -> None:
         """Look whether more requests may be in flight, at the end of each round. Lock held."""
@@ -566,32 +543,13 @@ class Engine:
 
     def post(self, callback: Callable[[Any], None], value: Any, *, wake: bool = True) -> None:
         """Have callback(value) called in the trio thread; from any thread."""
-        self._inbox.append((callback, value))
+        self._inbox.put(callback, value)
         if wake:
-            self._wake()
-
-    def _wake(self) -> None:
-        self._last_wake = time.monotonic()
-        if self._woken or self._token is None:
-            return
-        self._woken = True
-        try:
-            self._token.run_sync_soon(self.deliver)
-        except trio.RunFinishedError:
-            pass
+            self._inbox.wake()
 
     def deliver(self) -> None:
         """Call what waits to be called in the trio thread."""
-        # First, so that what comes in from now on wakes us again.
-        self._woken = False
-        inbox = self._inbox
-        while inbox:
-            callback, value = inbox.popleft()
-            try:
-                callback(value)
-            except Exception:
-                # Nobody is on the stack who could be told; a callback's bug must not end the run.
-                log.exception("a progress callback failed")
+        self._inbox.deliver()
 
 
 def _may_go(job: Job) -> bool:
