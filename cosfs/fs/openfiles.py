@@ -144,11 +144,11 @@ class OpenFiles(Calls):
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self._files[fh]
         node = handle.node
+        if self.settings.max_pending and self.settings.write_back == "async":
+            await self._wait_for_room()
         await self._wait_for_commit(node)
         if handle.epoch != node.epoch:
             raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
-        if self.settings.max_pending and self.settings.write_back == "async":
-            await self._wait_for_room()
         content = self._content(node)
         if handle.flags & os.O_APPEND:
             offset = content.size
@@ -175,8 +175,12 @@ class OpenFiles(Calls):
                     raise
 
     async def _wait_for_commit(self, node: FileNode) -> None:
-        """A large file is not changed while it is being read for sending."""
-        while self.committer.reads_staging(node):
+        """A large file is not changed while it is being read for sending.
+
+        Who returns from here changes it before anything else is awaited. Only once: the next who waits
+        has the lock as soon as it is released, so two of them would find it taken for ever.
+        """
+        if self.committer.reads_staging(node):
             await self.remote.patience.acquire(node.lock, (node.bucket, node.key))
             node.lock.release()
 

@@ -547,6 +547,30 @@ async def test_a_large_file_is_not_changed_while_it_is_sent(files: Files, emulat
     assert await files.stored("a") == bytes(expected)
 
 
+async def test_several_writers_of_a_large_file_go_on_when_it_is_sent(
+    files: Files, emulator: Emulator
+) -> None:
+    """The kernel writes a mapping back with many writes at once."""
+    data = content(6 * MIB)
+    await files.upload("a", data)
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"first", 2 * MIB)
+    emulator.faults.latency(0.1, "UploadPart", count=1)
+    emulator.requests.reset()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.fs.fsync, fh)
+            await requests_sent(emulator, "UploadPart")
+            for i in range(5):
+                nursery.start_soon(files.write, fh, b"%d" % i, i * MIB)
+    await files.close(fh)
+    expected = bytearray(data)
+    expected[2 * MIB : 2 * MIB + 5] = b"first"
+    for i in range(5):
+        expected[i * MIB : i * MIB + 1] = b"%d" % i
+    assert await files.stored("a") == bytes(expected)
+
+
 async def test_two_handles_closed_at_the_same_time_send_once(files: Files, emulator: Emulator) -> None:
     await files.list()
     with counted(emulator) as requests:
