@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cosfs.errors import FilesystemError
+from cosfs.transfer.receive import WRITE_PIECE
 
 __all__ = ["MEMORY_MAX", "Scratch", "pwrite_all", "remove_file"]
 
@@ -136,9 +137,8 @@ class Scratch:
 
 
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all bytes at an offset."""
+    """Write all bytes at an offset, in pieces for which the kernel has memory at hand."""
     view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view = view[count:]
-        offset += count
+    done = 0
+    while done < len(view):
+        done += os.pwrite(fd, view[done : done + WRITE_PIECE], offset + done)

@@ -19,6 +19,7 @@ from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.work import CHUNK, Meter, checkpoint, pause
 
 __all__ = [
+    "WRITE_PIECE",
     "Received",
     "Sink",
     "Source",
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 _FRUITLESS_TRIES = 5
 # Written at once. The kernel takes memory for the page cache in blocks as long as a write: small ones it has
 # at hand, large ones may have to come from the host of a virtual machine.
-_WRITE = 32 * 1024
+WRITE_PIECE = 32 * 1024
 # Zeros of this length, at a multiple of it, become a hole of a sparse file.
 _HOLE = 64 * 1024
 _ZEROS = bytes(_HOLE)
@@ -164,7 +165,7 @@ def write_to(fd: int) -> Sink:
 
     def write(piece: memoryview, position: int) -> None:
         while piece:
-            count = os.pwrite(fd, piece[:_WRITE], position)
+            count = os.pwrite(fd, piece[:WRITE_PIECE], position)
             piece, position = piece[count:], position + count
 
     return write

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cosfs.errors import FilesystemError
-from cosfs.fs.scratch import MEMORY_MAX, Scratch
+from cosfs.fs.scratch import MEMORY_MAX, Scratch, pwrite_all
+from cosfs.transfer.receive import WRITE_PIECE
 
 
 def test_a_small_file_never_touches_the_disk(tmp_path: Path) -> None:
@@ -64,3 +65,19 @@ def test_after_close_nothing_can_be_had(tmp_path: Path) -> None:
         scratch.get(3, 0)
     with pytest.raises(FilesystemError):
         scratch.fileno()
+
+
+def test_a_long_write_goes_to_the_file_in_short_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+    pwrite = os.pwrite
+
+    def short(fd: int, data: memoryview, offset: int) -> int:
+        lengths.append(len(data))
+        return pwrite(fd, data[:10_000], offset)
+
+    monkeypatch.setattr(os, "pwrite", short)
+    data = os.urandom(3 * WRITE_PIECE + 5)
+    with (tmp_path / "file").open("wb") as file:
+        pwrite_all(file.fileno(), data, 7)
+    assert (tmp_path / "file").read_bytes() == bytes(7) + data
+    assert max(lengths) == WRITE_PIECE
