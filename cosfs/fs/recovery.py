@@ -123,16 +123,23 @@ class Recovery:
             await self._set_attributes()
 
     async def _set_attributes(self) -> None:
-        """Nobody may rename these files, or set their modes again, before they have those they had."""
+        """Nobody may look at these files, rename them, or set their modes again, before they have those they
+        had; those of files never closed as well.
+        """
         slots = trio.CapacityLimiter(PARALLEL)
+        due = [r for r in self._records if _has_set(r) and not self._waits(r)]
 
         async def one(record: Record) -> None:
             async with slots:
                 await self._try(self._reset, record)
 
         async with together() as nursery:
-            for record in [r for r in self._records if r.kind == "attributes" and not self._waits(r)]:
-                nursery.start_soon(one, record)
+            for record in due:
+                if record.kind == "attributes":
+                    nursery.start_soon(one, record)
+            for record in due:
+                if record.kind == "open":  # one by one: each may take megabytes
+                    await self._try(self._keep_open_file, record)
 
     async def run(self, *, once: bool = False) -> Recovered:
         """Work off the rest; what COS cannot take now is tried again until it can, unless once."""
@@ -403,6 +410,11 @@ class Recovery:
 def _last_mark(record: Record, content: Staging) -> Mark:
     """What an object is known by that has all of a file."""
     return mark_of(content.size, headers_from_json(record.body["headers"]))
+
+
+def _has_set(record: Record) -> bool:
+    """Whether a record tells of attributes that an object or directory was given."""
+    return record.kind == "attributes" or (record.kind == "open" and record.body.get("set", False))
 
 
 def node_changed(node: FileNode | DirNode) -> bool:

@@ -53,6 +53,7 @@ async def _reset(
     node.attrs = attrs
     node.known = True
     node.pending_id = record.id
+    fs.tree.kernel.forget_inode(node.ino)  # where COS could not be asked before anybody looked
     fs.committer.attributes_changed(node)
     return node
 

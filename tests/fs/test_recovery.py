@@ -11,11 +11,9 @@ import pytest
 import trio
 
 from cosfs.client.client import CosClient
-from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import ConfigError, COSError
 from cosfs.fs import commit, uploads
-from cosfs.fs.metadata import Change
 from cosfs.fs.place import lock_directory
 from cosfs.fs.recovery import Recovery, recover
 from cosfs.fs.scratch import MEMORY_MAX
@@ -59,32 +57,6 @@ async def test_a_change_of_a_large_object_is_put_together_again(
         await first.write(fh, b"changed", 3 * MIB)
     second = await restarted(filesystem, emulator, first)
     assert await second.stored("a") == data[: 3 * MIB] + b"changed" + data[3 * MIB + 7 :]
-
-
-async def test_what_was_never_closed_is_kept_aside(
-    first: Files, filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    emulator.faults.clear()
-    await first.upload("old", b"0123456789")
-    first.tree.forget_all()
-    fh = await first.create("reports (new).txt")
-    await first.write(fh, b"data")
-    other = await first.open("old", os.O_RDWR)
-    await first.write(other, b"XY", 4)
-    await until(lambda: len(first.journal.records()) == 2)
-    second = await restarted(filesystem, emulator, first)
-    assert await second.keys() == ["old"]
-    assert await second.stored("old") == b"0123456789"
-    second.journal.sync()
-    assert list(second.journal.staging.iterdir()) == []
-    assert second.journal.records() == []
-    assert second.recovered.kept == 2
-    kept = kept_files(second)
-    assert sorted(kept.values()) == [b"0123XY6789", b"data"]
-    assert any(name.endswith("reports_new_.txt") for name in kept)
-    text = (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
-    assert text.count("never closed") == 2
-    assert all(name in text for name in kept)
 
 
 async def test_a_file_that_was_closed_is_sent_though_it_is_written_again(
@@ -149,34 +121,6 @@ async def test_modes_left_are_seen_before_they_are_sent(
     assert second.journal.records() == []
     third = await filesystem("other")
     assert [await third.mode(path) for path in ("d", "d/a", "d/c")] == [0o700, 0o600, 0o700]
-
-
-async def test_a_time_set_a_moment_ago_is_not_that_of_bytes_nobody_was_promised(
-    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", LATER)
-    files = await filesystem("cache")
-    names = ("before", "meanwhile", "mode")
-    for name in names:
-        await files.upload(name, b"old", headers=Headers(metadata={"mtime": "1000000000"}))
-    for name in names:
-        node = await files.file(name)
-        if name == "before":
-            await files.fs.setattr(node.ino, Change(mtime_ns=12 * 10**17))
-        fh = await files.open(name, os.O_WRONLY)
-        await files.write(fh, b"new", 3)
-        if name == "meanwhile":
-            await files.fs.setattr(node.ino, Change(mtime_ns=12 * 10**17))
-        if name == "mode":
-            await files.chmod(name, 0o600)
-    await until(lambda: [r.kind for r in files.journal.records()] == ["open"] * 3)
-    await filesystem.kill(files)
-    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.01)
-    second = await filesystem("cache")
-    times = {name: (await second.stat(name)).attrs.mtime_ns for name in names}
-    assert times == {"before": 12 * 10**17, "meanwhile": 12 * 10**17, "mode": 10**18}
-    assert await second.mode("mode") == 0o600
-    assert await second.get("before") == b"old"
 
 
 async def test_files_left_are_seen_before_they_are_sent(
@@ -320,37 +264,6 @@ async def test_a_put_that_arrived_before_the_crash_is_no_conflict(
     assert await second.keys() == ["a"]
     assert await second.stored("a") == b"arrived"
     assert second.fs.committer.conflicts.count == 0
-
-
-async def test_a_close_whose_answer_was_lost_leaves_nothing_to_keep_aside(
-    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", LATER)
-    files = await filesystem("cache")
-    await files.put("a", b"old bytes")
-    await files.chmod("a", 0o600)
-    sender, arrived = files.fs.committer.sender, trio.Event()
-    put_whole = sender.put_whole
-
-    async def put_and_die(*args: Any, **kwargs: Any) -> None:
-        await put_whole(*args, **kwargs)
-        arrived.set()
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(sender, "put_whole", put_and_die)
-    fh = await files.open("a", os.O_WRONLY)
-    await files.write(fh, b"new", 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(files.fs.flush, fh)
-        await arrived.wait()
-        await filesystem.kill(files)
-        nursery.cancel_scope.cancel()
-    second = await filesystem("cache")
-    assert await second.stored("a") == b"new bytes"
-    assert await second.mode("a") == 0o600
-    assert second.recovered.kept == 0
-    assert not (second.fs.settings.cache_dir / "recovered").exists()
-    assert second.journal.records() == []
 
 
 async def test_a_file_that_grew_just_before_it_was_sent_is_known_again(
