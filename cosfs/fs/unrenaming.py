@@ -48,7 +48,7 @@ async def finish_file_rename(
     if copy is not None:
         for gone in replaced:
             if name := Path(gone.body.get("content", {}).get("path", "")).name:
-                (fs.journal.staging / name).unlink(missing_ok=True)
+                fs.journal.retire(fs.journal.staging / name)
         fs.tree.ask_again(record.bucket, record.key)
         fs.tree.ask_again(*record.body["to"])
     return others

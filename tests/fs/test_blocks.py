@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 import subprocess
 import sys
@@ -519,3 +520,21 @@ async def test_room_waits_for_the_disk(directory: Path, no_warnings: None) -> No
         assert cache.stats.dropped == 0
     memory_only = BlockCache(directory, size_limit=0, block_size=BLOCK)
     assert not await memory_only.room(1)
+
+
+async def test_the_disk_is_written_for_a_third_of_the_time_of_one_processor(
+    directory: Path, no_warnings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep, clock = trio.sleep, itertools.count(step=50.0)
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(time, "thread_time", clock.__next__)
+    monkeypatch.setattr(trio, "sleep", note)
+    async with opened(directory) as cache:
+        cache.put(block(0), data_of(0))
+        await until(lambda: 100.0 in pauses)
+        assert len(files(directory)) == 1

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cosfs.emulator import Emulator
+from cosfs.errors import COSError
+from cosfs.units import MIB
 from tests.fs.conftest import Filesystems, restarted
-from tests.fs.support import Files
+from tests.fs.support import Files, content
 
 
 async def remove(files: Files) -> None:
@@ -80,3 +82,32 @@ async def test_the_former_name_of_a_changed_file_without_a_name_may_be_used_agai
     assert await second.keys() == ["a", *CALLS[call]]
     assert await second.get("a") == b"0123456789"
     assert second.journal.records() == []
+
+
+async def test_a_rename_fails_while_what_another_file_has_left_there_cannot_be_fetched(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    before = content(4 * MIB)
+    changed = before[:4] + b"XY" + before[6:]
+    files = await filesystem(write_back="async")
+    await files.upload("a", before)
+    await files.upload("next", b"next")
+    await files.list()
+    emulator.faults.error("*MultipartUpload", "ServiceUnavailable", 503, count=0)
+    async with files.opened("a") as fh:
+        await files.write(fh, b"XY", 4)
+    await files.rename("a", "away")
+    trouble = emulator.faults.error("GetObject", "ServiceUnavailable", 503, count=0)
+    with pytest.raises(COSError, match="ServiceUnavailable"):
+        await files.rename("next", "a")
+    assert trouble.struck
+    assert sorted(await files.list()) == ["away", "next"]
+    emulator.faults.clear()
+    assert await files.get("away") == changed
+    await files.rename("next", "a")
+    await files.fs.drain()
+    await files.removed()
+    assert await files.keys() == ["a", "away"]
+    assert sorted(await files.list()) == ["a", "away"]
+    assert await files.stored("a") == b"next"
+    assert await files.stored("away") == changed

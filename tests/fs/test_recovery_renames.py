@@ -9,8 +9,9 @@ from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import deleter
 from cosfs.fs.recovery import Recovery
+from cosfs.units import MIB
 from tests.fs.conftest import Filesystems, restarted
-from tests.fs.support import until
+from tests.fs.support import content, until
 
 LATER = 60.0
 
@@ -274,6 +275,39 @@ async def test_a_directory_is_moved_to_the_end_over_what_a_file_has_left_there(
     assert await second.keys() == ["away", "e/", "e/a", "e/b", "e/other"]
     assert await second.stored("e/a") == await second.stored("e/b") == b"d" * 10
     assert await second.stored("away") == await second.stored("e/other") == b"eeeeXYeeee"
+    assert second.journal.records() == []
+
+
+async def test_what_a_file_has_left_stays_while_it_cannot_be_fetched(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    before = content(4 * MIB)
+    changed = before[:4] + b"XY" + before[6:]
+    files = await filesystem("cache", write_back="async")
+    for key, data in (("d/", b""), ("d/a", b"moves"), ("e/", b""), ("e/a", before)):
+        await files.upload(key, data)
+    await files.list("e")
+    emulator.faults.error("*MultipartUpload", "ServiceUnavailable", 503, count=0)
+    async with files.opened("e/a") as fh:
+        await files.write(fh, b"XY", 4)
+    await files.rename("e/a", "away")
+    files.journal.add("rename", files.bucket, "d/", {"to": [files.bucket, "e/"]})
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    trouble = emulator.faults.error("GetObject", "ServiceUnavailable", 503, count=0)
+    second = await filesystem("cache", recovering=False)
+    recovery = Recovery(second.fs, second.journal.records())
+    await recovery.begin(60.0)
+    assert trouble.struck
+    emulator.faults.clear()
+    assert await second.stored("e/a") == before
+    assert await second.keys() == ["d/", "d/a", "e/", "e/a"]
+    assert {"file", "rename"} <= {record.kind for record in second.journal.records()}
+    await recovery.run(once=True)
+    await second.removed()
+    assert await second.keys() == ["away", "e/", "e/a"]
+    assert await second.stored("e/a") == b"moves"
+    assert await second.stored("away") == changed
     assert second.journal.records() == []
 
 

@@ -1,0 +1,103 @@
+"""What becomes of staged bytes when recovery needs them no more: no record leads to what is gone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from cosfs.emulator import Emulator
+from cosfs.fs import commit
+from cosfs.fs.journal import Journal
+from cosfs.fs.scratch import MEMORY_MAX
+from tests.fs.conftest import NEVER, Filesystems
+from tests.fs.support import Files, content
+
+LARGE = content(3 * MEMORY_MAX)  # in a file of its own
+Named = list[tuple[str, list[str]]]
+
+
+@pytest.fixture
+def retired(monkeypatch: pytest.MonkeyPatch) -> Named:
+    """The staging files that were given up, each with those that records named at that time."""
+    found: Named = []
+    retire = Journal.retire
+
+    def note(journal: Journal, path: Path) -> None:
+        assert path.exists()
+        bodies = [record.body for record in journal.records()]
+        found.append((path.name, [body["content"]["path"] for body in bodies if "content" in body]))
+        retire(journal, path)
+
+    monkeypatch.setattr(Journal, "retire", note)
+    return found
+
+
+def staged(files: Files) -> list[str]:
+    return [path.name for path in files.journal.staging.iterdir()]
+
+
+async def test_of_a_file_outside_of_the_mount(
+    filesystem: Filesystems, emulator: Emulator, retired: Named
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("a", LARGE)
+    (name,) = staged(files)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache", prefix="d/")
+    assert retired == [(name, [])]
+    assert await second.stored("a") == LARGE
+
+
+async def test_of_a_file_whose_close_got_no_answer(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch, retired: Named
+) -> None:
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", NEVER)
+    files = await filesystem("cache")
+    await files.put("a", b"old")
+    await files.chmod("a", 0o600)  # so that the journal has it
+    sender, arrived = files.fs.committer.sender, trio.Event()
+    put_whole = sender.put_whole
+
+    async def put_and_die(*args: Any, **kwargs: Any) -> None:
+        await put_whole(*args, **kwargs)
+        arrived.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(sender, "put_whole", put_and_die)
+    fh = await files.open("a", os.O_WRONLY)
+    await files.write(fh, LARGE)
+    (name,) = staged(files)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.flush, fh)
+        await arrived.wait()
+        await filesystem.kill(files)
+        nursery.cancel_scope.cancel()
+    second = await filesystem("cache")
+    assert retired == [(name, [])]
+    assert await second.get("a") == LARGE
+
+
+async def test_of_a_file_that_a_rename_has_replaced(
+    filesystem: Filesystems, emulator: Emulator, retired: Named
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    etag = await files.upload("a", b"renamed")
+    await files.upload("b", b"renamed")
+    await files.list()
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+    await files.put("b", LARGE)
+    (name,) = staged(files)
+    body = {"to": [files.bucket, "b"], "etag": etag, "there": ""}
+    files.journal.add("move", files.bucket, "a", body)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem("cache")
+    assert retired == [(name, [])]
+    assert await second.get("b") == b"renamed"
