@@ -23,6 +23,7 @@ from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.scratch import Scratch, pwrite_all, remove_file
+from cosfs.fs.sums import Summing, Sums
 
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
 FILL_STEP = 8 * 1024 * 1024
@@ -53,6 +54,7 @@ class Staging:
         self._since_limit = 0  # what was not cut off since then
         self._writes = 0  # under way in threads
         self._quiet = trio.Event()
+        self._sums: Sums | None = None
         self._directory = directory
         self._remove = remove
         self._scratch = Scratch(directory, path)
@@ -93,24 +95,42 @@ class Staging:
             self.size = max(self.size, stop)
             self.touch()
             return
-        if len(data) <= INLINE:
-            self._scratch.put(data, offset)
+        if self._sums is None:
+            await self._put(data, offset)
         else:
-            fd = self.fileno()
-            if not self._writes:
-                self._quiet = trio.Event()
-            self._writes += 1
-            try:
-                # The kernel may stop a writer to let the disk catch up: not the whole mount.
-                await trio.to_thread.run_sync(pwrite_all, fd, data, offset)
-            finally:
-                self._writes -= 1
-                if not self._writes:
-                    self._quiet.set()
+            with self._sums.writing(offset, stop) as summing:
+                await self._put(data, offset, summing)
         for ranges in (self.valid, self.changed, self._since):
             ranges.add(offset, stop)
         self.size = max(self.size, stop)
         self.touch()
+
+    async def _put(self, data: bytes, offset: int, summing: Summing | None = None) -> None:
+        if len(data) <= INLINE:
+            self._scratch.put(data, offset)
+            if summing is not None:
+                summing.add(data)
+            return
+        fd = self.fileno()
+        if not self._writes:
+            self._quiet = trio.Event()
+        self._writes += 1
+        try:
+            # The kernel may stop a writer to let the disk catch up: not the whole mount.
+            await trio.to_thread.run_sync(_write, fd, data, offset, summing)
+        finally:
+            self._writes -= 1
+            if not self._writes:
+                self._quiet.set()
+
+    def sum_up(self) -> None:
+        """Compute the CRC-64 of what is written from now on: it is about to be sent."""
+        if self._sums is None:
+            self._sums = Sums()
+
+    def take_crc64(self, start: int, stop: int) -> int | None:
+        """Return the CRC-64 of bytes as they were written, once; None if it is not known."""
+        return self._sums.take(start, stop) if self._sums is not None else None
 
     async def settled(self) -> None:
         """Wait until no write is half done: the bytes on disk are those that `valid` tells of."""
@@ -129,6 +149,8 @@ class Staging:
                 ranges.truncate(size)
             self.base_limit = min(self.base_limit, size)
             self._since_limit = min(self._since_limit, size)
+            if self._sums is not None:
+                self._sums.cut(size, self.size)
         self.size = size
         self.touch()
         try:
@@ -246,6 +268,7 @@ class Staging:
     def sent(self, base: Source, version: int) -> None:
         """COS now holds what this was at version, or a little later, as base."""
         self.let_go_replaced()
+        self._sums = None
         self.sending.clear()
         self.replacing.clear()
         self.mtime_before = None
@@ -306,6 +329,12 @@ class Staging:
         staging.valid = staging.changed.copy()
         staging.touch()
         return staging
+
+
+def _write(fd: int, data: bytes, offset: int, summing: Summing | None) -> None:
+    pwrite_all(fd, data, offset)
+    if summing is not None:
+        summing.add(data)
 
 
 def _sync(fd: int, directory: Path) -> None:

@@ -62,6 +62,7 @@ class Stream:
 
     def grew(self, staging: Staging) -> None:
         """Start the parts that are complete now."""
+        staging.sum_up()
         while True:
             start, stop = part_range(self._next, self._part_size)
             if stop > staging.size or not staging.changed.covers(start, stop):
@@ -99,7 +100,7 @@ class Stream:
                 self._scopes.add(scope)
                 async with self._slots:
                     upload = await self._started()
-                    await upload.send(number, staging.body(start, stop), once=True)
+                    await _send_part(upload, number, staging, start, stop)
         except (COSError, OSError) as exc:
             # send_rest() sends it again and reports what happens then. A body that changed while
             # it was read fails its checksum; it is in _stale already.
@@ -147,7 +148,7 @@ class Stream:
         self, upload: MultipartUpload, number: int, staging: Staging, start: int, stop: int
     ) -> None:
         async with self._slots:
-            await upload.send(number, staging.body(start, stop), once=True)
+            await _send_part(upload, number, staging, start, stop)
 
     async def _settle(self) -> None:
         while self._busy:
@@ -161,3 +162,8 @@ class Stream:
             await self._settle()
             if self._upload is not None:
                 await self._uploads.abort(self._upload)
+
+
+async def _send_part(upload: MultipartUpload, number: int, staging: Staging, start: int, stop: int) -> None:
+    crc = staging.take_crc64(start, stop)
+    await upload.send(number, staging.body(start, stop), once=True, crc64=crc)

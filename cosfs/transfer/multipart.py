@@ -20,7 +20,7 @@ from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import DEFAULTS, TransferOptions
 from cosfs.transfer.parts import combine_crc64
 from cosfs.transfer.scheduler import Queue
-from cosfs.transfer.work import Meter, Progress, SharedFile, SummedFile, metered
+from cosfs.transfer.work import Meter, MeteredFile, Progress, SharedFile, SummedFile, metered
 
 __all__ = ["MultipartUpload", "as_damage", "damaged_on_the_way"]
 
@@ -126,11 +126,18 @@ class MultipartUpload:
             await self.abort()
 
     async def send(
-        self, number: int, body: Body, progress: Progress | None = None, *, once: bool = False
+        self,
+        number: int,
+        body: Body,
+        progress: Progress | None = None,
+        *,
+        once: bool = False,
+        crc64: int | None = None,
     ) -> Part:
         """Send one part; its checksums are computed in the worker and compared.
 
         With once a file is read only once: its CRC-64 is computed while it is sent, and there is no MD5.
+        With crc64 as well, what it is if the file has not been changed, it is not read here at all.
         number counts from 1; a part sent earlier under it is replaced. A FileBody's descriptor
         may be closed as soon as this returns or is cancelled; memory must stay unchanged until
         then. Nothing of a cancelled part counts.
@@ -143,6 +150,7 @@ class MultipartUpload:
             _own(body),
             progress,
             once,
+            crc64,
             queue=self._queue,
         )
         self.parts[number] = part
@@ -309,13 +317,18 @@ def _send_part(
     body: Body | tuple[SharedFile, int, int],
     progress: Progress | None,
     once: bool = False,
+    crc: int | None = None,
 ) -> Part:
     """Send one part in a worker thread; damaged on its way it is sent once more."""
     if isinstance(body, tuple):
         file, offset, length = body
         with file as fd:
-            return _send_part(engine, upload, number, FileBody(fd, offset, length), progress, once)
+            return _send_part(engine, upload, number, FileBody(fd, offset, length), progress, once, crc)
     meter = Meter(engine, progress)
+    if crc is not None and once and upload.sums_once and isinstance(body, FileBody):
+        sent = _send_unread(engine, upload, number, body, meter, crc)
+        if sent is not None:
+            return sent
     for attempt in (1, 2):
         try:
             if once and upload.sums_once and isinstance(body, FileBody):
@@ -348,6 +361,35 @@ def _send_summed(engine: Engine, upload: MultipartUpload, number: int, body: Bod
         crc64=sums.crc64,
         extra=upload.options.body_headers,
     )
+
+
+def _send_unread(
+    engine: Engine, upload: MultipartUpload, number: int, body: FileBody, meter: Meter, crc: int
+) -> Part | None:
+    """Send a part whose CRC-64 is known; None if that is not the one of what has arrived."""
+    told = False
+
+    def known() -> int:
+        nonlocal told
+        told = True
+        return crc
+
+    file = MeteredFile(body.fileno(), body.offset, body.length, meter)
+    try:
+        part = engine.client.upload_part(
+            upload.upload, number, file, crc64=known, extra=upload.options.body_headers
+        )
+    except COSError as error:
+        meter.rewind()
+        meter.flush()
+        if not isinstance(error, IntegrityError):
+            raise
+        # Most likely it was written again meanwhile.
+        log.info("part %d of %r is sent again: %s", number, upload.upload.key, error)
+        upload.sums_once = upload.sums_once and told
+        return None
+    meter.settle(part.size)
+    return part
 
 
 def _send_once(engine: Engine, upload: MultipartUpload, number: int, body: FileBody, meter: Meter) -> Part:

@@ -51,6 +51,23 @@ async def test_parts_are_sent_while_the_file_is_written(files: Files, emulator: 
     assert await files.get("a") == data
 
 
+async def test_what_was_summed_up_while_it_was_written_is_not_read_to_be_sent(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    preadv = os.preadv
+
+    def counting(fd: int, buffers: list[memoryview], offset: int) -> int:
+        counts.append(preadv(fd, buffers, offset))
+        return counts[-1]
+
+    monkeypatch.setattr(os, "preadv", counting)
+    data = content(8 * MIB + 100)
+    await files.put("a", data)
+    assert sum(counts) == 3 * MIB + 100  # what was written before it began, and the end
+    assert await files.stored("a") == data
+
+
 async def test_attributes_set_before_the_end_need_one_copy(files: Files, emulator: Emulator) -> None:
     fh = await files.create("a", mode=0o644)
     await files.write(fh, content(4 * MIB))
