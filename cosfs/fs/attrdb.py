@@ -18,10 +18,11 @@ from pathlib import Path
 
 from cosfs.client.model import ARCHIVED_CLASSES, Headers, ObjectInfo
 
-__all__ = ["AttributeStore"]
+__all__ = ["DATABASE", "AttributeStore", "forget"]
 
 log = logging.getLogger(__name__)
 
+DATABASE = "attributes.db"  # in the directory of a mount
 YOUNG = 2.0  # seconds for which a change of an object may not be seen in its Last-Modified
 FLUSH_SECONDS = 0.2  # new entries share a transaction
 _VARIABLES = 500  # in one statement; old SQLite takes 999
@@ -223,6 +224,22 @@ class AttributeStore:
         self._errors += 1
         if str(self._errors).strip("0") == "1":  # 1, 10, 100 …
             log.warning("remembered attributes in %s: %s (%d times)", self._path, error, self._errors)
+
+
+def forget(path: Path, objects: Iterable[tuple[str, str]]) -> None:
+    """Drop what the database at path, which nobody uses now, tells of objects given as (bucket, key)."""
+    names = [(f"{bucket}/{key}",) for bucket, key in objects]
+    if not names or not path.exists():
+        return
+    try:
+        connection = sqlite3.connect(path, timeout=5)
+        try:
+            with connection:
+                connection.executemany("DELETE FROM objects WHERE name = ?", names)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        log.warning("remembered attributes in %s may be old: %s", path, error)
 
 
 def _is_corruption(error: sqlite3.Error) -> bool:

@@ -22,6 +22,7 @@ from cosfs.errors import (
     PreconditionFailedError,
 )
 from cosfs.fs.adoption import adopt_file
+from cosfs.fs.attrdb import DATABASE, forget
 from cosfs.fs.background import together
 from cosfs.fs.filesystem import Filesystem
 from cosfs.fs.former import damage, left_behind, without_former
@@ -73,7 +74,16 @@ def left_over(journal: Journal) -> list[Record]:
     """
     for path in journal.sweep():
         log.info("removed %s, a staging file of a file that nobody was promised", path)
-    return journal.records()
+    records = journal.records()
+    # COS may have them anew by now, in the second of their Last-Modified: only the answer was lost.
+    forget(journal.directory / DATABASE, {place for record in records for place in _written(record)})
+    return records
+
+
+def _written(record: Record) -> list[tuple[str, str]]:
+    """The objects that a record says are being written."""
+    to = record.body.get("to")
+    return [(record.bucket, record.key), *([(to[0], to[1])] if to else [])]
 
 
 class Recovery:

@@ -13,7 +13,7 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.errors import PermissionDeniedError
 from cosfs.fs.assembly import assemble
-from cosfs.fs.attrdb import AttributeStore
+from cosfs.fs.attrdb import DATABASE, AttributeStore
 from cosfs.fs.background import Background
 from cosfs.fs.blocks import BlockCache
 from cosfs.fs.filesystem import Filesystem
@@ -103,7 +103,7 @@ class Mount:
         self.journal = Journal(settings.cache_dir)
         self.left_over = left_over(self.journal)
         self.store = (
-            AttributeStore(settings.cache_dir / "attributes.db") if settings.attributes == "full" else None
+            AttributeStore(settings.cache_dir / DATABASE) if settings.attributes == "full" else None
         )
 
     def compose(self, engine: Engine, background: Background) -> Filesystem:

@@ -18,15 +18,20 @@ def shown(result: Result) -> str:
     )
 
 
-def write(what: str, seed: int, result: Result) -> None:
-    """Replace the row of one kind of run in the table of results."""
+def write(what: str, seed: int, result: Result, page: Path = PAGE) -> None:
+    """Put a row into the table of results: in place of that of the same seed, else behind those of its kind."""
+    kind, own = f"| `scripts/stress {what}` |", f"| `scripts/stress {what}` | {seed} |"
     row = (
-        f"| `scripts/stress {what}` | {seed} | {result.runs} | {result.kills} | {result.calls:,} "
+        f"{own} {result.runs} | {result.kills} | {result.calls:,} "
         f"| {result.cut_short} | {len(result.failures)} |"
     )
-    lines = PAGE.read_text().splitlines()
-    places = [number for number, line in enumerate(lines) if line.startswith(f"| `scripts/stress {what}`")]
-    if len(places) != 1:
-        raise SystemExit(f"docs/reliability.md has no row for {what}")
-    lines[places[0]] = row
-    PAGE.write_text("\n".join(lines) + "\n")
+    lines = page.read_text().splitlines()
+    places = [number for number, line in enumerate(lines) if line.startswith(kind)]
+    if not places:
+        raise SystemExit(f"{page} has no row for {what}")
+    same = [number for number in places if lines[number].startswith((own, f"{kind} - |"))]
+    if same:
+        lines[same[0]] = row
+    else:
+        lines.insert(places[-1] + 1, row)
+    page.write_text("\n".join(lines) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ import pytest
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.fs import commit
+from cosfs.fs.attrdb import DATABASE, AttributeStore
 from cosfs.fs.recovery import Recovery
 from tests.fs.conftest import Filesystems
 from tests.fs.moments import Moments
-from tests.fs.support import Files
+from tests.fs.support import Files, until
 
 
 class State(NamedTuple):
@@ -150,3 +152,24 @@ async def test_killed_at_any_moment_the_mode_is_as_before_a_call_or_as_after_it(
             [[states[done]], [states[min(done + 1, len(order))]]]
         ), (moment, done)
         await filesystem.end(second)
+
+
+async def test_what_is_remembered_on_disk_is_not_believed_of_an_object_that_may_have_another_mode_by_now(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem("cache")
+    await files.upload("a", b"x", headers=Headers(metadata={"mode": str(0o100644)}))
+    assert await files.mode("a") == 0o644
+    before = (await files.file("a")).info
+    emulator.faults.reset("CopyObject", after=True, count=0)
+    await files.chmod("a", 0o600)
+    await until(lambda: emulator.requests["CopyObject"])  # it did its work, and the answer was lost
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    now = files.client.head_object(files.bucket, "a")
+    assert before is not None and now is not None
+    store = AttributeStore(files.fs.settings.cache_dir / DATABASE)  # where both were within one second:
+    store.put_many([(files.bucket, replace(before, last_modified=now.last_modified))])
+    store.close()
+    second = await filesystem("cache")
+    assert await second.mode("a") == 0o600
