@@ -102,9 +102,7 @@ class Mount:
         )
         self.journal = Journal(settings.cache_dir)
         self.left_over = left_over(self.journal)
-        self.store = (
-            AttributeStore(settings.cache_dir / DATABASE) if settings.attributes == "full" else None
-        )
+        self.store = AttributeStore(settings.cache_dir / DATABASE) if settings.attributes == "full" else None
 
     def compose(self, engine: Engine, background: Background) -> Filesystem:
         """Build the filesystem and start what runs beside it."""

@@ -19,7 +19,7 @@ def shown(result: Result) -> str:
 
 
 def write(what: str, seed: int, result: Result, page: Path = PAGE) -> None:
-    """Put a row into the table of results: in place of that of the same seed, else behind those of its kind."""
+    """Put a row into the table of results, in place of that of the same seed if there is one."""
     kind, own = f"| `scripts/stress {what}` |", f"| `scripts/stress {what}` | {seed} |"
     row = (
         f"{own} {result.runs} | {result.kills} | {result.calls:,} "
