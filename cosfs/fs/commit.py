@@ -36,7 +36,7 @@ from cosfs.fs.deleter import Deleter
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.fs.journal import Journal
-from cosfs.fs.leavings import Leavings
+from cosfs.fs.leavings import Leavings, marks_of
 from cosfs.fs.marks import is_one_of, mark_of
 from cosfs.fs.outbox import Changed, Outbox
 from cosfs.fs.records import Records
@@ -317,8 +317,10 @@ class Committer:
         )
         source = Source(bucket, key, info.etag, size)
         await self.sender.keep(source, content, version)
+        marks = marks_of(content)
         content.sent(source, version)
         with self._journal.together():
+            self.leavings.abandon_former(node, marks)
             self._after_send(node, info, attrs, streamed=stream is not None or done is not None)
 
     def _after_send(
@@ -329,7 +331,6 @@ class Committer:
         """
         node.cached_etag = info.etag  # the kernel's pages are the bytes we have just sent
         self._tree.committed(node, info)
-        self.leavings.abandon_former(node)
         self.deleter.replaced(node.bucket, info.key)
         if streamed:
             self._adopt_streamed(node, info)
@@ -442,9 +443,8 @@ class Committer:
         if not is_one_of(found, content.sending):
             return False
         node.expected = found.etag
-        if content.base is not None:  # what was not changed here is the same in that version
-            content.base = Source(node.bucket, node.key, found.etag, found.size)
-            content.base_limit = min(content.base_limit, found.size)
+        if content.base is not None:
+            content.go_on_with(Source(node.bucket, node.key, found.etag, found.size))
         return True
 
     async def _conflict(self, node: FileNode, content: Staging, bucket: str, key: str) -> COSError:

@@ -8,7 +8,6 @@ the removal back, or waits for it when it is on its way.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ import trio
 from cosfs.client.model import DeleteFailure, ObjectId
 from cosfs.errors import COSError, NotFoundError, PermissionDeniedError, ServiceError
 from cosfs.fs.background import together
+from cosfs.fs.doomed import Doomed
 from cosfs.fs.emptied import Emptied, Place
 from cosfs.fs.journal import Journal, Record
-from cosfs.fs.marks import Mark, is_one_of
+from cosfs.fs.marks import Mark
 from cosfs.fs.remote import Remote
 from cosfs.fs.rights import ASK_WITHIN, Action, Rights
 
@@ -29,32 +29,28 @@ log = logging.getLogger(__name__)
 DELAY = 0.05  # how long a removal waits for company
 BATCH = 1000  # keys in one request, COS's limit
 RETRY_DELAYS = (1.0, 5.0, 15.0, 30.0)
-CLOCK = 2.0  # seconds that our clock and that of COS may differ
 REMEMBERED = 60.0  # what a listing tells that was begun before a removal is not believed for so long
 REPEATED_CODES = frozenset({"InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 
 
 @dataclass(eq=False)
 class _Removal:
-    """careful: the object is only removed if it still has the etag (asked at the last moment).
+    """careful: the object is only removed if it is one of the doomed (asked at the last moment).
 
-    Or if it is one of those that were sent from here without an answer: marks tell them. With directory
-    it stands for a directory that goes with it.
+    With directory it stands for a directory that goes with it.
     """
 
     bucket: str
     key: str
-    record_id: int
-    etag: str = ""
+    doomed: list[Doomed]
+    records: list[int]  # of the journal, one for each of the doomed
     careful: bool = False
-    marks: tuple[Mark, ...] = ()
     directory: bool = False
     at: float = 0.0  # not tried before this time
     tries: int = 0
     is_waited_for: bool = False  # the call that removes it hears what COS says
     refusal: COSError | None = None  # what COS said
     since: float = field(default_factory=trio.current_time)
-    written: float = field(default_factory=time.time)
     answered: trio.Event = field(default_factory=trio.Event)  # of the try under way
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -62,14 +58,10 @@ class _Removal:
     def place(self) -> Place:
         return self.bucket, self.key
 
-
-def _body(etag: str, marks: tuple[Mark, ...] = (), *, directory: bool = False) -> dict[str, object]:
-    body: dict[str, object] = {"etag": etag}
-    if marks:
-        body["sent"] = marks
-    if directory:
-        body["directory"] = True
-    return body
+    def add(self, doomed: Iterable[Doomed], records: Iterable[int]) -> None:
+        """Remove other objects as well that may be under the key."""
+        self.doomed += doomed
+        self.records += records
 
 
 def _as_error(bucket: str, failure: DeleteFailure) -> ServiceError:
@@ -138,7 +130,7 @@ class Deleter:
             return place in self.emptied or (removal is not None and removal.directory)
         if removal is None:
             return False
-        return not (removal.careful and etag and removal.etag not in ("", etag))
+        return not (removal.careful and etag) or any(each.may_be(etag) for each in removal.doomed)
 
     def schedule(
         self,
@@ -150,21 +142,25 @@ class Deleter:
         marks: Iterable[Mark] = (),
         directory: bool = False,
     ) -> None:
-        """Remove an object soon; a careful removal spares it if its etag has changed.
+        """Remove an object soon; a careful removal spares it if it is another one by then.
 
         directory tells that it stands for a directory, which is not shown until nothing is left below it.
         marks are of what was sent to the key without an answer, and goes as well. All that is kept in the
         journal too: a later mount is always careful.
         """
-        marks = tuple(marks)
+        doomed = Doomed(etag, tuple(marks))
         known = self._waiting.get((bucket, key))
         if known is not None:
             known.careful = known.careful and careful
-            known.marks += marks
             known.directory = known.directory or directory
-            return
-        record_id = self._journal.add("delete", bucket, key, _body(etag, marks, directory=directory))
-        self._add(_Removal(bucket, key, record_id, etag, careful, marks, directory))
+            if doomed in known.doomed:
+                return
+        body = doomed.to_json(directory=directory)
+        record_id = self._journal.add("delete", bucket, key, body)
+        if known is not None:
+            known.add([doomed], [record_id])
+        else:
+            self._add(_Removal(bucket, key, [doomed], [record_id], careful, directory))
 
     async def ask(self, bucket: str, key: str, etag: str = "", *, directory: bool = False) -> None:
         """Remove an object now; raise what COS refuses it with.
@@ -195,25 +191,26 @@ class Deleter:
 
     def schedule_all(self, bucket: str, objects: Iterable[tuple[str, str]]) -> None:
         """Remove many objects, given as (key, etag), soon, and the directories that they stand for."""
-        new = [(key, etag, key.endswith("/")) for key, etag in objects if (bucket, key) not in self._waiting]
-        rows = [(key, _body(etag, directory=directory)) for key, etag, directory in new]
+        new = [
+            (key, Doomed(etag), key.endswith("/"))
+            for key, etag in objects
+            if (bucket, key) not in self._waiting
+        ]
+        rows = [(key, doomed.to_json(directory=directory)) for key, doomed, directory in new]
         numbers = self._journal.add_many("delete", bucket, rows)
-        for (key, etag, directory), record_id in zip(new, numbers, strict=True):
-            self._add(_Removal(bucket, key, record_id, etag, directory=directory))
+        for (key, doomed, directory), record_id in zip(new, numbers, strict=True):
+            self._add(_Removal(bucket, key, [doomed], [record_id], directory=directory))
 
     def adopt(self, record: Record) -> None:
         """Take over a removal that an earlier mount did not get done."""
-        if (record.bucket, record.key) in self._waiting:
-            self._journal.remove(record.id)
-            return
-        etag = record.body.get("etag", "")
-        marks = tuple((size, digest) for size, digest in record.body.get("sent", ()))
+        doomed = Doomed.from_json(record.body, record.written)
         directory = record.body.get("directory", False)
-        self._add(
-            _Removal(
-                record.bucket, record.key, record.id, etag, True, marks, directory, written=record.written
-            )
-        )
+        known = self._waiting.get((record.bucket, record.key))
+        if known is None:
+            self._add(_Removal(record.bucket, record.key, [doomed], [record.id], True, directory))
+        else:
+            known.add([doomed], [record.id])
+            known.directory = known.directory or directory
 
     def _add(self, removal: _Removal) -> None:
         self._waiting[removal.place] = removal
@@ -228,7 +225,7 @@ class Deleter:
             self._finished.pop((bucket, key), None)
             removal = self._waiting.pop((bucket, key), None)
             if removal is not None:
-                self.hold(bucket, key, removal.record_id)
+                self.hold(bucket, key, *removal.records)
                 removal.done.set()
                 self._note_try()
                 return True
@@ -237,10 +234,10 @@ class Deleter:
                 return False
             await sent.answered.wait()
 
-    def hold(self, bucket: str, key: str, record_id: int) -> None:
+    def hold(self, bucket: str, key: str, *records: int) -> None:
         """A key is written anew: until that is done the journal still says that the old object is to go."""
-        if record_id:
-            self._held.setdefault((bucket, key), []).append(record_id)
+        if any(records):
+            self._held.setdefault((bucket, key), []).extend(filter(None, records))
 
     def not_replaced(self, bucket: str, key: str) -> None:
         """Writing a key anew failed for good: what was to be removed before is to be removed all the same."""
@@ -353,9 +350,9 @@ class Deleter:
             if removal.refusal is None and removal in wanted:
                 self._rights.worked(Action.REMOVE, bucket, removal.key)
             self._finish(removal)
-        gone = [(r.place, r.record_id) for r in removals if r.directory and r.key not in failed]
+        gone = [(r.place, r.records[0]) for r in removals if r.directory and r.key not in failed]
         kept = self.emptied.take_over(gone)
-        self._journal.remove(*(r.record_id for r in removals if r.record_id not in kept))
+        self._journal.remove(*(number for r in removals for number in r.records if number not in kept))
         self.settle()
         for removal in removals:
             if removal.refusal is not None:
@@ -387,15 +384,7 @@ class Deleter:
             except NotFoundError:
                 spared.add(removal)
                 return
-            if info is not None and is_one_of(info, removal.marks):
-                return
-            # Without its etag a later date tells that the object is another one.
-            newer = (
-                removal.etag == ""
-                and info is not None
-                and (bool(removal.marks) or info.last_modified > removal.written + CLOCK)
-            )
-            if info is not None and (info.etag != removal.etag if removal.etag else newer):
+            if info is not None and not any(each.is_this(info) for each in removal.doomed):
                 log.warning("cos://%s/%s was written again since its removal; it stays", bucket, removal.key)
                 spared.add(removal)
                 removal.directory = False
@@ -443,8 +432,9 @@ class Deleter:
             removal.at = trio.current_time() + delay
             del self._sending[removal.place]
             removal.answered.set()
-            if removal.place in self._waiting:  # removed once more meanwhile
-                self._journal.remove(removal.record_id)
+            again = self._waiting.get(removal.place)
+            if again is not None:  # removed once more meanwhile
+                again.add(removal.doomed, removal.records)
                 removal.done.set()
             else:
                 self._waiting[removal.place] = removal

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import trio
 
+from cosfs.client.model import ObjectInfo
 from cosfs.client.stream import ObjectStream
 from cosfs.errors import (
     COSError,
     FilesystemError,
     IntegrityError,
     NetworkTimeoutError,
+    NotFoundError,
     ServiceError,
     UnreachableError,
 )
@@ -264,6 +266,13 @@ class Fetcher:
         if flight is not None:
             self.in_flight -= self.block_size
             flight.land(None, error)
+
+    async def find(self, source: Source) -> ObjectInfo | None:
+        """What COS has now in the place of an object."""
+        try:
+            return await self._remote.metadata(self._remote.client.head_object, source.bucket, source.key)
+        except NotFoundError:
+            return None
 
     async def read(
         self, source: Source, offset: int, length: int, on_miss: Callable[[float], None] | None = None

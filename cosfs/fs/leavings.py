@@ -9,14 +9,16 @@ file, what is needed of it is saved.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.deleter import Deleter
+from cosfs.fs.doomed import Doomed
 from cosfs.fs.emptied import Place
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
+from cosfs.fs.marks import Mark
 from cosfs.fs.records import Records
 from cosfs.fs.staging import Staging
 from cosfs.fs.tree import Tree
@@ -65,26 +67,27 @@ class Leavings:
         place = node.bucket, node.key
         self._orphans[place] = node
         if removed:
-            self._intend(place, node.expected or "")
+            self._intend(place, node.expected or "", marks_of(node.content))
 
     def nameless(self, node: FileNode) -> None:
         """An open file has lost its last name: if we die, what it has under former names goes as well."""
         for bucket, key, etag in node.obsolete:
-            self._intend((bucket, key), etag)
+            self._intend((bucket, key), etag, marks_of(node.content))
 
-    def _intend(self, place: Place, etag: str) -> None:
+    def _intend(self, place: Place, etag: str, marks: Iterable[Mark]) -> None:
         if place not in self._intents:
-            self._intents[place] = self._journal.add("delete", *place, {"etag": etag})
+            body = Doomed(etag, tuple(marks)).to_json()
+            self._intents[place] = self._journal.add("delete", *place, body)
 
-    def _as_intended(self, place: Place, etag: str, *, careful: bool = False) -> None:
+    def _as_intended(self, place: Place, etag: str, marks: Iterable[Mark]) -> None:
+        """Carefully: since a file lost its name somebody else may have used that."""
         with self._journal.together():
-            self._deleter.schedule(*place, etag, careful=careful)
+            self._deleter.schedule(*place, etag, careful=True, marks=marks)
             self._journal.remove(*filter(None, [self._intents.pop(place, 0)]))
 
     def remove_objects(self, node: FileNode, bucket: str, key: str) -> None:
         """Have removed what COS has of a file under a key, or may have because no answer came."""
-        content = node.content
-        marks = [*content.sending, *content.replacing] if content is not None else []
+        marks = marks_of(node.content)
         if node.expected == "":
             self._deleter.schedule_unanswered(bucket, key, marks)
         else:
@@ -149,10 +152,10 @@ class Leavings:
             return True
         orphan = self._orphans.get((bucket, key))
         if orphan is not None:
-            return orphan.expected in (None, etag)
+            return orphan.expected in (None, etag) or bool(marks_of(orphan.content))
         former = self._former.get((bucket, key))
         if former is not None:
-            return (bucket, key, etag) in former.obsolete
+            return (bucket, key, etag) in former.obsolete or bool(marks_of(former.content))
         return self._deleter.is_pending(bucket, key, etag, since)
 
     def bury(self, node: FileNode) -> None:
@@ -166,8 +169,7 @@ class Leavings:
         for place, orphan in list(self._orphans.items()):
             if orphan is node:
                 del self._orphans[place]
-                # Carefully: since the file was removed somebody else may have used its name.
-                self._as_intended(place, node.expected or "", careful=True)
+                self._as_intended(place, node.expected or "", marks_of(node.content))
 
     def let_go_bytes(self, node: FileNode) -> None:
         """The local bytes of a removed file that nobody has open go."""
@@ -184,7 +186,7 @@ class Leavings:
 
         Returns whether it has an object under the key.
         """
-        base = node.content.base if node.content is not None else None
+        base = node.content.kept.base if node.content is not None else None
         if base is None or (base.bucket, base.key) != (bucket, key):
             return False
         node.obsolete.append((bucket, key, base.etag))
@@ -209,7 +211,7 @@ class Leavings:
         node = self._former.get((bucket, key))
         if node is None or node.content is None:
             return False
-        content, base = node.content, node.content.base
+        content = node.content.kept
         try:
             await content.fill(self._fetcher)
         except (NotFoundError, PreconditionFailedError) as exc:
@@ -220,7 +222,7 @@ class Leavings:
             return False  # sent or removed meanwhile, and the old object with it
         etag = next((each for *place, each in node.obsolete if place == [bucket, key]), "")
         self._forget_former(node, bucket, key)
-        if content.base == base:
+        if content.base is not None and (content.base.bucket, content.base.key) == (bucket, key):
             content.detach()
         with self._journal.together():
             if node.pending_id and content.promised:
@@ -235,9 +237,18 @@ class Leavings:
         self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
         node.obsolete = [entry for entry in node.obsolete if entry[:2] != (bucket, key)]
 
-    def abandon_former(self, node: FileNode) -> None:
-        """Nobody needs what a file has under former names any more."""
+    def abandon_former(self, node: FileNode, marks: Iterable[Mark] = ()) -> None:
+        """Nobody needs what a file has under former names any more.
+
+        marks are of what may be there without an answer, if the file no longer tells.
+        """
+        marks = [*marks_of(node.content), *marks]
         for bucket, key, etag in node.obsolete:
             self._former.pop((bucket, key), None)
-            self._as_intended((bucket, key), etag)
+            self._as_intended((bucket, key), etag, marks)
         node.obsolete.clear()
+
+
+def marks_of(content: Staging | None) -> list[Mark]:
+    """What was sent without an answer, of a file and of those whose names it has taken over."""
+    return [*content.sending, *content.replacing] if content is not None else []

@@ -33,7 +33,7 @@ class Records:
 
     def write(self, node: FileNode | DirNode, error: str = "") -> None:
         """Write what COS does not have of a node; remove the record if that is nothing."""
-        if node.unlinked or (node.pending_id and _is_replacing(node)):
+        if node.unlinked:
             return
         kind, body = self._describe(node)
         if not kind:
@@ -56,13 +56,16 @@ class Records:
         if isinstance(node, DirNode):
             return ("attributes" if node.attrs_dirty else ""), body
         if node.content is not None and node.dirty:
+            kept = node.content.kept
             body |= {
-                "content": node.content.to_json(),
+                "content": kept.to_json(),
                 "headers": headers_to_json(self._headers(node)),
                 "expected": node.expected,
                 "obsolete": node.obsolete,
             }
-            if node.content.promised:
+            if kept is not node.content and node.content.mtime_before is not None:
+                body["attributes"]["mtime_ns"] = node.content.mtime_before
+            if kept.promised:
                 return "file", body
             # The attributes of the object were set all the same.
             body["set"] = node.attrs_dirty and node.info is not None
@@ -74,12 +77,6 @@ class Records:
             return "", body
         body["etag"] = node.info.etag
         return "attributes", body
-
-
-def _is_replacing(node: FileNode | DirNode) -> bool:
-    """Whether the record of a file is to stay until the bytes that replace it are promised."""
-    content = node.content if isinstance(node, FileNode) else None
-    return content is not None and content.is_replacing and not content.promised
 
 
 def headers_to_json(headers: Headers) -> dict[str, Any]:

@@ -236,10 +236,9 @@ class Renamer:
     @staticmethod
     def _rebase(node: FileNode, old: tuple[str, str], new: Source) -> None:
         """An open file goes on with the bytes of the copy."""
-        content = node.content
-        base = content.base if content is not None else None
-        if content is not None and base is not None and (base.bucket, base.key) == old:
-            content.base = new
+        for content in (node.content, node.content.kept) if node.content is not None else ():
+            if content.base is not None and (content.base.bucket, content.base.key) == old:
+                content.base = new
 
     async def _copy(self, node: FileNode, bucket: str, key: str) -> None:
         """Copy the object; changed attributes that were not sent yet go along."""

@@ -12,7 +12,7 @@ import trio
 
 from cosfs.client.body import CHUNK, FileBody, digest
 from cosfs.client.model import Headers, ObjectInfo, PutResult
-from cosfs.errors import COSError, NotFoundError
+from cosfs.errors import COSError, NotFoundError, PreconditionFailedError
 from cosfs.fs.background import together
 from cosfs.fs.extents import MAX_COPY, PartPlan, plan_parts, plan_rest
 from cosfs.fs.fetcher import Fetcher, Source
@@ -152,6 +152,23 @@ class Sender:
         about_to: Callable[[int], None] = lambda size: None,
     ) -> tuple[PutResult, int]:
         """Send all of a file; about_to is called with the size that COS gets, just before."""
+        while True:
+            try:
+                return await self._put_whole(bucket, key, content, headers, forbid=forbid, about_to=about_to)
+            except (NotFoundError, PreconditionFailedError):
+                if not await content.find_sent(self._fetcher):
+                    raise
+
+    async def _put_whole(
+        self,
+        bucket: str,
+        key: str,
+        content: Staging,
+        headers: Headers,
+        *,
+        forbid: bool,
+        about_to: Callable[[int], None],
+    ) -> tuple[PutResult, int]:
         client = self._remote.client
         if content.size < self._settings.multipart_threshold:
             await content.fill(self._fetcher)

@@ -22,6 +22,7 @@ from cosfs.client.body import FileBody
 from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
+from cosfs.fs.marks import Mark, is_one_of
 from cosfs.fs.scratch import Scratch, pwrite_all, remove_file
 from cosfs.fs.sums import Summing, Sums
 
@@ -60,8 +61,8 @@ class Staging:
         self._scratch = Scratch(directory, path)
         self._replaced: Staging | None = None
         # What was on its way when no answer came, or when we died: size and digest of the metadata.
-        self.sending: list[tuple[int, str]] = []
-        self.replacing: list[tuple[int, str]] = []  # the same of files whose name this one has taken over
+        self.sending: list[Mark] = []
+        self.replacing: list[Mark] = []  # the same of files whose name this one has taken over
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
         # The file's mtime without the changes that nobody was promised, None if there are none.
         self.mtime_before: int | None = None
@@ -183,6 +184,14 @@ class Staging:
         return self._scratch.is_closed
 
     @property
+    def kept(self) -> Staging:
+        """What gets to COS if we are killed now: these bytes, or those that they have not replaced yet."""
+        if self._replaced is None or self.promised:
+            return self
+        kept = self._replaced.kept
+        return kept if kept.dirty else self
+
+    @property
     def is_replacing(self) -> bool:
         """Whether the journal still leads to other bytes than these."""
         return self._replaced is not None
@@ -194,9 +203,9 @@ class Staging:
             try:
                 return await self._read(fetcher, offset, length)
             except (NotFoundError, PreconditionFailedError):
-                if self.base == base:
+                # If we have replaced or moved the object ourselves, the new one has it all.
+                if self.base == base and not await self.find_sent(fetcher):
                     raise
-                # We have replaced or moved the object ourselves meanwhile: the new one has it all.
 
     async def _read(self, fetcher: Fetcher, offset: int, length: int) -> bytes | memoryview:
         stop = min(self.size, offset + length)
@@ -224,12 +233,35 @@ class Staging:
         while gaps := self._from_base(start, end):
             first, last = gaps[0]
             last = min(last, first + FILL_STEP)
-            assert self.base is not None
-            data = await fetcher.read(self.base, first, last - first)
+            base = self.base
+            assert base is not None
+            try:
+                data = await fetcher.read(base, first, last - first)
+            except (NotFoundError, PreconditionFailedError):
+                if self.base == base and not await self.find_sent(fetcher):
+                    raise
+                continue
             await self.settled()  # bytes on their way to the disk are newer than these
             for a, b in self._from_base(first, last):  # what was not written meanwhile
                 self._scratch.put(data[a - first : b - first], a)
                 self.valid.add(a, b)
+
+    async def find_sent(self, fetcher: Fetcher) -> bool:
+        """Go on with what was sent in the place of base without an answer, if COS has that now."""
+        base = self.base
+        if base is None or not self.sending:
+            return False
+        found = await fetcher.find(base)
+        if found is None or found.etag == base.etag or not is_one_of(found, self.sending):
+            return False
+        if self.base == base:
+            self.go_on_with(Source(base.bucket, base.key, found.etag, found.size))
+        return True
+
+    def go_on_with(self, base: Source) -> None:
+        """Take what is not changed here from another object, an earlier version of this file."""
+        self.base = base
+        self.base_limit = min(self.base_limit, base.size)
 
     def body(self, start: int, stop: int) -> FileBody:
         """A window of the staging file; holes read as zeros. The range must have been filled."""
