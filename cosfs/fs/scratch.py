@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 from cosfs.errors import FilesystemError
 from cosfs.transfer.receive import WRITE_PIECE
 
-__all__ = ["MEMORY_MAX", "Scratch", "pwrite_all", "remove_file"]
+__all__ = ["MEMORY_MAX", "Scratch", "pwrite_all", "pwrite_until", "remove_file"]
 
 MEMORY_MAX = 64 * 1024  # bytes; what needs more goes into a file
 
@@ -137,8 +139,19 @@ class Scratch:
 
 
 def pwrite_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all bytes at an offset, in pieces for which the kernel has memory at hand."""
+    """Write all bytes at an offset."""
+    pwrite_until(inf, fd, data, offset)
+
+
+def pwrite_until(end: float, fd: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+    """Write at an offset until all is written or it is time; return how many bytes were.
+
+    They go in pieces for which the kernel has memory at hand.
+    """
     view = memoryview(data)
     done = 0
     while done < len(view):
         done += os.pwrite(fd, view[done : done + WRITE_PIECE], offset + done)
+        if monotonic() > end:
+            break
+    return done

@@ -14,6 +14,7 @@ import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import trio
@@ -23,7 +24,8 @@ from cosfs.errors import NotFoundError, PreconditionFailedError
 from cosfs.fs.extents import Extents
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.marks import Mark, is_one_of
-from cosfs.fs.scratch import Scratch, pwrite_all, remove_file
+from cosfs.fs.pace import SLOW, Pace
+from cosfs.fs.scratch import Scratch, pwrite_all, pwrite_until, remove_file
 from cosfs.fs.sums import Summing, Sums
 
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
@@ -56,6 +58,7 @@ class Staging:
         self._writes = 0  # under way in threads
         self._quiet = trio.Event()
         self._sums: Sums | None = None
+        self._pace = Pace()
         self._directory = directory
         self._remove = remove
         self._scratch = Scratch(directory, path)
@@ -107,8 +110,8 @@ class Staging:
         self.touch()
 
     async def _put(self, data: bytes, offset: int, summing: Summing | None = None) -> None:
-        if len(data) <= INLINE:
-            self._scratch.put(data, offset)
+        done = self._put_now(data, offset)
+        if done == len(data):
             if summing is not None:
                 summing.add(data)
             return
@@ -117,12 +120,24 @@ class Staging:
             self._quiet = trio.Event()
         self._writes += 1
         try:
-            # The kernel may stop a writer to let the disk catch up: not the whole mount.
-            await trio.to_thread.run_sync(_write, fd, data, offset, summing)
+            await trio.to_thread.run_sync(_write, fd, data, offset, done, summing, self._pace)
         finally:
             self._writes -= 1
             if not self._writes:
                 self._quiet.set()
+
+    def _put_now(self, data: bytes, offset: int) -> int:
+        """Write as much as nobody has to wait for; return how many bytes."""
+        small = len(data) <= INLINE
+        if small and self._scratch.fits(offset + len(data)):
+            self._scratch.put(data, offset)
+            return len(data)
+        if self._pace.lags or not (small or self._pace.keeps_up):
+            return 0
+        fd, begun = self.fileno(), monotonic()
+        done = pwrite_until(begun + SLOW, fd, data, offset)
+        self._pace.note(monotonic() - begun)
+        return done
 
     def sum_up(self) -> None:
         """Compute the CRC-64 of what is written from now on: it is about to be sent."""
@@ -363,8 +378,10 @@ class Staging:
         return staging
 
 
-def _write(fd: int, data: bytes, offset: int, summing: Summing | None) -> None:
-    pwrite_all(fd, data, offset)
+def _write(fd: int, data: bytes, offset: int, done: int, summing: Summing | None, pace: Pace) -> None:
+    begun = monotonic()
+    pwrite_all(fd, memoryview(data)[done:], offset + done)
+    pace.note(monotonic() - begun)
     if summing is not None:
         summing.add(data)
 
