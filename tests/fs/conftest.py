@@ -143,3 +143,24 @@ async def restarted(filesystem: Filesystems, emulator: Emulator, files: Files) -
     await filesystem.kill(files)
     emulator.faults.clear()
     return await filesystem("cache", write_back="async")
+
+
+async def killed_in_close(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch, files: Files, fh: int, *, arrives: bool
+) -> None:
+    """Kill a filesystem within a close(): COS has the file, or nothing of it, and nobody was told."""
+    sender, dying = files.fs.committer.sender, trio.Event()
+    put_whole = sender.put_whole
+
+    async def die(*args: Any, **kwargs: Any) -> None:
+        if arrives:
+            await put_whole(*args, **kwargs)
+        dying.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(sender, "put_whole", die)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.fs.flush, fh)
+        await dying.wait()
+        await filesystem.kill(files)
+        nursery.cancel_scope.cancel()

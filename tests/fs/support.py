@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.model import ObjectInfo
 from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError, NotFoundError
@@ -242,6 +243,17 @@ class Files:
     async def keys(self, prefix: str = "") -> list[str]:
         return await trio.to_thread.run_sync(keys, self.client, self.bucket, prefix)
 
+    async def head(self, key: str) -> ObjectInfo:
+        """What COS says of an object."""
+        info = await trio.to_thread.run_sync(self.client.head_object, self.bucket, key)
+        assert info is not None
+        return info
+
+    async def metadata(self, key: str) -> dict[str, str]:
+        info = await self.head(key)
+        assert info.headers is not None
+        return dict(info.headers.metadata)
+
     async def upload(self, key: str, data: bytes = b"", **kwargs: Any) -> str:
         """Put an object behind the filesystem's back; return its etag."""
 
@@ -334,6 +346,10 @@ async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.005)
+
+
+async def requests_sent(emulator: Emulator, operation: str, count: int = 1) -> None:
+    await until(lambda: emulator.requests[operation] >= count)
 
 
 async def fails(number: int, call: Awaitable[object]) -> None:

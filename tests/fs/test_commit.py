@@ -10,31 +10,14 @@ import pytest
 import trio
 
 from cosfs.client import retry
-from cosfs.client.model import Headers, ObjectInfo
 from cosfs.emulator import Emulator
-from cosfs.errors import COSError, FilesystemError
+from cosfs.errors import COSError
 from cosfs.fs.metadata import Change
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, content, counted, until
+from tests.fs.support import Files, content, counted, requests_sent, until
 
 KIB = 1024
-
-
-async def head(files: Files, key: str) -> ObjectInfo:
-    info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, key)
-    assert info is not None
-    return info
-
-
-async def metadata(files: Files, key: str) -> dict[str, str]:
-    info = await head(files, key)
-    assert info.headers is not None
-    return dict(info.headers.metadata)
-
-
-async def requests_sent(emulator: Emulator, operation: str, count: int = 1) -> None:
-    await until(lambda: emulator.requests[operation] >= count)
 
 
 # --- what a file costs
@@ -52,7 +35,7 @@ async def test_chmod_chown_and_times_before_close_go_with_the_bytes(files: Files
         await files.close(fh)
         await files.fs.drain()
     assert requests == {"PutObject": 1}
-    stored = await metadata(files, "a")
+    stored = await files.metadata("a")
     assert stored["mode"] == str(stat.S_IFREG | 0o600)
     assert (stored["uid"], stored["gid"], stored["mtime"]) == ("7", "8", "1500000000")
     assert (await files.stat("a")).attrs.mtime_ns == 1_500_000_000_123_456_789
@@ -211,206 +194,6 @@ async def test_a_failed_part_leaves_no_upload_behind(files: Files, emulator: Emu
     assert await files.stored("a") == data[: 3 * MIB] + b"changed" + data[3 * MIB + 7 :]
 
 
-# --- attributes
-
-
-@pytest.mark.usefixtures("unhurried")
-async def test_several_changes_of_attributes_are_one_copy(files: Files, emulator: Emulator) -> None:
-    await files.upload("a", b"data", headers=Headers(content_type="text/x", metadata={"custom": "kept"}))
-    ino = (await files.stat("a")).ino
-    with counted(emulator) as requests:
-        await files.fs.setattr(ino, Change(mode=0o600))
-        await files.fs.setattr(ino, Change(uid=5, gid=6))
-        await files.fs.setattr(ino, Change(mtime_ns=10**18 + 1))
-        await files.fs.drain()
-    assert requests == {"CopyObject": 1}
-    info = await head(files, "a")
-    assert info.headers is not None and info.headers.content_type == "text/x"
-    assert dict(info.headers.metadata) == {
-        "custom": "kept",
-        "mode": str(stat.S_IFREG | 0o600),
-        "uid": "5",
-        "gid": "6",
-        "mtime": str(10**9),
-        "mtime-ns": str(10**18 + 1),
-        **{k: v for k, v in info.headers.metadata.items() if k in ("atime", "ctime")},
-    }
-    assert await files.get("a") == b"data"
-
-
-async def test_metadata_of_foreign_objects_survives_chmod_and_writing(filesystem: Filesystems) -> None:
-    for mode in ("full", "listing"):
-        files = await filesystem(attributes=mode)
-        await files.upload(
-            mode,
-            b"data",
-            headers=Headers(
-                cache_control="no-cache",
-                metadata={"custom": "kept", "uid": "42", "mode": str(stat.S_IFREG | 0o604)},
-            ),
-        )
-        await files.chmod(mode, 0o640)
-        await files.fs.drain()
-        async with files.opened(mode) as fh:
-            await files.write(fh, b"more", 4)
-        info = await head(files, mode)
-        assert info.headers is not None and info.headers.cache_control == "no-cache"
-        stored = info.headers.metadata
-        assert (stored["custom"], stored["uid"]) == ("kept", "42")
-        assert stored["mode"] == str(stat.S_IFREG | 0o640)
-        assert await files.stored(mode) == b"datamore"
-
-
-async def test_chmod_is_sent_though_it_fails_at_first(files: Files, emulator: Emulator) -> None:
-    await files.upload("a", b"data")
-    emulator.faults.error("CopyObject", "InternalError", 500, count=2)
-    await files.chmod("a", 0o611)
-    node = await files.file("a")
-    await until(lambda: not node.attrs_dirty)
-    assert (await metadata(files, "a"))["mode"] == str(stat.S_IFREG | 0o611)
-
-
-async def test_chmod_of_an_object_that_others_replaced_goes_to_theirs(files: Files) -> None:
-    await files.upload("a", b"ours", headers=Headers(metadata={"custom": "old"}))
-    await files.stat("a")
-    await files.upload("a", b"theirs", headers=Headers(metadata={"custom": "new"}))
-    await files.chmod("a", 0o611)
-    await files.fs.drain()
-    assert await files.stored("a") == b"theirs"
-    stored = await metadata(files, "a")
-    assert (stored["custom"], stored["mode"]) == ("new", str(stat.S_IFREG | 0o611))
-    assert await files.get("a") == b"theirs"
-
-
-async def test_directory_attributes_are_kept_in_its_marker(filesystem: Filesystems) -> None:
-    files = await filesystem()
-    await files.mkdir("d", 0o755)
-    await files.chmod("d", 0o700)
-    await files.fs.drain()
-    assert (await metadata(files, "d/"))["mode"] == str(stat.S_IFDIR | 0o700)
-    assert await (await filesystem()).mode("d") == 0o700
-
-
-async def test_attributes_changed_while_the_bytes_are_sent_follow(files: Files, emulator: Emulator) -> None:
-    fh = await files.create("a")
-    await files.write(fh, b"data")
-    emulator.faults.latency(0.1, "PutObject", count=1)
-    emulator.requests.reset()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(files.fs.flush, fh)
-        await requests_sent(emulator, "PutObject")
-        await files.chmod("a", 0o611)
-    await files.close(fh)
-    node = await files.file("a")
-    await until(lambda: not node.changed)
-    assert (await metadata(files, "a"))["mode"] == str(stat.S_IFREG | 0o611)
-
-
-# --- somebody else
-
-
-async def test_a_conflict_keeps_both_and_tells(
-    files: Files, emulator: Emulator, caplog: pytest.LogCaptureFixture
-) -> None:
-    await files.upload("a", b"base")
-    fh = await files.open("a", os.O_RDWR)
-    await files.write(fh, b"ours!")
-    await files.upload("a", b"theirs")
-    with pytest.raises(FilesystemError) as caught:
-        await files.fs.flush(fh)
-    assert caught.value.errno == errno.ESTALE
-    await files.fs.release(fh)
-    assert await files.stored("a") == b"theirs"
-    [other] = [key for key in await files.keys() if key != "a"]
-    assert other.startswith("a.conflict-")
-    assert await files.stored(other) == b"ours!"
-    assert other in caplog.text
-    assert await files.get("a") == b"theirs"
-    assert other in await files.list()
-    assert files.journal.records() == []
-
-
-async def test_after_a_conflict_the_writer_cannot_write_into_the_others_file(files: Files) -> None:
-    await files.upload("a", b"base")
-    fh = await files.open("a", os.O_RDWR)
-    await files.write(fh, b"ours!")
-    await files.upload("a", b"theirs")
-    with pytest.raises(FilesystemError):
-        await files.fs.fsync(fh)
-    with pytest.raises(FilesystemError) as caught:
-        await files.fs.write(fh, 5, b"more")
-    assert caught.value.errno == errno.ESTALE
-    await files.close(fh)
-    assert await files.stored("a") == b"theirs"
-
-
-async def test_a_conflict_whose_old_object_is_gone_keeps_what_was_written(files: Files) -> None:
-    await files.upload("a", b"0123456789")
-    fh = await files.open("a", os.O_RDWR)
-    await files.write(fh, b"XY", 4)
-    await files.upload("a", b"theirs")
-    with pytest.raises(FilesystemError):
-        await files.close(fh)
-    [other] = [key for key in await files.keys() if key != "a"]
-    assert await files.stored(other) == b"\0\0\0\0XY\0\0\0\0"
-    assert files.fs.pending_files == []
-
-
-async def test_a_changed_file_that_others_removed_is_kept_as_far_as_it_is_here(files: Files) -> None:
-    await files.upload("whole", b"0123456789")
-    await files.upload("part", b"0123456789")
-    fh1, fh2 = await files.open("whole", os.O_RDWR), await files.open("part", os.O_RDWR)
-    await files.write(fh1, b"abcdefghij")
-    await files.write(fh2, b"XY", 4)
-    await files.delete("whole")
-    await files.delete("part")
-    await files.close(fh1)
-    assert await files.stored("whole") == b"abcdefghij"
-    with pytest.raises(FilesystemError):
-        await files.close(fh2)
-    [other] = [key for key in await files.keys() if key != "whole"]
-    assert other.startswith("part.conflict-")
-    assert await files.stored(other) == b"\0\0\0\0XY\0\0\0\0"
-    assert not await files.exists("part")
-
-
-async def test_exclusive_creation_does_not_overwrite_what_others_made(files: Files) -> None:
-    await files.list()
-    fh = await files.create("a")
-    await files.write(fh, b"ours")
-    await files.upload("a", b"theirs")
-    with pytest.raises(FilesystemError):
-        await files.close(fh)
-    assert await files.stored("a") == b"theirs"
-    [other] = [key for key in await files.keys() if key != "a"]
-    assert await files.stored(other) == b"ours"
-
-
-async def test_an_answer_that_was_lost_is_no_conflict(files: Files, emulator: Emulator) -> None:
-    await files.list()
-    for round, data in enumerate((b"new file", b"changed file")):
-        emulator.faults.error("PutObject", "InternalError", 500, after=True)
-        fh = await files.open("a", os.O_RDWR | os.O_CREAT)
-        await files.write(fh, data)
-        with pytest.raises(COSError):
-            await files.fs.flush(fh)
-        await files.close(fh)
-        assert await files.keys() == ["a"], round
-        assert await files.stored("a") == data
-    assert files.fs.committer.conflicts.count == 0
-
-
-async def test_a_conflict_of_a_very_long_key_finds_a_name(files: Files) -> None:
-    key = "/".join(["d" * 200] * 4) + "/" + "k" * 40
-    await files.upload(key, b"base")
-    fh = await files.open(key, os.O_RDWR | os.O_TRUNC)
-    await files.write(fh, b"ours")
-    await files.upload(key, b"theirs")
-    with pytest.raises(FilesystemError):
-        await files.close(fh)
-    assert sorted([await files.stored(k) or b"" for k in await files.keys()]) == [b"ours", b"theirs"]
-
-
 # --- failure
 
 
@@ -488,7 +271,7 @@ async def test_drain_sends_what_sending_left_to_do(files: Files, emulator: Emula
     await files.write(fh, content(4 * MIB))
     await files.chmod("big", 0o600)
     await files.fs.drain()
-    assert (await metadata(files, "big"))["mode"] == str(stat.S_IFREG | 0o600)
+    assert (await files.metadata("big"))["mode"] == str(stat.S_IFREG | 0o600)
     assert files.fs.pending_files == []
     await files.close(fh)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
-import trio
 
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.fs import commit
 from cosfs.fs.metadata import Change
 from cosfs.fs.recovery import Recovery
-from tests.fs.conftest import Filesystems, restarted
+from tests.fs.conftest import Filesystems, killed_in_close, restarted
 from tests.fs.support import Files, kept_files, until
 
 LATER = 60.0
@@ -87,21 +85,10 @@ async def test_a_time_set_before_a_close_that_was_cut_short_is_seen_from_the_fir
     files = await filesystem("cache")
     await files.put("a", b"old bytes")
     await files.fs.setattr((await files.file("a")).ino, Change(mtime_ns=12 * 10**17))
-    about_to_send = trio.Event()
-
-    async def die(*args: Any, **kwargs: Any) -> None:
-        about_to_send.set()
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(files.fs.committer.sender, "put_whole", die)
     fh = await files.open("a", os.O_WRONLY)
     await files.write(fh, b"new", 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(files.fs.flush, fh)
-        await about_to_send.wait()
-        assert [record.kind for record in files.journal.records()] == ["open"]
-        await filesystem.kill(files)
-        nursery.cancel_scope.cancel()
+    await until(lambda: [record.kind for record in files.journal.records()] == ["open"])
+    await killed_in_close(filesystem, monkeypatch, files, fh, arrives=False)
     second = await filesystem("cache", recovering=False)
     recovery = Recovery(second.fs, second.journal.records())
     await recovery.begin(60.0)
@@ -143,22 +130,9 @@ async def test_a_close_whose_answer_was_lost_leaves_nothing_to_keep_aside(
     files = await filesystem("cache")
     await files.put("a", b"old bytes")
     await files.chmod("a", 0o600)
-    sender, arrived = files.fs.committer.sender, trio.Event()
-    put_whole = sender.put_whole
-
-    async def put_and_die(*args: Any, **kwargs: Any) -> None:
-        await put_whole(*args, **kwargs)
-        arrived.set()
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(sender, "put_whole", put_and_die)
     fh = await files.open("a", os.O_WRONLY)
     await files.write(fh, b"new", 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(files.fs.flush, fh)
-        await arrived.wait()
-        await filesystem.kill(files)
-        nursery.cancel_scope.cancel()
+    await killed_in_close(filesystem, monkeypatch, files, fh, arrives=True)
     second = await filesystem("cache")
     assert await second.stored("a") == b"new bytes"
     assert await second.mode("a") == 0o600

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
 from cosfs.emulator import Emulator
 from cosfs.fs import commit
 from cosfs.fs.journal import Journal
 from cosfs.fs.scratch import MEMORY_MAX
-from tests.fs.conftest import NEVER, Filesystems
+from tests.fs.conftest import NEVER, Filesystems, killed_in_close
 from tests.fs.support import Files, content
 
 LARGE = content(3 * MEMORY_MAX)  # in a file of its own
@@ -62,23 +60,10 @@ async def test_of_a_file_whose_close_got_no_answer(
     files = await filesystem("cache")
     await files.put("a", b"old")
     await files.chmod("a", 0o600)  # so that the journal has it
-    sender, arrived = files.fs.committer.sender, trio.Event()
-    put_whole = sender.put_whole
-
-    async def put_and_die(*args: Any, **kwargs: Any) -> None:
-        await put_whole(*args, **kwargs)
-        arrived.set()
-        await trio.sleep_forever()
-
-    monkeypatch.setattr(sender, "put_whole", put_and_die)
     fh = await files.open("a", os.O_WRONLY)
     await files.write(fh, LARGE)
     (name,) = staged(files)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(files.fs.flush, fh)
-        await arrived.wait()
-        await filesystem.kill(files)
-        nursery.cancel_scope.cancel()
+    await killed_in_close(filesystem, monkeypatch, files, fh, arrives=True)
     second = await filesystem("cache")
     assert retired == [(name, [])]
     assert await second.get("a") == LARGE

@@ -295,7 +295,7 @@ async def test_attributes_not_sent_yet_go_with_the_copy(files: Files, emulator: 
         await files.rename("a", "b")
         await files.fs.drain()
     assert requests == {"CopyObject": 1, "DeleteObject": 1}
-    info = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "b")
+    info = await files.head("b")
     assert info is not None and info.headers is not None
     assert info.headers.metadata["mode"] == str(stat.S_IFREG | 0o600)
 

@@ -401,7 +401,7 @@ async def test_attributes_from_before_a_change_are_not_believed_though_the_file_
     await files.upload("a", b"old")
     node = await files.file("a")
     since = trio.current_time()
-    before = await trio.to_thread.run_sync(files.client.head_object, files.bucket, "a")
+    before = await files.head("a")
     await files.chmod("a", 0o600)
     await files.fs.drain()
     files.fs.forget(node.ino, node.nlookup)
