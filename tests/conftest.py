@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck
 
 from tests.mounting import Mounted, unavailable
+from tests.objects import options_of
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -156,24 +157,15 @@ def settings(emulator: Emulator) -> Settings:
     """Settings that lead to the emulator, whatever the environment of the tests says."""
     from cosfs.config import load_settings
 
-    return load_settings(_options(emulator), environ={"HOME": "/nonexistent"})
+    return load_settings(options_of(emulator), environ={"HOME": "/nonexistent"})
 
 
 @pytest.fixture
 def client(emulator: Emulator, settings: Settings) -> Iterator[CosClient]:
     from cosfs.client.client import CosClient
 
-    with CosClient.from_settings(settings, _options(emulator)) as opened:
+    with CosClient.from_settings(settings, options_of(emulator)) as opened:
         yield opened
-
-
-def _options(emulator: Emulator) -> dict[str, object]:
-    return {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
 
 
 @pytest.fixture

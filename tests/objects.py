@@ -1,4 +1,4 @@
-"""What a bucket holds, asked for without what is tested."""
+"""How an emulator is reached, and what a bucket holds, asked for without what is tested."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
+
+
+def options_of(emulator: Emulator) -> dict[str, str]:
+    """Return the options with which a client reaches an emulator."""
+    return {
+        "endpoint_url": emulator.endpoint_url,
+        "region": emulator.region,
+        "secret_id": emulator.secret_id,
+        "secret_key": emulator.secret_key,
+    }
 
 
 def keys(client: CosClient, bucket: str, prefix: str = "") -> list[str]:

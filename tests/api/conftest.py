@@ -8,16 +8,11 @@ import pytest
 
 import cosfs
 from cosfs.emulator import Emulator
+from tests.objects import options_of
 
 
 @pytest.fixture
 def session(emulator: Emulator) -> Iterator[cosfs.Session]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    with cosfs.Session(**options) as opened:
+    with cosfs.Session(**options_of(emulator)) as opened:
         yield opened
     emulator.faults.clear()

@@ -19,6 +19,7 @@ from tests.conftest import Cos
 from tests.fuse.support import environment, fails_with, until
 from tests.line import Line
 from tests.mounting import Mounted
+from tests.objects import options_of
 
 pytestmark = pytest.mark.fuse
 BUCKET = "offline-1250000000"
@@ -178,7 +179,7 @@ def test_emulator_that_ends_and_starts_again(
     data = tmp_path / "data"
     with Emulator(data) as first:
         port = int(first.endpoint_url.rpartition(":")[2])
-        with CosClient.from_settings(_settings(first), _options(first)) as client:
+        with CosClient.from_settings(_settings(first), options_of(first)) as client:
             client.create_bucket(BUCKET)
             client.put_object(BUCKET, "cached", b"cached")
             client.put_object(BUCKET, "other", b"other")
@@ -194,17 +195,8 @@ def test_emulator_that_ends_and_starts_again(
         assert (mounted.path / "other").read_bytes() == b"other"
 
 
-def _options(emulator: Emulator) -> dict[str, object]:
-    return {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-
-
 def _settings(emulator: Emulator) -> Settings:
-    return load_settings(_options(emulator), environ={"HOME": "/nonexistent"})
+    return load_settings(options_of(emulator), environ={"HOME": "/nonexistent"})
 
 
 def test_keys_that_end_during_an_outage(

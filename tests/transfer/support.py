@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,17 @@ def make_file(path: Path, size: int, seed: int = 0) -> bytes:
     data = content(size, seed)
     path.write_bytes(data)
     return data
+
+
+def run_program(program: str, *arguments: str) -> dict[str, Any]:
+    """Run a Python program in a process of its own; return what it prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE, text=True, timeout=120, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
 
 
 class Moved:

@@ -14,6 +14,7 @@ from cosfs.errors import BucketNotFoundError
 from cosfs.transfer.ahead import FirstPage
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.scan import list_objects
+from tests.objects import options_of
 from tests.transfer.support import SMALL_LIMITS
 
 KEYS = [f"d/{number}" for number in range(5)]
@@ -94,11 +95,7 @@ def test_the_second_process_waits_for_it_a_moment(
     fill(client, bucket)
     emulator.requests.reset()
     emulator.faults.latency(seconds, operation="ListObjects")
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
+    options = options_of(emulator)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(options), bucket, str(moment)],
         capture_output=True,

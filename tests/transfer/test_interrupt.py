@@ -15,6 +15,7 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
 from cosfs.units import MIB
+from tests.objects import options_of
 from tests.transfer.support import make_file, open_uploads
 
 PROGRAM = """
@@ -68,12 +69,7 @@ def test_interrupted_process(
             client.put_object(bucket, f"f{number}", data)
     emulator.faults.latency(100, "UploadPart")
     emulator.faults.stall(100, offset=50, count=0)
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
+    options = options_of(emulator)
     arguments = [what, json.dumps(options), bucket, str(tmp_path)]
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],

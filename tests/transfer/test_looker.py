@@ -14,6 +14,8 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
+from tests.objects import options_of
+from tests.transfer.support import run_program
 
 COUNT = 200
 
@@ -65,22 +67,8 @@ print(json.dumps(report))
 
 
 def look(emulator: Emulator, bucket: str, keys: list[str], kill: str = "") -> dict[str, Any]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(json.dumps, (options, bucket, keys, kill))],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    report = json.loads(done.stdout)
+    report = run_program(PROGRAM, *map(json.dumps, (options_of(emulator), bucket, keys, kill)))
     assert report["gone"]
-    assert isinstance(report, dict)
     return report
 
 

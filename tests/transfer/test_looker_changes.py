@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,8 @@ import pytest
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
-from tests.objects import keys, stored
+from tests.objects import keys, options_of, stored
+from tests.transfer.support import run_program
 
 # Has objects made, and prints which were, and what was counted.
 PROGRAM = """
@@ -56,21 +55,8 @@ print(json.dumps(report))
 def change(
     emulator: Emulator, bucket: str, method: str, names: list[str], *, length: int = 0, kill: bool = False
 ) -> dict[str, Any]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(json.dumps, (options, bucket, method, names, length, kill))],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+    arguments = (options_of(emulator), bucket, method, names, length, kill)
+    return run_program(PROGRAM, *map(json.dumps, arguments))
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ import pytest
 
 from cosfs.emulator import Emulator
 from cosfs.units import MIB
+from tests.objects import options_of
+from tests.transfer.support import run_program
 
 SIZE = 512 * MIB
 
@@ -52,22 +52,7 @@ print(json.dumps({"peak": peak, "size": result.size, "crc64": result.crc64, "ver
 
 
 def run(what: str, emulator: Emulator, bucket: str, path: Path) -> dict[str, Any]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, what, json.dumps(options), bucket, str(path)],
-        stdout=subprocess.PIPE,
-        timeout=120,
-        check=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return run_program(PROGRAM, what, json.dumps(options_of(emulator)), bucket, str(path))
 
 
 @pytest.mark.parametrize(("up", "down"), [("upload", "download"), ("stdin", "stdout")])

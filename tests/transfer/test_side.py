@@ -15,7 +15,7 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
-from tests.objects import stored
+from tests.objects import options_of, stored
 from tests.transfer.support import make_file
 from tests.waiting import until
 
@@ -79,12 +79,7 @@ trio.run(main, CosClient.from_settings(settings, options))
 def start(
     emulator: Emulator, bucket: str, path: Path, what: str, *, kill_after: int = 0
 ) -> subprocess.Popen[str]:
-    options = {
-        "endpoint_url": emulator.endpoint_url,
-        "region": emulator.region,
-        "secret_id": emulator.secret_id,
-        "secret_key": emulator.secret_key,
-    }
+    options = options_of(emulator)
     arguments = [what, json.dumps(options), bucket, str(path), str(kill_after)]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
