@@ -25,11 +25,11 @@ class BlockKey(NamedTuple):
 class BlockMemory:
     """Blocks in memory, the least recently used first, at most limit bytes with overhead."""
 
-    __slots__ = ("_blocks", "_limit", "_objects", "total")
+    __slots__ = ("_blocks", "_objects", "limit", "total")
 
     def __init__(self, limit: int) -> None:
         self.total = 0
-        self._limit = limit
+        self.limit = limit
         self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
         self._objects: dict[tuple[str, str], set[BlockKey]] = {}
 
@@ -44,12 +44,12 @@ class BlockMemory:
 
     def put(self, key: BlockKey, data: Block) -> None:
         self.remove(key)
-        if len(data) + ENTRY_COST > self._limit:
+        if len(data) + ENTRY_COST > self.limit:
             return
         self._blocks[key] = data
         self._objects.setdefault(key[:2], set()).add(key)
         self.total += len(data) + ENTRY_COST
-        while self.total > self._limit:
+        while self.total > self.limit:
             self.remove(next(iter(self._blocks)))
 
     def remove_object(self, bucket: str, key: str) -> None:

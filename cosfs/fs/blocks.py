@@ -27,12 +27,14 @@ import logging
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from cosfs.fs.blockfile import DamagedBlock, read_block
+from cosfs.fs.blockfile import DamagedBlock, read_block, read_part
 from cosfs.fs.blockmemory import ENTRY_COST, BlockKey, BlockMemory
 from cosfs.fs.blockstore import STORE_ERRORS, BlockStore, NewBlock, is_corruption
 from cosfs.fs.buffers import Block, Buffers
@@ -110,6 +112,7 @@ class BlockCache:
         self._enough = trio.Event()  # set when there is no use in gathering more
         self._written = trio.Event()  # set after each batch
         self._expected = 0  # who waits for room
+        self._parted: dict[BlockKey, None] = {}  # what a part was read of last
         self._readers = trio.CapacityLimiter(4)
         self._writer = trio.CapacityLimiter(1)
         self._store: BlockStore | None = None
@@ -140,9 +143,21 @@ class BlockCache:
         """Whether a block is in memory; neither a hit nor a use."""
         return self._hot.peek(key) is not None
 
+    def has_in_memory(self, key: BlockKey) -> bool:
+        """Whether get_hot() would return a block."""
+        return self._hot.peek(key) is not None or self._waits(key)
+
+    def _waits(self, key: BlockKey) -> bool:
+        return self._queued.blocks.peek(key) is not None or self._writing.blocks.peek(key) is not None
+
     def done_with(self, key: BlockKey) -> None:
         """A sequential reader has passed this block: the kernel has its pages, and the disk may have it."""
         self._hot.remove(key)
+
+    def leave_to_disk(self, key: BlockKey) -> None:
+        """Nobody is known to want more of a block: once it is on disk it need not be in memory."""
+        if self._waits(key):
+            self._hot.remove(key)
 
     async def get(self, key: BlockKey, length: int | None = None) -> Block | None:
         """Return a block from memory or disk, None if it is in neither, or on disk with another length."""
@@ -158,9 +173,13 @@ class BlockCache:
         self._hot.put(key, data)
         return data
 
-    def put(self, key: BlockKey, data: Block) -> None:
-        """Remember a block; it reaches the disk later, if the disk keeps up."""
-        self._hot.put(key, data)
+    def put(self, key: BlockKey, data: Block, *, used: bool = True) -> None:
+        """Remember a block; it reaches the disk later, if the disk keeps up.
+
+        What nobody has used yet is in memory until then and no longer: it shall not push out what is used.
+        """
+        if used:
+            self._hot.put(key, data)
         if self.size_limit <= 0 or self._is_closed:
             return
         if not self._has_room(len(data)) or self._is_off():
@@ -188,6 +207,10 @@ class BlockCache:
             return False
         finally:
             self._expected -= 1
+
+    async def half_written(self) -> bool:
+        """Wait until little waits for the disk, as what nobody waits for may; False as of room()."""
+        return await self.room(self._queue_limit // 2 - ENTRY_COST)
 
     async def give_way(self, length: int) -> bool:
         """Leave a full filesystem length bytes and some more to who asks; False if there is nothing."""
@@ -240,7 +263,7 @@ class BlockCache:
 
     def has_on_disk(self, key: BlockKey) -> bool:
         """Whether a block is on disk or about to be; its bytes are not looked at."""
-        if self._queued.blocks.peek(key) is not None or self._writing.blocks.peek(key) is not None:
+        if self._waits(key):
             return True
         if self._store is None or self._is_off() or self._is_corrupt:
             return False
@@ -341,7 +364,33 @@ class BlockCache:
                 "the block cache in %s %s: %s (%d times)", self.directory, what, error, self.stats.errors
             )
 
+    async def get_part(self, key: BlockKey, start: int, stop: int, length: int) -> Block | None:
+        """Return [start, stop) of a block of that length from disk; None if that is not to be had alone.
+
+        That is much less to read than the block. Who reads it again had better have it in memory: get().
+        """
+        if key in self._parted:
+            return None
+        self._parted[key] = None
+        if len(self._parted) > self._hot.limit // self.block_size:
+            del self._parted[next(iter(self._parted))]
+        data = await self._read_from_disk(key, partial(read_part, start=start, stop=stop, length=length))
+        if data is not None:
+            self.stats.hits_disk += 1
+            self._failures = 0
+        return data
+
     async def _get_from_disk(self, key: BlockKey, length: int | None) -> Block | None:
+        def read(path: str, digest: bytes, *, nowait: bool = False) -> Block | None:
+            data = read_block(path, digest, self.buffers, nowait)
+            if data is not None and length not in (None, len(data)):
+                raise DamagedBlock
+            return data
+
+        return await self._read_from_disk(key, read)
+
+    async def _read_from_disk(self, key: BlockKey, read: Callable[..., Block | None]) -> Block | None:
+        """Call read(path, digest, nowait=True) here, or in a worker thread if it would have to wait."""
         if self._store is None or self._is_off() or self._is_corrupt:
             return None
         digest = self._digest(key)
@@ -350,15 +399,11 @@ class BlockCache:
             path = self._store.find(digest)
             if not path:
                 return None
-            data = read_block(path, digest, self.buffers, nowait=True)
+            data = read(path, digest, nowait=True)
             if data is None:
-                data = await trio.to_thread.run_sync(
-                    read_block, path, digest, self.buffers, limiter=self._readers
-                )
+                data = await trio.to_thread.run_sync(read, path, digest, limiter=self._readers)
             else:
                 await trio.lowlevel.checkpoint()  # many hits in a row must not hold up the others
-            if data is not None and length not in (None, len(data)):
-                raise DamagedBlock
         except FileNotFoundError:
             self._queued.damaged.add(digest)  # evicted just now, or lost with the machine's power
             return None
@@ -368,7 +413,7 @@ class BlockCache:
         except STORE_ERRORS as error:
             self._note_failure("cannot be read", error)
             return None
-        if len(self._queued.touched) < NOTES_LIMIT:
+        if data is not None and len(self._queued.touched) < NOTES_LIMIT:
             self._queued.touched.add(digest)
         return data
 
@@ -421,7 +466,7 @@ class BlockCache:
         finally:
             if store is not None and not self._is_closed:
                 store.close()  # this thread's connection: the next batch may run in another one
-        return time.thread_time() - began
+        return time.thread_time() - began + (store.helped if store is not None else 0.0)
 
     def _apply(self, store: BlockStore, batch: _Batch) -> bool:
         if not batch and _now() - self._trimmed >= TRIM_SECONDS:

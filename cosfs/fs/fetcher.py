@@ -10,7 +10,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -54,6 +54,9 @@ FAILED_FOR = 1.0
 SLOW_FAILURE = 0.2  # seconds; what fails sooner may be asked for again
 
 
+APART = 4  # of a block on disk a part is read alone if it is at most a quarter
+
+
 class _Flight:
     """A block on its way here."""
 
@@ -68,6 +71,13 @@ class _Flight:
     def land(self, data: Block | None, error: BaseException | None = None) -> None:
         self.data, self.error = data, error
         self.done.set()
+
+    async def landing(self) -> Block | None:
+        """Wait for the block; None if the fetch was given up before it was here."""
+        await self.done.wait()
+        if self.error is not None and not isinstance(self.error, _Abandoned):
+            raise self.error
+        return self.data
 
 
 class Fetcher:
@@ -108,14 +118,23 @@ class Fetcher:
                 self.fetch(source, block_no, block_no + 1)
                 flight = self._flights[source.block(block_no)]
             began = trio.current_time()
-            await flight.done.wait()
-            if on_miss is not None and flight.asked:
-                on_miss(trio.current_time() - began)
-            if flight.data is not None:
-                return flight.data
-            if flight.error is not None and not isinstance(flight.error, _Abandoned):
-                raise flight.error
+            try:
+                data = await flight.landing()
+            finally:
+                if on_miss is not None and flight.asked and flight.done.is_set():
+                    on_miss(trio.current_time() - began)
+            if data is not None:
+                return data
         raise FilesystemError(5, f"{source.key}: block {block_no} could not be read")
+
+    async def blocks(self, source: Source, run: list[int], *, urgent: bool) -> AsyncGenerator[Block, None]:
+        """Bring consecutive blocks, each once; yields them in order, even what memory has let go of since."""
+        self.fetch(source, run[0], run[-1] + 1, urgent=urgent)
+        flights = [self._flights.get(source.block(block_no)) for block_no in run]
+        for number, block_no in enumerate(run):
+            flight, flights[number] = flights[number], None
+            data = await flight.landing() if flight is not None else None
+            yield await self.block(source, block_no) if data is None else data
 
     def forget_failures(self) -> None:
         """COS is back."""
@@ -157,7 +176,7 @@ class Fetcher:
 
     def arrived(self, source: Source, data: Block) -> None:
         """The block that was expected is here."""
-        self._arrived(source, 0, data)
+        self._arrived(source, 0, data, True)
 
     def give_up(self, source: Source) -> None:
         """The block that was expected does not come; who waits for it fetches it himself."""
@@ -242,7 +261,7 @@ class Fetcher:
                         data = self.cache.buffers.take(want)
                         fill(stream, data)
                         self.line.received(want)
-                        self._token.run_sync_soon(self._arrived, source, next_no, data)
+                        self._token.run_sync_soon(self._arrived, source, next_no, data, urgent)
                         start += want
                         next_no += 1
             except COSError as exc:
@@ -251,8 +270,8 @@ class Fetcher:
                 if not exc.retryable or tries > 4 or time.monotonic() >= deadline:
                     raise
 
-    def _arrived(self, source: Source, block_no: int, data: Block) -> None:
-        self.cache.put(source.block(block_no), data)
+    def _arrived(self, source: Source, block_no: int, data: Block, urgent: bool) -> None:
+        self.cache.put(source.block(block_no), data, used=urgent)
         self._land(source, block_no, data)
 
     def _land(self, source: Source, block_no: int, data: Block) -> None:
@@ -273,6 +292,27 @@ class Fetcher:
             return await self._remote.metadata(self._remote.client.head_object, source.bucket, source.key)
         except NotFoundError:
             return None
+
+    async def read_apart(
+        self, source: Source, offset: int, length: int, on_miss: Callable[[float], None] | None = None
+    ) -> Block:
+        """As read(), of bytes whose neighbours nobody is known to want.
+
+        Of a block on disk only they are read, and it is not kept in memory for them.
+        """
+        length = min(length, source.size - offset)
+        block_no, begin = divmod(offset, self.block_size)
+        whole, key = self._length(source, block_no), source.block(block_no)
+        if not 0 < length <= whole // APART or begin + length > whole:
+            return await self.read(source, offset, length, on_miss)
+        if key not in self._flights and not self.cache.has_in_memory(key):
+            part = await self.cache.get_part(key, begin, begin + length, whole)
+            if part is not None:
+                return part
+            data = await self.block(source, block_no, on_miss)
+            self.cache.leave_to_disk(key)
+            return memoryview(data)[begin : begin + length]
+        return await self.read(source, offset, length, on_miss)
 
     async def read(
         self, source: Source, offset: int, length: int, on_miss: Callable[[float], None] | None = None

@@ -2,17 +2,19 @@
 
 Who reads here and there waits for a round trip at each miss. Nobody knows how often he will read; so it is
 done as with hired skis: when the waiting has cost a share of what fetching all of the file would have cost,
-the rest is fetched behind him, into the cache on disk. What he waits for goes first. So little is
-fetched in vain of a file that is looked at in a few places, never more than the file once, and a slow line
-or a huge file never comes to it.
+the rest is fetched behind him, into the cache on disk. Before, the neighbours of what he misses are, as
+many as the line brings in the time that he has waited: the next reads are likelier there than anywhere
+else. What he waits for goes first. So little is fetched in vain of a file that is looked at in a few
+places, never more than the file once, and a slow line or a huge file never comes to it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from functools import partial
+from typing import TypeVarTuple
 
 import trio
 
@@ -28,8 +30,13 @@ __all__ = ["Prefetcher"]
 
 log = logging.getLogger(__name__)
 
+Ts = TypeVarTuple("Ts")
+
 SHARE = 0.25  # of the time that all of the file would take, spent in waiting
-MISSES = 16  # at least: formats with an index at their end are read in a few places only
+NEAR_MISSES = (
+    8  # at least, before neighbours are fetched: formats with an index are read in a few places only
+)
+MISSES = 16  # at least, before all of a file is
 PAUSED = 5.0  # seconds; who has not read at random for so long is not waited for
 SLOW_FOR = 60.0  # seconds for which nothing is fetched after COS asked for fewer requests
 CACHE_SHARE = 4  # a file of more than this part of the cache is not fetched
@@ -42,7 +49,18 @@ RUN_SECONDS = 0.05  # what one request brings, at most: a reader may have to wai
 class _Reading:
     """One state of a file that is read at random."""
 
-    __slots__ = ("cancel", "counted", "done", "fetched", "idle", "last", "misses", "source")
+    __slots__ = (
+        "counted",
+        "done",
+        "fetched",
+        "idle",
+        "is_near",
+        "is_whole",
+        "last",
+        "misses",
+        "scopes",
+        "source",
+    )
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -52,7 +70,8 @@ class _Reading:
         self.last = 0.0
         self.fetched = 0  # bytes that nobody had asked for
         self.done = False  # nothing is left to fetch, or cannot be
-        self.cancel: trio.CancelScope | None = None  # while the rest is fetched
+        self.is_near = self.is_whole = False  # neighbours are being fetched, or the rest
+        self.scopes: set[trio.CancelScope] = set()  # of what is fetched
 
 
 class Prefetcher:
@@ -76,39 +95,48 @@ class Prefetcher:
     async def read(self, node: FileNode, source: Source, offset: int, length: int) -> Block:
         """Read at random: as Fetcher.read(), but what it costs counts."""
         if source.size > self._limit:
-            return await self._fetcher.read(source, offset, length)
+            return await self._fetcher.read_apart(source, offset, length)
         reading = self._readings.get(node)
         if reading is None or reading.source != source:
             self.closed(node)
             reading = self._readings[node] = _Reading(source)
         reading.last = trio.current_time()
-        return await self._fetcher.read(source, offset, length, partial(self._missed, node, reading))
+        on_miss = partial(self._missed, node, reading, offset // self._fetcher.block_size)
+        return await self._fetcher.read_apart(source, offset, length, on_miss)
 
     def closed(self, node: FileNode) -> None:
         """Nobody has a file open any more, or as it was."""
         reading = self._readings.pop(node, None)
-        if reading is not None and reading.cancel is not None:
-            reading.cancel.cancel()
+        for scope in reading.scopes if reading is not None else ():
+            scope.cancel()
 
-    def _missed(self, node: FileNode, reading: _Reading, seconds: float) -> None:
+    def _missed(self, node: FileNode, reading: _Reading, block_no: int, seconds: float) -> None:
         """Count a miss. Readers that wait at the same time count once, and so do bytes that do arrive."""
         now, rate = trio.current_time(), self._fetcher.line.rate
         waited = now - max(now - seconds, reading.counted)
         reading.counted = now
         if not rate:
             return
+        size = self._fetcher.block_size
         reading.misses += 1
-        reading.idle += max(0.0, waited - self._fetcher.block_size / rate - NEARBY)
-        rest = reading.source.size - reading.fetched - reading.misses * self._fetcher.block_size
-        if (
-            reading.misses >= MISSES
-            and rest > 0
-            and reading.idle >= SHARE * rest / (FASTER * rate)
-            and reading.cancel is None
-            and self._may_fetch(node, reading, rest)
-        ):
-            reading.cancel = trio.CancelScope()
-            self._background.start_soon(self._fetch_rest, node, reading, reading.cancel)
+        reading.idle += max(0.0, waited - size / rate - NEARBY)
+        rest = reading.source.size - reading.fetched - reading.misses * size
+        if reading.is_whole or rest <= 0:
+            return
+        if reading.misses >= MISSES and reading.idle >= SHARE * rest / (FASTER * rate):
+            if self._may_fetch(node, reading, rest):
+                reading.is_whole = True
+                self._background.start_soon(self._fetch, reading, self._fetch_rest, node)
+        elif reading.misses >= NEAR_MISSES and not reading.is_near:
+            near = self._neighbours(reading, block_no)
+            length = len(near) * size
+            if (
+                near
+                and reading.fetched + length <= reading.idle * rate
+                and self._may_fetch(node, reading, length)
+            ):
+                reading.is_near = True
+                self._background.start_soon(self._fetch, reading, self._fetch_near, node, near)
 
     def _may_fetch(self, node: FileNode, reading: _Reading, length: int) -> bool:
         """Whether nothing speaks against so many bytes more."""
@@ -126,22 +154,44 @@ class Prefetcher:
             and length <= self._fetcher.cache.free()
         )
 
-    async def _fetch_rest(self, node: FileNode, reading: _Reading, scope: trio.CancelScope) -> None:
+    async def _fetch(
+        self, reading: _Reading, fetch: Callable[[_Reading, *Ts], Awaitable[None]], *args: *Ts
+    ) -> None:
+        with trio.CancelScope() as scope:
+            reading.scopes.add(scope)
+            try:
+                await fetch(reading, *args)
+            except (COSError, CacheFull) as exc:
+                log.debug("%s is not fetched whole: %s", reading.source.key, exc)
+                reading.done = True
+            finally:
+                reading.scopes.discard(scope)
+
+    async def _fetch_rest(self, reading: _Reading, node: FileNode) -> None:
         """Bring what is missing, until something speaks against it."""
-        source = reading.source
         self.started += 1
         try:
-            with scope:
-                todo = iter(runs(await missing_blocks(self._fetcher, source), self._run_blocks()))
-                async with together() as nursery:
-                    for _ in range(PARALLEL):
-                        nursery.start_soon(self._work, node, reading, todo)
-                reading.done = next(todo, None) is None
-        except (COSError, CacheFull) as exc:
-            log.debug("%s is not fetched whole: %s", source.key, exc)
-            reading.done = True
+            todo = iter(runs(await missing_blocks(self._fetcher, reading.source), self._run_blocks()))
+            async with together() as nursery:
+                for _ in range(PARALLEL):
+                    nursery.start_soon(self._work, node, reading, todo)
+            reading.done = next(todo, None) is None
         finally:
-            reading.cancel = None
+            reading.is_whole = False
+
+    async def _fetch_near(self, reading: _Reading, node: FileNode, run: list[int]) -> None:
+        try:
+            await self._work(node, reading, iter(runs(run, len(run))))
+        finally:
+            reading.is_near = False
+
+    def _neighbours(self, reading: _Reading, block_no: int) -> list[int]:
+        """The blocks around one that are not here: of an even piece of the file, as long as a request is."""
+        source, count = reading.source, self._run_blocks()
+        first = block_no // count * count
+        return self._absent(
+            source, range(first, min(first + count, -(-source.size // self._fetcher.block_size)))
+        )
 
     def _run_blocks(self) -> int:
         most = int(self._fetcher.line.rate * RUN_SECONDS) // self._fetcher.block_size
@@ -149,9 +199,18 @@ class Prefetcher:
 
     async def _work(self, node: FileNode, reading: _Reading, todo: Iterator[list[int]]) -> None:
         for run in todo:
-            if not self._may_fetch(node, reading, len(run) * self._fetcher.block_size):
-                return
-            async with aclosing(bring(self._fetcher, reading.source, run, urgent=False)) as lengths:
-                async for length in lengths:
-                    reading.fetched += length
-                    self.fetched += length
+            for part in runs(self._absent(reading.source, run), len(run)):  # some came since, for readers
+                if not self._may_fetch(node, reading, len(part) * self._fetcher.block_size):
+                    return
+                async with aclosing(bring(self._fetcher, reading.source, part, urgent=False)) as lengths:
+                    async for length in lengths:
+                        reading.fetched += length
+                        self.fetched += length
+
+    def _absent(self, source: Source, run: Iterable[int]) -> list[int]:
+        fetcher = self._fetcher
+        return [
+            number
+            for number in run
+            if fetcher.wanted(source, number) and not fetcher.cache.has_on_disk(source.block(number))
+        ]

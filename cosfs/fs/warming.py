@@ -82,15 +82,17 @@ async def bring(
 
     CacheFull if the disk takes no more.
     """
-    fetcher.fetch(source, run[0], run[-1] + 1, urgent=urgent)
-    for block_no in run:
-        data = await fetcher.block(source, block_no)
-        key = source.block(block_no)
-        if not fetcher.cache.has_on_disk(key):  # dropped, as the disk was busy
-            if not await fetcher.cache.room(len(data)):
-                raise CacheFull
-            fetcher.cache.put(key, data)
-        yield len(data)
+    if not urgent and not await fetcher.cache.half_written():
+        raise CacheFull
+    numbers = iter(run)
+    async with aclosing(fetcher.blocks(source, run, urgent=urgent)) as blocks:
+        async for data in blocks:
+            key = source.block(next(numbers))
+            if not fetcher.cache.has_on_disk(key):  # dropped, as the disk was busy
+                if not await fetcher.cache.room(len(data)):
+                    raise CacheFull
+                fetcher.cache.put(key, data, used=urgent)
+            yield len(data)
 
 
 def _length(fetcher: Fetcher, source: Source, block_no: int) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cosfs.client.crc64 import crc64
-from cosfs.fs import blockfile, directwriter
-from cosfs.fs.blockfile import DamagedBlock, read_block, write_block
+from cosfs.fs import blockfile, blockstore, directwriter
+from cosfs.fs.blockfile import PIECE, DamagedBlock, read_block, read_part, write_block
 from cosfs.fs.blockstore import BlockStore, NewBlock
 from cosfs.fs.buffers import Buffers
 from cosfs.fs.directwriter import LOOKED_AT, PAGE, DirectWriter
@@ -148,6 +149,110 @@ def test_a_file_that_was_written_in_one_piece_is_read(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(head + TAG + bytes(MIB))
     with pytest.raises(DamagedBlock):
         read_block(str(tmp_path / "b"), DIGEST)
+
+
+def test_a_file_without_sums_of_its_pieces_is_read(tmp_path: Path) -> None:
+    data = block()
+    head = blockfile._HEADER.pack(b"COSB", 3, MIB, crc64(data), DIGEST, len(TAG)) + TAG
+    (tmp_path / "b").write_bytes(head.ljust(PAGE, b"\0") + data)
+    assert read_block(str(tmp_path / "b"), DIGEST, Buffers(MIB)) == data
+    assert read_part(str(tmp_path / "b"), DIGEST, 0, 100, MIB) is None
+
+
+@pytest.mark.parametrize("tag", [TAG, b"t" * (PAGE - 48), b"t" * PAGE], ids=["short", "as a page", "long"])
+def test_a_part_is_read_alone(tmp_path: Path, tag: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, data = str(tmp_path / "b"), Buffers(MIB).take(MIB)
+    data[:] = os.urandom(MIB)
+    write_block(path, DIGEST, tag, data, DirectWriter())
+    asked: list[int] = []
+    real_pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: asked.append(n) or real_pread(fd, n, at))
+    for start, stop in (
+        (0, 1),
+        (PIECE - 1, PIECE),
+        (PIECE - 1, PIECE + 1),
+        (5 * PIECE + 7, 6 * PIECE),
+        (MIB - 9, MIB),
+    ):
+        assert read_part(path, DIGEST, start, stop, MIB) == data[start:stop]
+    assert max(asked) == 2 * PIECE
+    assert read_part(path, DIGEST, 0, MIB, MIB) == data
+
+
+def test_a_damaged_part_is_not_read(tmp_path: Path) -> None:
+    path, data = tmp_path / "b", block()
+    write_block(str(path), DIGEST, TAG, data)
+    good = path.read_bytes()
+    spoilt = bytearray(good)
+    spoilt[PAGE + 3 * PIECE + 5] ^= 1
+    path.write_bytes(spoilt)
+    for start in (0, 2 * PIECE, 4 * PIECE):
+        assert read_part(str(path), DIGEST, start, start + 10, MIB) == data[start : start + 10]
+    with pytest.raises(DamagedBlock):
+        read_part(str(path), DIGEST, 3 * PIECE, 3 * PIECE + 4, MIB)
+    with pytest.raises(DamagedBlock):
+        read_block(str(path), DIGEST)
+    for wrong in (good[:-1], good[: PAGE // 2], b"", good.replace(DIGEST, b"e" * 16, 1)):
+        path.write_bytes(wrong)
+        with pytest.raises(DamagedBlock):
+            read_part(str(path), DIGEST, 0, 10, MIB)
+    path.write_bytes(good)
+    with pytest.raises(DamagedBlock):
+        read_part(str(path), DIGEST, 0, 10, MIB // 2)
+
+
+def test_what_is_not_in_the_page_cache_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, data = str(tmp_path / "b"), block()
+    write_block(path, DIGEST, TAG, data)
+    real = os.preadv
+
+    def preadv(fd: int, pieces: Sequence[bytearray], at: int, flags: int = 0) -> int:
+        if flags:
+            raise BlockingIOError(errno.EAGAIN, "it would wait")
+        return real(fd, pieces, at)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert read_part(path, DIGEST, 0, 10, MIB, nowait=True) is None
+    assert read_part(path, DIGEST, 0, 10, MIB) == data[:10]
+    monkeypatch.setattr(os, "preadv", lambda fd, pieces, at, flags: 0)
+    assert read_part(path, DIGEST, 0, 10, MIB, nowait=True) is None
+
+
+def test_many_blocks_are_written_by_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a transaction, or nothing of it."""
+    reserve = Reserve(0, 0)
+    blocks = [NewBlock(bytes([number]) * 16, TAG, block(number)) for number in range(9)]
+    store = BlockStore(tmp_path)
+
+    def apply(new: list[NewBlock]) -> None:
+        store.apply(tags=(), digests=(), touched=(), blocks=new, size_limit=64 * MIB, reserve=reserve)
+
+    apply(blocks[:5])
+    assert [read_block(store.find(each.digest), each.digest) == each.data for each in blocks[:5]] == [
+        True
+    ] * 5
+    assert store.helped >= 0.0
+    before = sorted(tmp_path.glob("??/*"))
+    assert len(before) == 5
+    threads, both = set(), threading.Barrier(2)
+
+    def write(path: str, digest: bytes, *rest: object) -> None:
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            both.wait(60)
+        if digest == blocks[7].digest:
+            raise OSError(errno.ENOSPC, "full")
+        write_block(path, digest, *rest)
+
+    monkeypatch.setattr(blockstore, "write_block", write)
+    with pytest.raises(OSError, match="full"):
+        apply(blocks)
+    assert len(threads) == 2
+    assert sorted(tmp_path.glob("??/*")) == before
+    assert [bool(store.find(each.digest)) for each in blocks] == [True] * 5 + [False] * 4
+    store.close()
 
 
 def test_files_of_a_lost_index_are_known_again(tmp_path: Path) -> None:

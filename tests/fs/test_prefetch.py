@@ -11,6 +11,7 @@ import trio
 
 from cosfs.emulator import Emulator
 from cosfs.fs import prefetch
+from cosfs.fs.line import Line
 from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.readahead import Readahead
 from cosfs.units import MIB
@@ -68,15 +69,56 @@ async def test_the_rest_of_a_file_read_at_random_is_fetched_once(far: Files, emu
         await read_at(far, fh, places(60, seed=1))
         assert emulator.requests.total == 0
     assert far.fs.prefetcher.started == 1
-    assert 0 < fetched(far) <= SIZE - prefetch.MISSES * BLOCK
+    assert 0 < fetched(far) <= SIZE - prefetch.NEAR_MISSES * BLOCK
     assert not far.fs.prefetcher._readings
 
 
 async def test_a_few_reads_here_and_there_fetch_their_blocks(far: Files, emulator: Emulator) -> None:
     async with far.opened("k", os.O_RDONLY) as fh:
-        await read_at(far, fh, places(prefetch.MISSES - 2))
-        assert emulator.requests.snapshot() == {"GetObject": len(places(prefetch.MISSES - 2))}
+        await read_at(far, fh, places(prefetch.NEAR_MISSES - 1))
+        assert emulator.requests.snapshot() == {"GetObject": len(places(prefetch.NEAR_MISSES - 1))}
     assert not far.fs.prefetcher.started
+
+
+async def test_then_neighbours_are_fetched_for_as_long_as_was_waited(
+    far: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "MISSES", 1000)
+    monkeypatch.setattr(Prefetcher, "_run_blocks", lambda self: 4)
+    monkeypatch.setattr(Line, "rate", 10 * MIB)
+    source = far.fs._source(await far.file("k"))
+    read: list[int] = []
+    async with far.opened("k", os.O_RDONLY) as fh:
+        for offset in places(40):
+            await read_at(far, fh, [offset])
+            read.append(offset // BLOCK)
+            if fetched(far):
+                break
+        (reading,) = far.fs.prefetcher._readings.values()
+        await until(lambda: not far.fs.fetcher.in_flight and not reading.is_near)
+        assert reading.misses >= prefetch.NEAR_MISSES
+        assert 0 < reading.fetched <= reading.idle * 10 * MIB
+        here = [no for no in range(BLOCKS) if far.cache.has_on_disk(source.block(no))]
+        assert len(here) > len(read)
+        assert {no // 4 for no in here} == {no // 4 for no in read}
+    assert not far.fs.prefetcher.started
+
+
+async def test_what_is_on_disk_is_read_in_part(far: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; who comes again has the block in memory."""
+    source = far.fs._source(await far.file("k"))
+    async with far.opened("k", os.O_RDONLY) as fh:
+        await read_at(far, fh, [40 * BLOCK])
+        await until(
+            lambda: not far.cache._waits(source.block(40)) and far.cache.has_on_disk(source.block(40))
+        )
+        assert not far.cache.is_hot(source.block(40))
+        far.cache._parted.clear()
+        whole = far.cache.stats.hits_disk
+        await read_at(far, fh, [10 * BLOCK, 40 * BLOCK + 500])
+        assert (far.cache.stats.hits_disk - whole, far.cache.is_hot(source.block(40))) == (1, False)
+        await read_at(far, fh, [20 * BLOCK, 40 * BLOCK + 2500])
+        assert far.cache.is_hot(source.block(40))
 
 
 async def test_on_a_slow_line_nothing_is_fetched_ahead(far: Files, emulator: Emulator) -> None:
