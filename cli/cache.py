@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ANY_URL, apply, command, dryrun_option, group
+from .options import ANY_URL, apply, command, complete_places, dryrun_option, group
 from .output import Column, printable, table
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _show(state: State, record: dict[str, Any]) -> None:
 
 
 @command("clear")
-@click.argument("places", metavar="[PATH|cos://BUCKET[/KEY]]...", nargs=-1)
+@click.argument("places", metavar="[PATH|cos://BUCKET[/KEY]]...", nargs=-1, shell_complete=complete_places)
 @apply(_cache_dir, dryrun_option)
 @click.option("--all", "everything", is_flag=True, help="All of it.")
 @click.pass_obj
@@ -174,7 +174,7 @@ def clear(
         state.out.document({"Blocks": count, "Size": size}, state.format)
         return 0
     verb = "would forget" if dryrun else "forgot"
-    state.out.lines([f"{verb} {count} blocks, {format_size(size)}"])
+    state.out.lines([f"{verb} {count} block{'s' * (count != 1)}, {format_size(size)}"])
     return 0
 
 
@@ -226,7 +226,10 @@ def verify(state: State, cache_dir: Path | None) -> int:
     if state.format in ("json", "jsonl"):
         state.out.document({"Good": good, "Removed": bad, "Size": size}, state.format)
     else:
-        state.out.lines([f"{good} blocks are good, {bad} were damaged and are removed; {format_size(size)}"])
+        whole = "1 block is good" if good == 1 else f"{good} blocks are good"
+        state.out.lines(
+            [f"{whole}, {bad} {'was' if bad == 1 else 'were'} damaged and removed; {format_size(size)}"]
+        )
     return 1 if bad else 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import command, pop_selection, selection_options
+from .options import command, complete_places, pop_selection, selection_options
 from .places import (
     Local,
     Place,
@@ -41,8 +41,8 @@ class Options:
 
 
 @command("check")
-@click.argument("source", metavar="SOURCE")
-@click.argument("destination", metavar="DESTINATION")
+@click.argument("source", metavar="SOURCE", shell_complete=complete_places)
+@click.argument("destination", metavar="DESTINATION", shell_complete=complete_places)
 @selection_options
 @click.option("--size-only", is_flag=True, help="Compare sizes, not contents.")
 @click.option("--one-way", is_flag=True, help="Do not mind what only the destination has.")

@@ -20,6 +20,8 @@ SHELLS = ("bash", "zsh", "fish")
 def completion(ctx: click.Context, shell: str) -> int:
     """Print the completion script of a shell.
 
+    It completes commands, options and files, and for cos:// buckets and keys, for which it asks COS.
+
     \b
     Examples:
       source <(cos completion bash)                              # this session
@@ -27,12 +29,10 @@ def completion(ctx: click.Context, shell: str) -> int:
       cos completion zsh > ~/.zfunc/_cos                         # with fpath+=~/.zfunc
       cos completion fish > ~/.config/fish/completions/cos.fish
     """
-    from click.shell_completion import get_completion_class
+    from .completing import KINDS
 
     state: State = ctx.find_root().obj
-    kind = get_completion_class(shell)
-    assert kind is not None
-    made = kind(ctx.find_root().command, {}, "cos", "_COS_COMPLETE")
+    made = KINDS[shell](ctx.find_root().command, {}, "cos", "_COS_COMPLETE")
     # source() would start a shell only to ask for its version.
     state.out.line(made.source_template % made.source_vars())
     return 0

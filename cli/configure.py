@@ -272,6 +272,7 @@ def configure_get(ctx: click.Context, key: str) -> int:
     from cosfs.profiles import split_key
 
     profile, name = split_key(key, profile)
+    _check_name(key, name)
     value = (items(files, profile) if name in _SECRETS else files.items(profile)).get(name)
     if value is None:
         return 1

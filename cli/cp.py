@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import SIZE, F, apply, command, recursive_option
+from .options import SIZE, F, apply, command, complete_places, recursive_option
 from .transfer_options import common_options
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ copy_options: Callable[[F], F] = apply(
 
 
 @command("cp")
-@click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
+@click.argument(
+    "places", nargs=-1, required=True, metavar="SOURCE... DESTINATION", shell_complete=complete_places
+)
 @copy_options
 @click.option("--version-id", default="", metavar="ID", help="Copy this version of the source object.")
 @click.option(

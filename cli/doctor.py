@@ -184,7 +184,10 @@ def _network(state: State, settings: Settings, address: Address) -> Iterator[Fin
     from cosfs.errors import COSError
 
     try:
-        yield _resolve(settings, address)
+        resolved = _resolve(settings, address)
+        yield from [resolved] if resolved else []
+        if resolved and resolved.status == "fail":
+            return
         answered, date, seconds = _ask(settings, address)
     except (COSError, OSError) as error:
         yield failure("network", error)
@@ -194,7 +197,7 @@ def _network(state: State, settings: Settings, address: Address) -> Iterator[Fin
     yield _clock(date)
 
 
-def _resolve(settings: Settings, address: Address) -> Finding:
+def _resolve(settings: Settings, address: Address) -> Finding | None:
     import socket
 
     if _proxy(settings, address):
@@ -206,7 +209,8 @@ def _resolve(settings: Settings, address: Address) -> Finding:
         return Finding(
             "fail", "network", f"the name {address.host} cannot be resolved: {error.strerror}", advice
         )
-    return Finding("ok", "network", f"{address.host} is {found[0][4][0]}")
+    number = str(found[0][4][0])
+    return Finding("ok", "network", f"{address.host} is {number}") if number != address.host else None
 
 
 def _proxy(settings: Settings, address: Address) -> str:
@@ -287,7 +291,7 @@ def _account(state: State, settings: Settings, url: CosUrl, reachable: bool) -> 
     else:
         try:
             buckets = client.list_buckets()
-            yield Finding("ok", "credentials", f"accepted; {len(buckets)} buckets")
+            yield Finding("ok", "credentials", f"accepted; {len(buckets)} bucket{'s' * (len(buckets) != 1)}")
         except PermissionDeniedError as error:
             text = "accepted, but they may not list the buckets"
             yield Finding("warn", "credentials", text, "That is fine if you name buckets in full: name-APPID")

@@ -145,7 +145,8 @@ def _seed(state: State, running: Emulator, bucket: str, directory: Path, *, mtim
         state.out.warn(f"left out: {line}")
     unchanged = f", {done.unchanged} unchanged" if done.unchanged else ""
     size = format_size(done.bytes)
-    state.out.talk(f"Loaded {done.objects} objects, {size}, from {directory} into {bucket}{unchanged}.")
+    count = f"{done.objects} object{'s' * (done.objects != 1)}"
+    state.out.talk(f"Loaded {count}, {size}, from {directory} into {bucket}{unchanged}.")
 
 
 def _introduce(state: State, info: EmulatorInfo, bucket: str, recipes: str | None) -> None:

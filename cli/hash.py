@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import command, recursive_option
+from .options import command, complete_places, recursive_option
 from .output import Column, printable, table
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _ALGORITHMS = ("crc64", "md5", "sha1", "sha256")
 
 
 @command("hash")
-@click.argument("names", nargs=-1, required=True, metavar="FILE|cos://BUCKET/KEY...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="FILE|cos://BUCKET/KEY...", shell_complete=complete_places
+)
 @click.option(
     "--algorithm",
     "--type",
@@ -102,7 +104,8 @@ class _Lines:
             self._state.out.json({"Hashes": self._records, **more})
         elif form == "table":
             columns = [Column("Algorithm"), Column("Checksum"), Column("From"), Column("Name")]
-            table(self._state.out, columns, self._rows)
+            if self._rows:
+                table(self._state.out, columns, self._rows)
 
 
 async def _hash_place(

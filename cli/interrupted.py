@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import DURATION, dryrun_option, group
-from .output import Column, fields, printable, table, utc_time
+from .output import Column, fields, printable, table, utc_time, wide_table
 
 if TYPE_CHECKING:
     from cosfs.transfer.resume import Records
@@ -55,10 +55,12 @@ def list_jobs(state: State) -> int:
     elif state.format == "jsonl":
         for each in found:
             state.out.json_line(each)
+    elif not found:
+        state.out.talk("nothing was interrupted")
     elif state.format == "table":
         columns = [Column("ID"), Column("Kind"), Column("State"), Column("Done", right=True)]
         columns += [Column("Changed"), Column("Source"), Column("Destination")]
-        table(state.out, columns, (_row(each) for each in found))
+        wide_table(state.out, columns, [_row(each) for each in found])
     else:
         state.out.lines("\t".join(printable(cell) for cell in _row(each)) for each in found)
     return 0

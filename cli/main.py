@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
-from .options import CONTEXT, GLOBAL_OPTIONS, format_options
+from .options import CONTEXT, GLOBAL_OPTIONS, format_options, print_version
 from .output import Output, StdoutClosedError, printable
 from .state import State
 from .title import hide_secrets
@@ -160,6 +160,25 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
+# What commands are called in coscmd, rclone, mc and the shell.
+ELSEWHERE = {
+    **dict.fromkeys(("copy", "download", "get", "put", "upload"), "cp"),
+    **dict.fromkeys(("move", "rename"), "mv"),
+    **dict.fromkeys(("del", "delete", "remove"), "rm"),
+    **dict.fromkeys(("dir", "list", "lsd", "lsf"), "ls"),
+    **dict.fromkeys(("createbucket", "mkdir"), "mb"),
+    **dict.fromkeys(("deletebucket", "rmdir"), "rb"),
+    **dict.fromkeys(("checksum", "md5", "md5sum"), "hash"),
+    **dict.fromkeys(("mirror", "rsync"), "sync"),
+    **dict.fromkeys(("listparts",), "multipart ls"),
+    "info": "stat",
+    "login": "configure",
+    "share": "presign",
+    "size": "du",
+    "unmount": "umount",
+}
+
+
 class Program(click.Group):
     """The group `cos`: knows the names and one-line helps of its commands without importing them."""
 
@@ -178,6 +197,13 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] == "help":
+            if not args[1:]:
+                click.echo(ctx.get_help())
+                ctx.exit()
+            args = [*args[1:], "--help"]
+        if args[0] == "version":
+            print_version(ctx)
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(_unknown_command(args[0]), ctx)
         return super().resolve_command(ctx, args)
@@ -199,8 +225,9 @@ class Program(click.Group):
 def _unknown_command(name: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean 'cos {close[0]}'?" if close else "'cos --help' lists all commands"
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    meant = ELSEWHERE.get(name) or (near[0] if near else "")
+    hint = f"did you mean 'cos {meant}'?" if meant else "'cos --help' lists all commands"
     return f"there is no command {printable(name)!r}; {hint}"
 
 
@@ -227,6 +254,10 @@ def main() -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors=errors)
     hide_secrets("cos", sys.argv[1:])
+    if "_COS_COMPLETE" in os.environ:
+        from .completing import register
+
+        register()
     state = State()
     state.own_process = True
     code = run(sys.argv[1:], state)
@@ -345,8 +376,21 @@ def _rank(error: BaseException) -> int:
     return next((place for place, kind in enumerate(kinds) if isinstance(error, kind)), len(kinds))
 
 
+def _unknown_option(error: click.NoSuchOption) -> str:
+    import difflib
+
+    name = error.option_name
+    params = error.ctx.command.params if error.ctx is not None else []
+    known = [each for param in params if isinstance(param, click.Option) for each in param.opts]
+    # find(1) and Go write one dash before a whole word, ls(1) and grep(1) -R for -r.
+    same = [each for each in (f"-{name}", name.swapcase()) if each in known]
+    near = same or difflib.get_close_matches(name, known, n=1)
+    return f"no such option {name!r}{f'; did you mean {near[0]}?' if near else ''}"
+
+
 def _usage_text(error: click.ClickException) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".")  # click puts each choice on a line
+    said = _unknown_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
+    text = " ".join(said.split()).rstrip(".")  # click puts each choice on a line
     text = text[:1].lower() + text[1:]
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{printable(text)} (see '{error.ctx.command_path} --help')"

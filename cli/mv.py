@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from .cp import copy_options, start
-from .options import command
+from .options import command, complete_places
 
 
 @command("mv")
-@click.argument("places", nargs=-1, required=True, metavar="SOURCE... DESTINATION")
+@click.argument(
+    "places", nargs=-1, required=True, metavar="SOURCE... DESTINATION", shell_complete=complete_places
+)
 @copy_options
 @click.pass_context
 def mv(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:

@@ -75,6 +75,27 @@ class UrlType(ParamType):
             raise UsageError(f"{value}: an object is missing", hint="Write cos://bucket/key")
         return url
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+        from .completing import urls
+
+        return urls(ctx, param, incomplete)
+
+
+def complete_places(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+    """Offer files, or for a cos:// URL what is in COS."""
+    from .completing import places
+
+    return places(ctx, param, incomplete)
+
+
+def meant_url(text: str) -> str:
+    """Guess which cos:// URL was meant: s3://b/k, cos:/b/k, b:k as rclone and s3fs write it, b/k."""
+    _, found, rest = text.partition("://")
+    if not found:
+        bucket, slash, key = text.removeprefix("cos:").lstrip("/").partition("/")
+        rest = bucket.replace(":", "/", 1) + slash + key
+    return f"cos://{rest.rstrip('/')}"
+
 
 def parse_cos_url(text: str) -> CosUrl:
     """Read a cos:// URL; say what is wrong with anything else."""
@@ -82,9 +103,7 @@ def parse_cos_url(text: str) -> CosUrl:
     from cosfs.errors import UsageError
 
     if not is_cos_url(text):
-        _, found, rest = text.partition("://")
-        shown = f"cos://{rest if found else text}".rstrip("/")
-        raise UsageError(f"{text!r} is not a COS URL", hint=f"Did you mean {shown}?")
+        raise UsageError(f"{text!r} is not a COS URL", hint=f"Did you mean {meant_url(text)}?")
     try:
         return parse_url(text)
     except ValueError as error:
@@ -100,15 +119,19 @@ ANY_URL = UrlType(bucket=False)
 
 
 def _store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if value is None or ctx.resilient_parsing:
+    state: State | None = ctx.find_root().obj
+    if value is None or state is None:
         return
-    state: State = ctx.find_root().obj
     state.set_option(str(param.name), value)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    if not value or ctx.resilient_parsing:
-        return
+    if value and not ctx.resilient_parsing:
+        print_version(ctx)
+
+
+def print_version(ctx: click.Context) -> None:
+    """Print the version and end."""
     from cosfs import __version__
 
     click.echo(f"cos {__version__}")
@@ -172,7 +195,10 @@ class Command(click.Command):
         parse = parser.parse_args
 
         def parse_and_remember(args: list[str]) -> Any:
-            values, rest, order = parse(args)
+            try:
+                values, rest, order = parse([*args])
+            except click.NoSuchOption as error:
+                raise _as_written(error, args) from None
             ctx.meta[_ORDER] = [param.name for param in order]
             return values, rest, order
 
@@ -188,6 +214,17 @@ class Command(click.Command):
         formatter.write_text(_GLOBAL_NOTE)
 
 
+def _as_written(error: click.NoSuchOption, args: list[str]) -> click.NoSuchOption:
+    """Name the whole word behind one dash (-name), where click knows only its first letter (-n)."""
+    if len(error.option_name) == 2:
+        known = {name for param in error.ctx.command.params for name in param.opts} if error.ctx else set()
+        words = (arg.partition("=")[0] for arg in args)
+        whole = next((word for word in words if len(word) > 2 and f"-{word}" in known), None)
+        if whole is not None:
+            return click.NoSuchOption(whole, ctx=error.ctx)
+    return error
+
+
 class CommandGroup(click.Group):
     """A command with sub-commands of its own, such as `configure`."""
 
@@ -197,6 +234,14 @@ class CommandGroup(click.Group):
         super().__init__(*args, **attributes)
         self.context_settings = {**CONTEXT, **self.context_settings}
         self.params = [*self.params, *GLOBAL_OPTIONS]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0].startswith("cos://") and not ctx.resilient_parsing:
+            names = ", ".join(self.list_commands(ctx))
+            raise click.UsageError(f"say before {args[0]} what to do with it: {names}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         format_options(self, ctx, formatter)

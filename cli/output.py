@@ -373,6 +373,20 @@ def table(out: Output, columns: Sequence[Column], rows: Iterable[Sequence[str]])
     drawn.end()
 
 
+def wide_table(out: Output, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Draw one table, or one for each row where it would be wider than the screen."""
+    found = [*rows]
+    cells = [[column.title for column in columns], *found]
+    widest = [max(width(printable(cell)) for cell in each) for each in zip(*cells, strict=True)]
+    screen = screen_width()
+    if not screen or sum(widest) + 3 * len(widest) + 1 <= screen:
+        table(out, columns, found)
+        return
+    for row in found:
+        pairs = zip((column.title for column in columns), row, strict=True)
+        table(out, [Column("Name"), Column("Value")], [*pairs])
+
+
 def fields(out: Output, pairs: Iterable[tuple[str, str]]) -> None:
     """Print names and values: one `name<TAB>value` a line."""
     out.lines(f"{name}\t{printable(value)}" for name, value in pairs)

@@ -13,7 +13,7 @@ from cosfs.client.url import CosUrl, is_cos_url
 from cosfs.errors import UsageError
 from cosfs.records import dataclass
 
-from .options import parse_cos_url
+from .options import meant_url, parse_cos_url
 
 STREAM = "-"
 Operation = Literal["upload", "download", "copy"]
@@ -47,6 +47,9 @@ def parse_place(text: str) -> Place:
         parse_cos_url(text)  # raises, with the right spelling
     if not text:
         raise UsageError("a source or destination is empty")
+    if text.startswith("cos:") and not os.path.lexists(text.partition("/")[0]):
+        # A directory of that name would be made here, which nobody wants.
+        raise UsageError(f"{text!r} is not a COS URL", hint=f"Did you mean {meant_url(text)}?")
     return Local(text)
 
 

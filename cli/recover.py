@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import command
+from .options import command, complete_places
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @command("recover")
-@click.argument("place", required=False, metavar="[CACHE_DIR|cos://BUCKET[/PREFIX]]")
+@click.argument(
+    "place", required=False, metavar="[CACHE_DIR|cos://BUCKET[/PREFIX]]", shell_complete=complete_places
+)
 @click.option(
     "--give-up", is_flag=True, help="Move what COS does not take to recovered/ instead of keeping it pending."
 )

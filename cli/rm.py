@@ -49,7 +49,9 @@ class Options:
 @selection_options
 @click.option("--version-id", default="", metavar="ID", help="Remove this version for good.")
 @click.option("--all-versions", is_flag=True, help="Remove all versions and delete markers for good.")
-@click.option("--yes", "-y", "--force", is_flag=True, help="Do not ask before a whole bucket is emptied.")
+@click.option(
+    "--yes", "-y", "--force", "-f", is_flag=True, help="Do not ask before a whole bucket is emptied."
+)
 @click.option(
     "--max-delete", type=click.IntRange(0), metavar="N", help="Remove nothing at all if it would be more."
 )

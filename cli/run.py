@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import DURATION, RATE, SIZE, command, dryrun_option
+from .options import DURATION, RATE, SIZE, command, complete_places, dryrun_option
 
 if TYPE_CHECKING:
     from .running import Run
@@ -59,7 +59,7 @@ class Line:
 
 
 @command("run")
-@click.argument("file", metavar="FILE|-", required=False)
+@click.argument("file", metavar="FILE|-", required=False, shell_complete=complete_places)
 @click.option("--retry-failed", metavar="REPORT", help="Do again what failed in a --report.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first line that fails.")
 @dryrun_option

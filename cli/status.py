@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from .mount import MountpointType
 from .options import command
-from .output import Column, json_text, local_time, printable, table, width
+from .output import Column, json_text, local_time, printable, table, wide_table
 
 if TYPE_CHECKING:
     from cosfs.fuse.control import MountStatus
@@ -58,22 +57,11 @@ def status(state: State, mountpoint: Path | None) -> int:
     elif not found:
         state.out.talk("nothing is mounted")
     elif form == "table":
-        _show_table(state, found)
+        wide_table(state.out, [Column(title) for title in _COLUMNS], [_row(mount) for mount in found])
     else:
         _show_lines(state, found)
     _warn(state, found)
     return 0
-
-
-def _show_table(state: State, found: list[MountStatus]) -> None:
-    """Draw one table, or one for each mount where it would be wider than the screen."""
-    rows = [_row(mount) for mount in found]
-    widest = [max(map(width, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    if sum(widest) + 3 * len(widest) + 1 <= shutil.get_terminal_size().columns:
-        table(state.out, [Column(title) for title in _COLUMNS], rows)
-        return
-    for row in rows:
-        table(state.out, [Column("Name"), Column("Value")], zip(_COLUMNS, row, strict=True))
 
 
 def _show_lines(state: State, found: list[MountStatus]) -> None:

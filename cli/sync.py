@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import command
+from .options import command, complete_places
 from .sync_options import comparing_options, deleting_options, watching_options
 from .transfer_options import common_options
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @command("sync")
-@click.argument("source", metavar="SOURCE")
-@click.argument("destination", metavar="DESTINATION")
+@click.argument("source", metavar="SOURCE", shell_complete=complete_places)
+@click.argument("destination", metavar="DESTINATION", shell_complete=complete_places)
 @comparing_options
 @deleting_options
 @watching_options

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import DURATION, command
+from .options import DURATION, command, complete_places
 from .output import utc_time
 from .whoami import show_record
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @command("token")
-@click.argument("urls", nargs=-1, metavar="[cos://BUCKET/PREFIX]...")
+@click.argument("urls", nargs=-1, metavar="[cos://BUCKET/PREFIX]...", shell_complete=complete_places)
 @click.option(
     "--bucket", "buckets", multiple=True, metavar="NAME", help="Only this bucket; may be given repeatedly."
 )

@@ -162,11 +162,14 @@ def _read_lines(path: Path) -> list[str]:
             if stat.S_ISREG(mode) and mode & 0o077 and path.name == "credentials":
                 _warn_readable(path)
             return file.read().lstrip("\ufeff").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the home of a service may be /dev/null
         return []
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {path}: {reason}") from error
+        names = "COS_SHARED_CREDENTIALS_FILE" if path.name == "credentials" else "COS_CONFIG_FILE"
+        denied = isinstance(error, PermissionError)
+        hint = f"Let this user read it, or set HOME or {names}" if denied else ""
+        raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from error
 
 
 _warned: set[Path] = set()

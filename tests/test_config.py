@@ -346,6 +346,10 @@ def test_file_that_cannot_be_read(files: ConfigFile, content: bytes, words: str)
     assert words in str(caught.value)
 
 
+def test_a_home_that_is_no_directory_holds_no_settings() -> None:
+    assert ConfigFile.locate({"HOME": "/dev/null"}).get("region") is None
+
+
 def test_directory_in_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / ".cos" / "config").mkdir(parents=True)
     with pytest.raises(ConfigError, match="Is a directory"):

@@ -44,6 +44,7 @@ FUSE_MAJOR_OPTIONS = frozenset(
      "allow_root", "auto_unmount"}
 )  # fmt: skip
 READ_AHEAD_KIB = 4096
+_ROOM = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space or choose")
 MAX_BACKGROUND = 64
 ClientFactory = Callable[[], CosClient]
 
@@ -295,7 +296,7 @@ def cache_place(mount_settings: MountSettings, settings: Settings) -> Place:
     except OSError as exc:
         raise ConfigError(
             f"the cache directory {base} cannot be written: {exc.strerror}",
-            hint="Free some space or choose another directory with --cache-dir",
+            hint=f"{_ROOM.get(exc.errno or 0, 'Choose')} another directory with --cache-dir",
         ) from exc
     return Place(own.resolve(), (base / BLOCKS).resolve(), realm)
 

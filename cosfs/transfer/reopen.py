@@ -18,7 +18,7 @@ from cosfs.transfer.model import Doubt
 from cosfs.transfer.multipart import MultipartUpload, Piece
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.parts import MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, part_count, part_range
-from cosfs.transfer.resume import Operation, Record, State, can_be_resumed, saving
+from cosfs.transfer.resume import Operation, Record, State, can_be_resumed, saving, tell_unsaved
 
 __all__ = ["as_state", "begun_part_size", "claim", "doubt_of", "held", "open_upload", "send_missing"]
 
@@ -129,7 +129,7 @@ async def _save(record: Record) -> None:
     try:
         await trio.to_thread.run_sync(record.save)
     except OSError as error:
-        log.warning("the state of a transfer cannot be written: %s", error)
+        tell_unsaved(error)
 
 
 async def _reopened(

@@ -327,13 +327,26 @@ def can_be_resumed(error: BaseException) -> bool:
     return not isinstance(error, final | TransferError | UsageError)
 
 
+_told: set[str] = set()
+
+
+def tell_unsaved(error: OSError) -> None:
+    """Warn once of each reason why records cannot be written."""
+    reason = error.strerror or str(error)
+    if reason not in _told:
+        _told.add(reason)
+        log.warning(
+            "what resuming needs cannot be written (%s): an interrupted transfer would begin anew", reason
+        )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Let no trouble with a record end the transfer: then it cannot be resumed, that is all."""
     try:
         yield
     except OSError as error:
-        log.warning("the state of a transfer cannot be written: %s", error)
+        tell_unsaved(error)
 
 
 async def saving(record: Record, *, task_status: trio.TaskStatus[Callable[[], None]]) -> None:

@@ -277,7 +277,7 @@ class _Tree:
                 return encode_name(os.fsencode(name))
             end = "/" if item.is_dir(follow_symlinks=False) else ""
             if self._rules.keep(level.relative + name + end):
-                self._warn(level.path + name, "its name is not UTF-8")
+                self._warn(level.path + name, "its name is not UTF-8; --key-policy encode takes it")
             return None
         return decode_key(name) if self._rules.encoded_names else name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -175,14 +176,59 @@ def test_unforeseen_error_is_one_sentence(run: Run, monkeypatch: pytest.MonkeyPa
     assert len(result.err.splitlines()) == 1 and "ZeroDivisionError" in result.err and "--debug" in result.err
 
 
-def test_completion_scripts(run: Run) -> None:
-    for shell, word in (("bash", "complete"), ("zsh", "#compdef cos"), ("fish", "complete --no-files")):
-        assert word in run("completion", shell).out
-
-
-def test_completion_of_commands(cos: Any) -> None:
+def test_completion_by_the_script_of_an_older_version(cos: Any) -> None:
     env = {"_COS_COMPLETE": "bash_complete", "COMP_WORDS": "cos pre", "COMP_CWORD": "1"}
     assert cos(env=env).stdout == "plain,presign\n"
+
+
+def test_help_and_version_as_commands(run: Run) -> None:
+    assert run("help").out == run("--help").out
+    assert run("help", "cp").out == run("cp", "--help").out
+    assert run("help", "multipart", "ls").out == run("multipart", "ls", "--help").out
+    assert run("version").out == run("--version").out
+    assert "there is no command 'nope'" in run("help", "nope", code=252).err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("upload f", "there is no command 'upload'; did you mean 'cos cp'?"),
+        ("lsd", "did you mean 'cos ls'?"),
+        ("pressign", "did you mean 'cos presign'?"),
+        ("cp --recursve", "no such option '--recursve'; did you mean --recursive? (see 'cos cp --help')"),
+        ("ls -R", "no such option '-R'; did you mean -r?"),
+        ("find cos://b -name x", "no such option '-name'; did you mean --name?"),
+        ("ls -l", "no such option '-l' (see 'cos ls --help')"),
+        ("lifecycle cos://b", "say before cos://b what to do with it: delete, get, put"),
+        ("ls photos:dir/x", "'photos:dir/x' is not a COS URL. Did you mean cos://photos/dir/x?"),
+    ],
+)
+def test_what_was_meant(run: Run, line: str, said: str) -> None:
+    assert said in run(*line.split(), code=252).err
+
+
+def test_names_of_other_programs_lead_to_commands() -> None:
+    assert {name.split()[0] for name in main.ELSEWHERE.values()} <= {*COMMANDS}
+    assert not {*main.ELSEWHERE} & {*COMMANDS}
+
+
+def test_ctrl_c_while_the_program_loads_shows_no_stack(cos_environment: dict[str, str]) -> None:
+    code = """if True:
+        import os, signal, sys
+
+        class Interrupting:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupting())
+        from cosfs.cli.start import main
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"], env=cos_environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_module_can_be_run_in_the_tree(cos_environment: dict[str, str]) -> None:

@@ -77,6 +77,18 @@ def test_url_of_another_service_is_refused() -> None:
         parse_place("s3://b/k")
 
 
+@pytest.mark.parametrize("text", ["cos:/b/k", "cos:b/k", "cos:b:k"])
+def test_url_without_its_slashes_is_no_file(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"Did you mean cos://b/k\?"):
+        parse_place(text)
+    assert parse_place(f"./{text}") == Local(f"./{text}")
+    (tmp_path / text.partition("/")[0]).mkdir()
+    assert parse_place(text) == Local(text)
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "recursive"),
     [

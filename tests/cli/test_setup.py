@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,15 @@ def test_doctor_finds_missing_credentials(run: Run) -> None:
 def test_doctor_finds_no_server(run: Run) -> None:
     result = run("doctor", code=1, env={"COS_ENDPOINT_URL": "http://127.0.0.1:9"})
     assert re.search(r"^fail  network .*127\.0\.0\.1:9 refuses", result.out, re.MULTILINE)
+
+
+def test_doctor_tells_of_an_unknown_host_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    result = run("doctor", code=1, env={"COS_ENDPOINT_URL": "http://cos.invalid"})
+    assert result.out.count("cannot be resolved") == 1
 
 
 def test_doctor_finds_a_clock_that_is_off(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from cosfs.client.client import CosClient
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import PermissionDeniedError
+from cosfs.transfer import resume
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.download import download_file
 from cosfs.transfer.engine import Engine
@@ -449,3 +451,13 @@ def test_names_of_any_kind_are_kept(records: Records) -> None:
     record.release()
     state = records.get(record.id)
     assert state is not None and state.source == name
+
+
+def test_records_that_cannot_be_written_are_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resume, "_told", set())
+    for _ in range(3):
+        resume.tell_unsaved(OSError(errno.ENOSPC, "No space left on device", "/x"))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "(No space left on device)" in said[0] and "Errno" not in said[0]
