@@ -12,7 +12,8 @@ from cosfs.errors import FilesystemError
 from cosfs.fs import names
 from cosfs.fs.calls import Caller
 from cosfs.fs.directories import Directories
-from cosfs.fs.inodes import DirNode, FileNode, Node, is_inside
+from cosfs.fs.inodes import DirNode, FileNode, Node
+from cosfs.fs.moves import is_inside
 from cosfs.fs.openfiles import OpenFiles
 from cosfs.fs.rights import Action
 from cosfs.fs.staging import Staging

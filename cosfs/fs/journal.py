@@ -112,9 +112,8 @@ class Journal:
             self._depth = 1
             try:
                 yield
-                if (
-                    self._db.in_transaction
-                ):  # most changes of files that COS has by now leave nothing to write
+                # Most changes of files that COS has by now leave nothing to write.
+                if self._db.in_transaction:
                     self._commit()
             except BaseException:
                 if self._db.in_transaction:

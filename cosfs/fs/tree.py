@@ -24,10 +24,11 @@ from cosfs.fs import facts, names
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background, together
 from cosfs.fs.heads import Heads
-from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Moves, Node
+from cosfs.fs.inodes import ROOT_INO, DirNode, FileNode, InodeTable, Node
 from cosfs.fs.kernelcache import KernelCache, NoKernel
 from cosfs.fs.listing import KEPT, Entry, Listing
 from cosfs.fs.listings import Listings
+from cosfs.fs.moves import Moves
 from cosfs.fs.remote import Remote
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.sparing import SYMLINK_MAX, Sparing
@@ -121,9 +122,13 @@ class Tree:
         node = self._reconcile(parent, entry.name if entry is not None else name, entry, since)
         if node is None:
             raise FilesystemError(errno.ENOENT)
-        if not facts.local(node):
-            node.expires = max(node.expires, since + self.listings.ttl(parent))
+        self._believe(node, parent, since)
         return node
+
+    def _believe(self, node: Node | None, parent: DirNode, since: float) -> None:
+        """COS was asked about a node at since: need not be asked again for a while."""
+        if node is not None and not facts.local(node):
+            node.expires = max(node.expires, since + self.listings.ttl(parent))
 
     async def refresh(self, node: Node) -> None:
         """Ask COS again if what we know about node is too old; ESTALE if it is gone."""
@@ -265,8 +270,7 @@ class Tree:
             if entry is not None:
                 listing_now.add(entry)
         node = self._reconcile(parent, name, entry, since)
-        if node is not None and not facts.local(node):
-            node.expires = max(node.expires, since + self.listings.ttl(parent))
+        self._believe(node, parent, since)
         return node
 
     def node_for(self, parent: DirNode, entry: Entry, listing: Listing | None = None) -> Node:
@@ -274,8 +278,8 @@ class Tree:
         since = listing.asked(entry) if listing is not None else 0.0
         node = self._reconcile(parent, entry.name, entry, since)
         assert node is not None
-        if not facts.local(node) and listing is not None:
-            node.expires = max(node.expires, since + self.listings.ttl(parent))
+        if listing is not None:
+            self._believe(node, parent, since)
         return node
 
     def _make(self, parent: DirNode, entry: Entry) -> Node:
@@ -284,17 +288,10 @@ class Tree:
         if entry.is_dir:
             info = entry.info or ObjectInfo("", 0, "", time.time())
             attrs = attributes.decode(info, defaults, is_dir=True)
-            if parent.is_buckets:
-                ino = self.table.number(entry.component, "")
-                node = DirNode(
-                    ino, parent, entry.name, entry.component, attrs, bucket=entry.component, prefix=""
-                )
-                node.known = True
-            else:
-                ino = self.table.number(parent.bucket, parent.child_key(entry.component) + "/")
-                node = DirNode(ino, parent, entry.name, entry.component, attrs)
+            node = self._new_dir(parent, entry.name, entry.component, attrs)
+            node.known = node.is_bucket or entry.info is not None
+            if not node.is_bucket:
                 node.marker = entry.info
-                node.known = entry.info is not None
         else:
             assert entry.info is not None
             ino = self.table.number(parent.bucket, parent.child_key(entry.component))
@@ -304,6 +301,13 @@ class Tree:
         parent.children[entry.name] = node
         self.table.add(node)
         return node
+
+    def _new_dir(self, parent: DirNode, name: bytes, component: str, attrs: Attributes) -> DirNode:
+        if parent.is_buckets:
+            ino = self.table.number(component, "")
+            return DirNode(ino, parent, name, component, attrs, bucket=component, prefix="")
+        ino = self.table.number(parent.bucket, parent.child_key(component) + "/")
+        return DirNode(ino, parent, name, component, attrs)
 
     async def is_empty(self, node: DirNode) -> bool:
         """Whether a directory has no entries; asks COS unless a fresh listing tells."""
@@ -359,12 +363,7 @@ class Tree:
 
     def add_dir(self, parent: DirNode, name: bytes, component: str, attrs: Attributes) -> DirNode:
         """Put a directory that was made just now, and so is empty, into the tree."""
-        if parent.is_buckets:
-            ino = self.table.number(component, "")
-            node = DirNode(ino, parent, name, component, attrs, bucket=component, prefix="")
-        else:
-            ino = self.table.number(parent.bucket, parent.child_key(component) + "/")
-            node = DirNode(ino, parent, name, component, attrs)
+        node = self._new_dir(parent, name, component, attrs)
         node.known = True
         self._attach(parent, node)
         node.listing = Listing.empty(self.remote, node.bucket, node.prefix)
@@ -404,6 +403,22 @@ class Tree:
 
     def remove(self, node: Node) -> None:
         """A name was removed here: hide it even if COS still lists it for a while."""
+        self._free_name(node)
+        self.detach(node)
+
+    def move(self, node: Node, parent: DirNode, name: bytes, component: str) -> None:
+        """Give a node another place; what is below a directory moves with it."""
+        old = node.parent
+        assert old is not None
+        if old.children.get(node.name) is node:
+            del old.children[node.name]
+        self._free_name(node)
+        node.parent, node.name, node.component = parent, name, component
+        self._attach(parent, node)
+        self.table.keep_number(node)
+
+    def _free_name(self, node: Node) -> None:
+        """Nothing is shown under the name of a node, though COS may list it for a while."""
         parent = node.parent
         assert parent is not None
         self.table.let_go_number(node)
@@ -412,25 +427,7 @@ class Tree:
         parent.recent.pop(node.name, None)
         if parent.listing is not None:
             parent.listing.remove(node.name)
-        self.detach(node)
         parent.touch()
-
-    def move(self, node: Node, parent: DirNode, name: bytes, component: str) -> None:
-        """Give a node another place; what is below a directory moves with it."""
-        old = node.parent
-        assert old is not None
-        if old.children.get(node.name) is node:
-            del old.children[node.name]
-        etag = node.info.etag if isinstance(node, FileNode) and node.info is not None else ""
-        old.tombstones[node.name] = (etag, trio.current_time() + self.settings.grace)
-        old.recent.pop(node.name, None)
-        if old.listing is not None:
-            old.listing.remove(node.name)
-        old.touch()
-        self.table.let_go_number(node)
-        node.parent, node.name, node.component = parent, name, component
-        self._attach(parent, node)
-        self.table.keep_number(node)
 
     def detach(self, node: Node) -> None:
         """Take a node out of its directory; it lives on as long as somebody holds it."""
