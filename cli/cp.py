@@ -87,7 +87,9 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
     ahead = first_page(state, options, *pairs[0]) if options.recursive else None
-    return run_job(state, job, report, verb=verb, setup=setup, many=options.recursive, first_page=ahead)
+    # A large download is much as well.
+    many = options.recursive or operation(*pairs[0]) == "download"
+    return run_job(state, job, report, verb=verb, setup=setup, many=many, first_page=ahead)
 
 
 async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:

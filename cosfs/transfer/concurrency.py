@@ -13,7 +13,7 @@ _GAIN = 1.1
 # Rounds without a gain after which a little more is tried.
 _PATIENCE = 8
 # So many parts of large objects are in flight at first, and it is looked so often whether more would help.
-_FIRST_PARTS = 4
+_FIRST_PARTS = 8
 _LOOK_TIME = 0.04
 # Nobody has looked for so long: nothing was in flight.
 _PAUSE = 0.5

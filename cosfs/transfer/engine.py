@@ -65,7 +65,8 @@ class Engine:
     how many requests may ever be in flight, current how many may now: it begins at first (0 = the
     limit), and is halved when COS asks for fewer requests or does not answer in time. With first,
     large files also begin with few parts at once. side allows a second process for very small objects, which
-    helps when there are hundreds of them. first_page is taken by the listing that begins with it.
+    helps when there are hundreds of them, and for parts of large ones on a fast line. first_page is taken
+    by the listing that begins with it.
     """
 
     def __init__(
@@ -371,6 +372,27 @@ class Engine:
                 return
             side.give(away, known)
 
+    def lend(self, fn: Callable[..., T], *args: Any, fd: int) -> T | None:
+        """Have fn(engine, *args, fd) run in the second process, as half of what runs is; None: not done.
+
+        For worker threads, and for what may be done twice.
+        """
+        with self._lock:
+            side = self._side
+            if side is None or self._closing or not side.wants_errand(self._scheduler.running):
+                return None
+            known = self.client.known()
+            if known is None:
+                return None
+            errand = side.lend(fn, args, fd, known)
+        result: T | None = errand.wait()
+        return result
+
+    def note_speed(self, count: int, seconds: float) -> None:
+        """Hear how long a part took that was moved by a thread of this process."""
+        if self._side is not None:
+            self._side.note_speed(count, seconds)
+
     def _put_back(self, job: Job) -> None:
         """Have a call run in this process. Lock held."""
         job.here = True
@@ -384,7 +406,8 @@ class Engine:
         while answers := side.answers():
             with self._lock:
                 for number, result in answers:
-                    self._end_aside(side.take_back(number, worked=result is not None), result)
+                    if not side.end_errand(number, result):
+                        self._end_aside(side.take_back(number, worked=result is not None), result)
                 self._feed_side()
             self._lanes.wake()
             self._inbox.wake()
@@ -495,9 +518,12 @@ class Engine:
     def look_at_parts(self) -> None:
         """Have more parts in flight if that would help; called again and again while there are some."""
         with self._lock:
-            if self._parts is not None and self._parts.look(time.monotonic(), processors.wanted):
+            if self._parts is not None and self._parts.look(time.monotonic(), self._wanted):
                 self._scheduler.set_most(PARTS, self._parts.current)
                 self._refill()
+
+    def _wanted(self) -> float:
+        return processors.wanted(self._side.pid if self._side is not None else 0)
 
     def _slow_down(self) -> None:
         """Have fewer requests in flight; called by the client, in any thread."""

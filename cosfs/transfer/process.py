@@ -17,7 +17,16 @@ from typing import Any, NoReturn
 from cosfs.client.waiting import Hub
 from cosfs.config import ClientSettings
 
-__all__ = ["LENGTH", "PATIENCE", "fork", "hasty", "next_message", "receive_message", "send_message"]
+__all__ = [
+    "LENGTH",
+    "PATIENCE",
+    "fork",
+    "hasty",
+    "next_message",
+    "next_message_with_fd",
+    "receive_message",
+    "send_message",
+]
 
 log = logging.getLogger(__name__)
 
@@ -82,26 +91,48 @@ def hasty(settings: ClientSettings) -> ClientSettings:
     )
 
 
-def send_message(sock: socket.socket, message: object) -> None:
-    """Send one object to the other process."""
+def send_message(sock: socket.socket, message: object, fd: int | None = None) -> None:
+    """Send one object to the other process, and a descriptor for it to use as well."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    sock.sendall(LENGTH.pack(len(data)) + data)
+    head = LENGTH.pack(len(data))
+    if fd is not None:
+        socket.send_fds(sock, [head], [fd])
+        head = b""
+    sock.sendall(head + data)
 
 
 def next_message(hub: Hub, sock: socket.socket) -> Any:
     """Return the next object the first process sends, None at its end; other calls of hub go on meanwhile."""
+    _wait(hub, sock)
+    return receive_message(sock)
+
+
+def next_message_with_fd(hub: Hub, sock: socket.socket) -> tuple[Any, int | None]:
+    """Return what next_message does, and the descriptor that was sent with it, which is the caller's."""
+    _wait(hub, sock)
+    try:
+        head, fds, *_ = socket.recv_fds(sock, LENGTH.size, 1)
+    except OSError:
+        return None, None
+    return _receive_body(sock, head + _receive(sock, LENGTH.size - len(head))), next(iter(fds), None)
+
+
+def _wait(hub: Hub, sock: socket.socket) -> None:
     while True:
         try:
             hub.wait(sock.fileno(), writable=False, timeout=3600)
-            return receive_message(sock)
+            return
         except TimeoutError:
             continue
 
 
 def receive_message(sock: socket.socket) -> Any:
     """Return the next object the other process has sent; None at its end."""
-    head = _receive(sock, LENGTH.size)
-    body = _receive(sock, LENGTH.unpack(head)[0]) if head else b""
+    return _receive_body(sock, _receive(sock, LENGTH.size))
+
+
+def _receive_body(sock: socket.socket, head: bytes) -> Any:
+    body = _receive(sock, LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
     # From our own fork, over a socket nobody else has.
     return pickle.loads(body) if body else None
 

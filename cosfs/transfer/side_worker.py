@@ -17,7 +17,7 @@ from cosfs.config import ClientSettings, TransferSettings
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.lanes import Window
 from cosfs.transfer.model import TransferResult
-from cosfs.transfer.process import hasty, next_message, send_message
+from cosfs.transfer.process import hasty, next_message_with_fd, send_message
 from cosfs.transfer.side import Side
 from cosfs.transfer.temporary import use_names
 from cosfs.transfer.work import current
@@ -68,13 +68,16 @@ class _Worker:
 
     def _read(self) -> None:
         while True:
-            message = next_message(self._hub, self._sock)
+            message, fd = next_message_with_fd(self._hub, self._sock)
             if message is None:
                 self._give_up()
             known, calls = message
             if known is not None:
                 self._client.learn(known)
-            self._calls.extend(calls)
+            if fd is None:
+                self._calls.extend(calls)
+            else:
+                self._own.extend(partial(self._run_errand, n, fn, args, fd) for n, fn, args in calls)
 
     def _give_up(self) -> None:
         """Leave nothing half written behind."""
@@ -98,6 +101,15 @@ class _Worker:
         elif not self._sending:
             self._sending = True
             self._own.append(self._send_soon)
+
+    def _run_errand(self, number: int, fn: Callable[..., Any], args: tuple[Any, ...], fd: int) -> None:
+        try:
+            answer = fn(self._engine, *args, fd)
+        except Exception:  # whatever it is, the first process finds out for itself
+            answer = None
+        os.close(fd)
+        self._answers.append((number, answer))
+        self._send()
 
     def _send_soon(self) -> None:
         self._hub.sleep(_TOGETHER)

@@ -90,15 +90,15 @@ def looks(parts: PartsInFlight, seconds: float, *shares: float) -> list[int]:
 
 
 def test_parts_double_until_half_of_the_processors_are_wanted() -> None:
-    assert looks(PartsInFlight(32, 2), 0.05, 0, 0.5, 0.9, 0.9) == [8, 16, 32, 32]
-    assert looks(PartsInFlight(32, 2), 0.05, 1.1, 1.5, 0.2, 1.1) == [4, 4, 8, 8]
-    assert looks(PartsInFlight(32, 8), 0.05, 1.1, 3.9, 4.1) == [8, 16, 16]
+    assert looks(PartsInFlight(64, 2), 0.05, 0, 0.5, 0.9, 0.9) == [16, 32, 64, 64]
+    assert looks(PartsInFlight(32, 2), 0.05, 1.1, 1.5, 0.2, 1.1) == [8, 8, 16, 16]
+    assert looks(PartsInFlight(64, 8), 0.05, 1.1, 3.9, 4.1) == [16, 32, 32]
     assert looks(PartsInFlight(3, 2), 0.05, 0) == [3]
 
 
 def test_what_was_too_short_or_spent_with_something_else_is_not_judged() -> None:
-    assert looks(PartsInFlight(32, 2), 0.01, 0, 0, 0, 0) == [4, 4, 4, 8]
-    assert looks(PartsInFlight(32, 2), 5.0, 0, 0) == [4, 4]
+    assert looks(PartsInFlight(32, 2), 0.01, 0, 0, 0, 0) == [8, 8, 8, 16]
+    assert looks(PartsInFlight(32, 2), 5.0, 0, 0) == [8, 8]
 
 
 # --- the engine ---
@@ -183,14 +183,15 @@ async def test_few_parts_where_the_processors_are_busy(
     busy: bool,
 ) -> None:
     monkeypatch.setattr("cosfs.transfer.concurrency._PAUSE", 1e6)
-    monkeypatch.setattr("cosfs.transfer.processors.wanted", itertools.count(step=1000 * busy).__next__)
+    used = itertools.count(step=1000 * busy)
+    monkeypatch.setattr("cosfs.transfer.processors.wanted", lambda _: next(used))
     calls = InFlight(client, bucket)
     if not busy:
-        calls.wanted, calls.reached = 4, threading.Event()
+        calls.wanted, calls.reached = 8, threading.Event()
     latency = emulator.faults.latency(0.1, "HeadObject")
     await engine.run_many(calls.head, range(40), calls.done, kind=PARTS)
     emulator.faults.remove(latency)
-    assert calls.most <= 4 if busy else calls.most > 4
+    assert calls.most <= 8 if busy else calls.most > 8
     assert calls.failed == 0
 
 

@@ -55,12 +55,12 @@ def jobs(client, root):
 async def main(client):
     async with Engine(client, settings.transfer, side=True) as engine:
         side = engine._side
-        print(json.dumps(side._pid), flush=True)
+        print(json.dumps(side.pid), flush=True)
 
         def done(job, result, error):
             (errors.append(repr(error)) if error else sizes.append(result.size))
             if len(sizes) == kill_after:
-                os.kill(side._pid, signal.SIGKILL)
+                os.kill(side.pid, signal.SIGKILL)
 
         def count(size):
             moved[0] += size
