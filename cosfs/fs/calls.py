@@ -66,10 +66,11 @@ class DirHandle:
     """One open directory: the listing as of opendir, or of the last rewind.
 
     given: the index behind the last entry that was shown without attributes. looked_at: whether who reads it
-    has asked for the attributes of what it was shown, and will for the rest.
+    has asked for the attributes of what it was shown, and will for the rest. pid as in FileHandle.
     """
 
     node: DirNode
+    pid: int = 0
     listing: Listing | None = None
     given: int = 0
     looked_at: bool = False
@@ -162,6 +163,11 @@ class Calls:
         """Where in COS an open directory is."""
         node = self._dirs[fh].node
         return [(node.bucket, node.prefix)]
+
+    def opener(self, fh: int) -> int:
+        """The process that opened a file or directory, or 0."""
+        handle = self._files.get(fh) or self._dirs.get(fh)
+        return handle.pid if handle is not None else 0
 
     def url_of(self, number: int, *, is_handle: bool) -> str:
         """What an inode or a handle is, for people."""

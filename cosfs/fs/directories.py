@@ -29,12 +29,12 @@ DOTS = 2  # positions 0 and 1 of a directory are "." and ".."
 class Directories(Calls):
     """Calls on directories and their handles."""
 
-    async def opendir(self, ino: int) -> int:
+    async def opendir(self, ino: int, pid: int = 0) -> int:
         node = self._dir(ino)
         if node.unlinked:
             raise FilesystemError(errno.ENOENT)
         node.opens += 1
-        return self._add_handle(self._dirs, DirHandle(node))
+        return self._add_handle(self._dirs, DirHandle(node, pid))
 
     async def readdir(self, fh: int, start: int) -> tuple[DirHandle, Listing]:
         """The listing to read from position start; its first page is loaded."""

@@ -3,7 +3,8 @@
 Each place that buckets are at (their host) has a verdict of its own whether it can be reached, so that a
 region that is away does not take the others along. A request ends when nothing has come of it for
 io_timeout; that is for the client. What is here is for changes, which may be many requests, or wait for
-others: whoever waits is told after that time, and the change goes on without him.
+others: whoever waits is told after that time, and the change goes on without him. So it does when he is
+killed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.client.movement import Place
 from cosfs.errors import COSError, NetworkError, NetworkTimeoutError, UnreachableError
+from cosfs.fs.callers import Callers
 from cosfs.fs.locks import Lock
 from cosfs.fs.reachability import PERIOD, Reachability
 
@@ -42,6 +44,7 @@ class Patience:
     def __init__(self, client: CosClient, bucket: str = "", *, io_timeout: float = 60.0) -> None:
         self.io_timeout = io_timeout
         self.on_return: list[Callable[[], None]] = []
+        self.callers = Callers()
         self._client = client
         self._bucket = bucket
         self._verdicts: dict[str, Reachability] = {}
@@ -86,6 +89,7 @@ class Patience:
         """Watch until cancelled."""
         try:
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self.callers.run)
                 for verdict in self._verdicts.values():
                     self._nursery.start_soon(verdict.run)
                 for fn in self._others:
@@ -122,11 +126,15 @@ class Patience:
     async def wait(self, places: Sequence[Place], wait: Callable[[], Awaitable[object]]) -> None:
         """Return when wait() does; raise NetworkTimeoutError when nothing happens at places for too long.
 
-        wait() is given up and called again now and then.
+        wait() is given up and called again now and then. EINTR for a caller who is killed.
         """
         if self._nursery is None:
             await wait()
             return
+        with self.callers.may_leave():
+            await self._wait(places, wait)
+
+    async def _wait(self, places: Sequence[Place], wait: Callable[[], Awaitable[object]]) -> None:
         verdicts = [self.of(bucket) for bucket in {bucket for bucket, _ in places}]
         began = time.monotonic()
         period = min(PERIOD, self.io_timeout / 4)
@@ -151,7 +159,13 @@ class Patience:
 
     async def patiently(self, places: Sequence[Place], fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run fn(*args) and, if COS gets out of reach, again when it is back before io_timeout is over."""
-        verdict = self.of(places[0][0])
+        with self.callers.may_leave():
+            return await self._patiently(self.of(places[0][0]), places, fn, *args)
+        raise AssertionError("unreachable")  # may_leave() raises when it ended the wait
+
+    async def _patiently(
+        self, verdict: Reachability, places: Sequence[Place], fn: Callable[[*Ts], Awaitable[T]], *args: *Ts
+    ) -> T:
         while True:
             losses = verdict.losses
             try:

@@ -32,11 +32,15 @@ HANDLERS = (
 def measure(operations: Operations, metrics: Metrics, about_to_wait: Callable[[], None]) -> Operations:
     """Count and time the handlers of these operations; each that waits calls about_to_wait before."""
     for name in HANDLERS:
-        setattr(operations, name, _measured(getattr(operations, name), name, metrics, about_to_wait))
+        setattr(operations, name, _measured(operations, name, metrics, about_to_wait))
     return operations
 
 
-def _measured(handler: Handler, name: str, metrics: Metrics, about_to_wait: Callable[[], None]) -> Handler:
+def _measured(
+    operations: Operations, name: str, metrics: Metrics, about_to_wait: Callable[[], None]
+) -> Handler:
+    handler: Handler = getattr(operations, name)
+    callers, caller_of = operations.callers, operations.caller_of
     operation = metrics.operation(name)
     add, errors, clock = operation.latency.add, operation.errors, time.perf_counter
     is_read, is_write, has_answer = name == "read", name == "write", name != "forget"
@@ -52,7 +56,11 @@ def _measured(handler: Handler, name: str, metrics: Metrics, about_to_wait: Call
                 answer = done.value
             else:
                 about_to_wait()
-                answer = yield from _rest(handling, waits_for)
+                callers.begin(caller_of(name, args))
+                try:
+                    answer = yield from _rest(handling, waits_for)
+                finally:
+                    callers.end()
         except pyfuse3.FUSEError as exc:
             errors[exc.errno] += 1
             raise

@@ -20,6 +20,7 @@ import trio
 
 from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import names
+from cosfs.fs.callers import Callers
 from cosfs.fs.calls import Caller, DirHandle
 from cosfs.fs.directories import DOTS
 from cosfs.fs.filesystem import Filesystem
@@ -76,6 +77,17 @@ class Operations(pyfuse3.Operations):
         self._trusts_lists = fs.settings.attributes == "listing"
         self._bounded = fs.remote.patience.bounded
         self._told: WeakSet[COSError] = WeakSet()  # errors that many wait for are logged once
+
+    @property
+    def callers(self) -> Callers:
+        """Those whose calls are being answered."""
+        return self._fs.remote.patience.callers
+
+    def caller_of(self, call: str, args: Sequence[Any]) -> int:
+        """The process that calls, as far as is known: pyfuse3 tells it of calls by name only."""
+        if call in BY_HANDLE:
+            return self._fs.opener(args[0])
+        return getattr(args[-1], "pid", 0)
 
     def _answering(self, call: str, number: int, *args: object) -> _Answering:
         """Turn every error into the errno of this call; number is the inode's, or the handle's."""
@@ -176,7 +188,7 @@ class Operations(pyfuse3.Operations):
 
     async def opendir(self, inode: int, ctx: Any) -> int:
         with self._answering("opendir", inode):
-            return await self._fs.opendir(inode)
+            return await self._fs.opendir(inode, ctx.pid)
 
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
         with self._answering("readdir", fh, start_id):

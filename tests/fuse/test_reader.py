@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from cosfs.fs.callers import Callers
 from cosfs.fs.metrics import Metrics
 from cosfs.fuse import measured
 from cosfs.fuse.reader import IN_A_ROW, Reader
@@ -37,7 +38,9 @@ class Kernel:
     """Requests that tasks take like those of pyfuse3: the lock, then the descriptor, then the handler."""
 
     def __init__(self, reader: Reader, handle: Handle) -> None:
-        operations: Any = types.SimpleNamespace(**dict.fromkeys(measured.HANDLERS, handle))
+        operations: Any = types.SimpleNamespace(
+            **dict.fromkeys(measured.HANDLERS, handle), callers=Callers(), caller_of=lambda *_: 0
+        )
         self.handle: Any = measured.measure(operations, Metrics(), reader.yield_turn).getattr
         self._send, self._requests = trio.open_memory_channel[int](1000)
         self.taken: list[tuple[str, int]] = []
