@@ -366,6 +366,8 @@ class Committer:
     async def _check(self, node: FileNode, content: Staging, bucket: str, key: str) -> ObjectInfo | None:
         """Refuse to replace an object that is not the one this file was opened on.
 
+        COS has no condition for that. Whoever writes between this and the next request is overwritten, so it
+        is asked before the first byte of a file is sent, and before the last of many requests.
         Returns the object if it is what is about to be sent: an answer that was lost.
         """
         if not node.expected:
@@ -392,13 +394,16 @@ class Committer:
         bucket, key, base = node.bucket, node.key, content.base
         # What has been written since this began may go with it.
         put_whole = partial(
-            self.sender.put_whole, about_to=partial(self._note_sending, node, content, headers)
+            self.sender.put_whole,
+            about_to=partial(self._note_sending, node, content, headers),
+            look_again=partial(self._check, node, content, bucket, key),
         )
         try:
             if stream is not None:
                 size = content.size
                 with self.sender.may_be_given_up(bucket, key):
                     await self.sender.send_rest(stream, content)
+                await self._check(node, content, bucket, key)
                 return await stream.complete(forbid_overwrite=forbid), size, None
             return *await put_whole(bucket, key, content, headers, forbid=forbid), None
         except AlreadyExistsError:

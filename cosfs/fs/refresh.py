@@ -69,6 +69,7 @@ class Refresher:
             return "local"
         listed = parent.listing is not None and parent.listing.get(name) is not None
         old = _state(before)
+        parent.tombstones.pop(name, None)  # what is still to be removed is hidden all the same
         found = await self._tree.ask(parent, name)
         if found is None or not isinstance(before, DirNode) or found is not before:
             # A directory that is still there keeps its name: somebody may be inside.
@@ -92,6 +93,7 @@ class Refresher:
         directory.absent.clear()
         for name in [name for name in directory.recent if not _is_local(directory.children.get(name))]:
             del directory.recent[name]  # COS knows better by now
+        directory.tombstones.clear()
         for name, child in directory.children.items():
             if facts.local(child):
                 _keep(child, done)

@@ -5,7 +5,7 @@ Knows content, keys and headers; when to send and what it means for the tree is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import trio
@@ -150,11 +150,15 @@ class Sender:
         *,
         forbid: bool,
         about_to: Callable[[int], None] = lambda size: None,
+        look_again: Callable[[], Awaitable[object]] | None = None,
     ) -> tuple[PutResult, int]:
-        """Send all of a file; about_to is called with the size that COS gets, just before."""
+        """Send all of a file; about_to is called with the size that COS gets, just before.
+
+        Where there are many requests, look_again is called before the one that puts the file in its place.
+        """
         while True:
             try:
-                return await self._put_whole(bucket, key, content, headers, forbid=forbid, about_to=about_to)
+                return await self._put_whole(bucket, key, content, headers, forbid, about_to, look_again)
             except (NotFoundError, PreconditionFailedError):
                 if not await content.find_sent(self._fetcher):
                     raise
@@ -165,9 +169,9 @@ class Sender:
         key: str,
         content: Staging,
         headers: Headers,
-        *,
         forbid: bool,
         about_to: Callable[[int], None],
+        look_again: Callable[[], Awaitable[object]] | None,
     ) -> tuple[PutResult, int]:
         client = self._remote.client
         if content.size < self._settings.multipart_threshold:
@@ -195,7 +199,7 @@ class Sender:
                 put, bucket, key, data, headers=headers, forbid_overwrite=forbid
             )
             return result, size
-        return await self._put_parts(bucket, key, content, headers, forbid=forbid, about_to=about_to)
+        return await self._put_parts(bucket, key, content, headers, forbid, about_to, look_again)
 
     def reads_staging(self, node: FileNode) -> bool:
         """Whether the staging file must not be changed, because it is being sent as it is on disk."""
@@ -208,9 +212,9 @@ class Sender:
         key: str,
         content: Staging,
         headers: Headers,
-        *,
         forbid: bool,
         about_to: Callable[[int], None],
+        look_again: Callable[[], Awaitable[object]] | None,
     ) -> tuple[PutResult, int]:
         await content.settled()
         size, base = content.size, content.base
@@ -228,6 +232,8 @@ class Sender:
         try:
             with self.may_be_given_up(bucket, key):
                 await self._send_plan(upload, content, plan, base)
+            if look_again is not None:
+                await look_again()
             return await self._uploads.complete(upload), size
         except BaseException:
             await self._uploads.abort(upload)

@@ -6,10 +6,12 @@ import errno
 import os
 
 import pytest
+import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
-from tests.fs.support import Files
+from cosfs.units import MIB
+from tests.fs.support import Files, content, until
 
 
 async def test_a_conflict_keeps_both_and_tells(
@@ -31,6 +33,37 @@ async def test_a_conflict_keeps_both_and_tells(
     assert await files.get("a") == b"theirs"
     assert other in await files.list()
     assert files.journal.records() == []
+
+
+@pytest.mark.parametrize("flags", [os.O_TRUNC, 0], ids=["anew", "in place"])
+async def test_what_others_write_while_a_large_file_is_on_its_way_is_kept(
+    files: Files, emulator: Emulator, flags: int
+) -> None:
+    ours = content(6 * MIB)
+    await files.upload("a", b"base")
+    fault = emulator.faults.latency(600.0, "UploadPart")
+    fh = await files.open("a", os.O_WRONLY | flags)
+    for start in range(0, len(ours), MIB):
+        await files.write(fh, ours[start : start + MIB], start)
+    emulator.requests.reset()
+    errors: list[int] = []
+
+    async def flush() -> None:
+        try:
+            await files.fs.flush(fh)
+        except FilesystemError as exc:
+            errors.append(exc.errno)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flush)
+        await until(lambda: emulator.requests["HeadObject"])
+        await files.upload("a", b"theirs")
+        emulator.faults.release(fault)
+    await files.fs.release(fh)
+    assert errors == [errno.ESTALE]
+    assert await files.stored("a") == b"theirs"
+    [other] = [key for key in await files.keys() if key != "a"]
+    assert await files.stored(other) == ours
 
 
 async def test_after_a_conflict_the_writer_cannot_write_into_the_others_file(files: Files) -> None:

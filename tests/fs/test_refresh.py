@@ -60,6 +60,45 @@ async def test_attributes_remembered_from_earlier_mounts_are_not_believed_either
     assert await again.mode("a") == 0o600
 
 
+async def test_a_directory_that_was_removed_here_and_made_again_by_others_is_there_after_it(
+    files: Files,
+) -> None:
+    for name in ("d", "e", "f"):
+        await files.mkdir(name)
+    await files.rmdir("d")
+    await files.rename("e", "g")
+    await files.rmdir("f")
+    await files.removed()
+    for name in ("d", "e", "f"):
+        await files.upload(f"{name}/theirs", b"x")
+    assert await files.list() == ["g"], "a listing may lag behind what is done here"
+    assert (await Refresher(files.tree).refresh([b"f"])).state == "new"
+    assert await files.list("f") == ["theirs"]
+    await Refresher(files.tree).refresh([])
+    assert sorted(await files.list()) == ["d", "e", "f", "g"]
+    assert await files.list("d") == await files.list("e") == ["theirs"]
+
+
+async def test_what_is_still_to_be_removed_is_not_shown_after_it(files: Files, emulator: Emulator) -> None:
+    await files.put("a", b"x")
+    await files.mkdir("d")
+    await files.put("d/a", b"x")
+    await files.list()
+    await files.unlink("a")
+    await files.removed()  # from now on removals are sent behind the caller's back
+    fault = emulator.faults.latency(60.0, "Delete*")
+    try:
+        await files.unlink("d/a")
+        await files.rmdir("d")
+        await Refresher(files.tree).refresh([], recursive=True)
+        await Refresher(files.tree).refresh([b"d"])
+        assert await files.list() == []
+    finally:
+        emulator.faults.release(fault)
+    await files.removed()
+    assert await files.keys() == []
+
+
 async def test_what_was_made_here_lately_and_removed_by_others_is_gone_after_it(files: Files) -> None:
     await files.put("a", b"x")
     await files.mkdir("d")
