@@ -277,7 +277,12 @@ class Journal:
             if self._is_retiring:
                 return
             self._is_retiring = True
-        threading.Thread(target=self._remove_retired, name="journal-sync", daemon=True).start()
+        try:
+            threading.Thread(target=self._remove_retired, name="journal-sync", daemon=True).start()
+        except RuntimeError as exc:
+            log.warning("files that are no longer needed stay for a while: %s", exc)
+            with self._retiring:
+                self._is_retiring = False  # they go with the next one, or with whoever needs their room
 
     def _remove_retired(self) -> None:
         """Once for all files of a second."""
@@ -294,6 +299,8 @@ class Journal:
         try:
             fd = os.open(self.directory / "journal.db-wal", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
+            if not (self.directory / "journal.db").exists():
+                raise OSError(errno.EIO, "the cache directory was removed", str(self.directory)) from None
             return  # everything is in the database itself, and was forced to disk with it
         try:
             if not self._is_grown:

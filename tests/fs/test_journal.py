@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from cosfs.errors import FilesystemError
 from cosfs.fs.journal import Journal
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -106,6 +108,38 @@ def test_staging_files_go_when_no_loss_of_power_brings_their_record_back(
     journal.retire(path)
     journal.close()
     assert not path.exists()
+
+
+def test_retired_files_outlive_a_thread_that_cannot_be_started(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(directory)
+    files = [journal.staging / name for name in ("one", "two")]
+    for path in files:
+        path.write_bytes(b"x")
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        journal.retire(files[0])
+    monkeypatch.setattr("cosfs.fs.journal.RETIRED_FOR", 0.0)
+    journal.retire(files[1])
+    until(lambda: not any(path.exists() for path in files), "both are removed")
+    journal.close()
+
+
+def test_nothing_is_safe_in_a_directory_that_was_removed(directory: Path) -> None:
+    journal = Journal(directory)
+    journal.add("file", "b", "k", {})
+    journal.sync()
+    shutil.rmtree(directory)
+    journal.add("file", "b", "l", {})
+    with pytest.raises(OSError) as caught:
+        journal.sync()
+    assert caught.value.errno == errno.EIO
+    journal.close()
 
 
 def test_many_retired_bytes_do_not_wait(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 
 import pytest
@@ -89,6 +90,19 @@ async def test_async_what_is_sent_behind_is_never_a_part_of_what_is_written_in_i
     await files.close(fh)
     await files.fs.drain()
     assert await files.stored("f") == b"half of what comes"
+
+
+async def test_async_close_fails_where_the_cache_directory_was_removed(filesystem: Filesystems) -> None:
+    files = await filesystem(write_back="async")
+    shutil.rmtree(files.journal.directory)
+    fh = await files.create("a")
+    await files.write(fh, b"data")
+    with pytest.raises(OSError) as caught:
+        await files.fs.flush(fh)
+    assert caught.value.errno == errno.EIO
+    await files.fs.release(fh)
+    await files.fs.drain()
+    assert await files.stored("a") == b"data"
 
 
 async def test_async_fsync_waits_for_cos(filesystem: Filesystems) -> None:
