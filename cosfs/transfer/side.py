@@ -1,11 +1,11 @@
 """A second process for very many very small objects, and for half of the parts of large ones.
 
-One interpreter uses one core, and a small object is mostly work of the interpreter; so are parts, where the
-line is faster than that. The side process is
-a fork made before there are threads. It runs calls as the first process's lane does, many at once in
-one thread, and each of them once: whatever does not simply work is handed back and run again here, where
-retries, time-outs, new credentials and messages are. So nothing depends on the side process, and it is
-given calls only after an answer has shown which credentials, region and clock are right.
+One interpreter uses one core, and a small object is mostly work of the interpreter; so is a part, where the
+line is faster than that. The side process is a fork made before there are threads. It runs calls as the
+first process's lane does, many at once in one thread, and each of them once: whatever does not simply work
+is handed back and run again here, where retries, time-outs, new credentials and messages are. So nothing
+depends on the side process, and it is given calls only after an answer has shown which credentials, region
+and clock are right.
 """
 
 from __future__ import annotations
