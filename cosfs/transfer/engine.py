@@ -262,7 +262,7 @@ class Engine:
             if scheduler is self._tiny:
                 self._feed_side()
                 self._lanes.wake()
-            elif scheduler.has_room(job.queue.kind, self._starting):
+            elif self._starting < scheduler.startable():
                 self._provide_thread()
 
     def _scheduler_of(self, queue: Queue[Job]) -> Scheduler[Job]:

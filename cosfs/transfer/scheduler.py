@@ -118,22 +118,21 @@ class Scheduler(Generic[J]):
         """Whether more jobs would run if they could."""
         return any(lane.ready for lane in self._lanes.values())
 
-    def has_room(self, kind: str, starting: int = 0) -> bool:
-        """Whether a job of a kind could run, starting others being about to."""
-        running = self.running + starting
-        if running >= self.limit:
+    def _has_room(self, kind: str) -> bool:
+        """Whether a job of a kind could run."""
+        if self.running >= self.limit:
             return False
         if kind == REQUEST:
             return True
         most = self._most_of.get(kind)
         if most is not None and self._lane(kind).running >= most:
             return False
-        return running - self._requests.running < self.bulk_limit
+        return self.running - self._requests.running < self.bulk_limit
 
     def _choose_lane(self) -> _Lane[J] | None:
         best: _Lane[J] | None = None
         for lane in self._lanes.values():
-            if lane.ready and (best is None or lane.running < best.running) and self.has_room(lane.kind):
+            if lane.ready and (best is None or lane.running < best.running) and self._has_room(lane.kind):
                 best = lane
         return best
 
@@ -165,5 +164,12 @@ class Scheduler(Generic[J]):
 
     def startable(self) -> int:
         """Return how many threads could find work now, at most."""
-        waiting = sum(len(queue.waiting) for lane in self._lanes.values() for queue in lane.ready)
-        return max(0, min(waiting, self.limit - self.running))
+        bulk = 0
+        for lane in self._lanes.values():
+            if lane is not self._requests:
+                waiting = sum(len(queue.waiting) for queue in lane.ready)
+                most = self._most_of.get(lane.kind)
+                bulk += waiting if most is None else max(0, min(waiting, most - lane.running))
+        bulk = min(bulk, self.bulk_limit - self.running + self._requests.running)
+        requests = sum(len(queue.waiting) for queue in self._requests.ready)
+        return max(0, min(max(0, bulk) + requests, self.limit - self.running))

@@ -17,7 +17,7 @@ import trio.testing
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer.budget import Bandwidth, ByteBudget
-from cosfs.transfer.engine import LARGE, REQUEST, SMALL, Engine
+from cosfs.transfer.engine import LARGE, PARTS, REQUEST, SMALL, Engine
 from cosfs.transfer.scheduler import Queue, Scheduler
 from cosfs.transfer.work import Abandoned, SharedFile, checkpoint, on_abandon, pause
 
@@ -82,6 +82,22 @@ def test_a_freed_slot_goes_to_whom_has_fewest() -> None:
         scheduler.finish(first, job)
         scheduler.take()
     assert (len(first.active), len(second.active)) == (4, 3)
+
+
+def test_threads_are_wanted_for_what_may_run() -> None:
+    scheduler: Scheduler[Job] = Scheduler(32, most_of={PARTS: 4})
+    fill(scheduler, PARTS, 20)
+    assert scheduler.startable() == 4
+    fill(scheduler, SMALL, 3)
+    assert scheduler.startable() == 7
+    start_all(scheduler)
+    assert (scheduler.running, scheduler.startable()) == (7, 0)
+    scheduler.set_most(PARTS, 8)
+    assert scheduler.startable() == 4
+    fill(scheduler, SMALL, 100)
+    assert scheduler.startable() == 28 - 7  # one in eight is kept for requests
+    fill(scheduler, REQUEST, 100)
+    assert scheduler.startable() == 32 - 7
 
 
 def test_abandoned_jobs_are_skipped() -> None:
