@@ -78,4 +78,6 @@ def damage(record: Record, staging: Path) -> str:
         size = path.stat().st_size
     except OSError as exc:
         return f"its staging file {path} is missing ({exc.strerror})"
+    if content.get("durable"):
+        end = min(end, content["durable"][1])  # what was written since was acknowledged to nobody
     return f"its staging file was cut to {size} bytes, {end} were written" if size < end else ""

@@ -329,6 +329,9 @@ class OpenFiles(Calls):
             return
         self._wrote(node)
         content.truncate(size, partial(self._note_size, node))
+        if content.is_cut:
+            await trio.to_thread.run_sync(self.journal.sync)
+            content.cut_off()
         await self.committer.truncated(node)
         if not node.writers and not node.unlinked:
             await self._flush_or_try_later(node)

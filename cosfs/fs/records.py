@@ -26,8 +26,7 @@ class Records:
     def promise(self, node: FileNode, error: str = "") -> None:
         """Write that a file's bytes, as they are now, are to get to COS whatever happens."""
         if node.content is not None and node.dirty:
-            node.content.promised = node.content.version
-            node.content.mtime_before = None
+            node.content.promise()
             self.write(node, error)
             node.content.let_go_replaced()
 

@@ -72,6 +72,7 @@ def left_over(journal: Journal) -> list[Record]:
 
     To be called before anything is served: afterwards the journal has records of our own.
     """
+    journal.sync()  # what a killed mount has written may be in the kernel's page cache only
     for path in journal.sweep():
         log.info("removed %s, a staging file of a file that nobody was promised", path)
     records = journal.records()

@@ -55,6 +55,8 @@ class Salvage:
         self.note(bucket, key, why, target)
         content.close(keep=True)
         source.rename(target)
+        _force(target)  # the next mount removes what no record names, and power may be lost before
+        _force(self.directory)
         return target
 
     def note(self, bucket: str, key: str, why: str, path: Path | None = None) -> None:
@@ -82,6 +84,15 @@ class Salvage:
             number += 1
             path = self.directory / f"{stamp}-{number}-{name}"
         return path
+
+
+def _force(path: Path) -> None:
+    """Have a file, or the names in a directory, on disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _one_line(text: str) -> str:

@@ -67,6 +67,11 @@ class Staging:
         self.sending: list[Mark] = []
         self.replacing: list[Mark] = []  # the same of files whose name this one has taken over
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
+        # Whether the journal on disk may name the staging file for bytes that were promised, if only of before.
+        self.is_recorded = False
+        self._cut_at = -1  # where bytes begin that truncate() has left on disk
+        # Size and end of what was written when all of it was forced to the local disk last.
+        self._durable: tuple[int, int] | None = None
         # The file's mtime without the changes that nobody was promised, None if there are none.
         self.mtime_before: int | None = None
 
@@ -84,7 +89,19 @@ class Staging:
 
     def fileno(self) -> int:
         """The staging file's descriptor, opened or made when needed."""
-        return self._scratch.fileno()
+        if not self.is_recorded or not self._scratch.memory:
+            return self._scratch.fileno()
+        # The journal has these bytes itself, and is about to name a file instead.
+        fd = self._scratch.fileno()
+        _sync(os.dup(fd), self._directory)
+        self._durable = self.size, self._end
+        return fd
+
+    def promise(self) -> None:
+        """What is here now is acknowledged, and the journal is about to say so."""
+        self.promised = self.version
+        self.mtime_before = None
+        self.is_recorded = True
 
     def touch(self) -> None:
         """Mark as changed without writing (a new empty file)."""
@@ -99,6 +116,7 @@ class Staging:
             self.size = max(self.size, stop)
             self.touch()
             return
+        self.cut_off()
         if self._sums is None:
             await self._put(data, offset)
         else:
@@ -157,8 +175,9 @@ class Staging:
         """Cut or grow to size; new bytes are zeros.
 
         note brings the journal up to date before bytes are cut off: were we killed in between, it would
-        lead to bytes that are gone.
+        lead to bytes that are gone. What it has led to on disk stays until cut_off().
         """
+        self.cut_off()
         is_cut = size < self.size
         if is_cut:
             for ranges in (self.valid, self.changed, self._since):
@@ -167,13 +186,31 @@ class Staging:
             self._since_limit = min(self._since_limit, size)
             if self._sums is not None:
                 self._sums.cut(size, self.size)
+            self._cut_at = size
+            if self._durable is not None:
+                self._durable = min(self._durable[0], size), min(self._durable[1], size)
         self.size = size
         self.touch()
         try:
             note()
         finally:
-            if is_cut:
-                self._scratch.truncate(size)
+            if not self.is_recorded or self._scratch.memory is not None:
+                self.cut_off()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are bytes on disk that were cut off."""
+        return self._cut_at >= 0
+
+    def cut_off(self) -> None:
+        """Remove the bytes that truncate() has left on disk; the journal there should know by now.
+
+        Power could be lost when they are gone and the journal leads to them, and the file would count as
+        damaged.
+        """
+        if self._cut_at >= 0:
+            size, self._cut_at = self._cut_at, -1
+            self._scratch.truncate(size)
 
     def emptied(self) -> Staging:
         """An empty file in the place of this one, whose bytes stay until let_go_replaced().
@@ -258,6 +295,8 @@ class Staging:
                 continue
             await self.settled()  # bytes on their way to the disk are newer than these
             for a, b in self._from_base(first, last):  # what was not written meanwhile
+                if not self._scratch.fits(b):
+                    self.fileno()
                 self._scratch.put(data[a - first : b - first], a)
                 self.valid.add(a, b)
 
@@ -299,6 +338,7 @@ class Staging:
 
     def without_base(self) -> Staging:
         """The same bytes as a file of their own, zeros where they were in the object."""
+        self.cut_off()
         other = Staging(self._directory, None, remove=self._remove)
         other._scratch = self._scratch.share()
         other.size = self.size
@@ -319,6 +359,7 @@ class Staging:
         self.sending.clear()
         self.replacing.clear()
         self.mtime_before = None
+        self._durable = None
         if self.promised <= version:
             self.promised = 0
         self.base = base
@@ -341,7 +382,14 @@ class Staging:
         """Force the staged bytes to the local disk; those in memory go there with the journal."""
         if self._scratch.is_open:
             fd = os.dup(self.fileno())
+            state = self.size, self._end
             await trio.to_thread.run_sync(_sync, fd, self._directory, abandon_on_cancel=True)
+            self._durable = min(self.size, state[0]), min(self.size, state[1])  # it may have been cut meanwhile
+
+    @property
+    def _end(self) -> int:
+        """The end of what was written here."""
+        return max((stop for _, stop in self.changed), default=0)
 
     def to_json(self) -> dict[str, Any]:
         """What the journal needs to build this again after a crash."""
@@ -356,6 +404,7 @@ class Staging:
             "sending": self.sending,
             "replacing": self.replacing,
             "changed": [list(pair) for pair in self.changed],
+            "durable": self._durable,
         }
 
     @classmethod
@@ -373,9 +422,24 @@ class Staging:
         staging.sending = [(size, digest) for size, digest in record.get("sending", ())]
         staging.replacing = [(size, digest) for size, digest in record.get("replacing", ())]
         staging.changed = Extents([(a, b) for a, b in record["changed"]])
+        staging.is_recorded = True
+        if record.get("durable"):
+            staging._durable = record["durable"][0], record["durable"][1]
+            staging._let_go_lost()
         staging.valid = staging.changed.copy()
         staging.touch()
         return staging
+
+    def _let_go_lost(self) -> None:
+        """Do without the end of what was written after it was all forced to disk, if power was lost since."""
+        path = self._scratch.path
+        assert self._durable is not None
+        if path is None or not path.exists():
+            return
+        held, (size, end) = path.stat().st_size, self._durable
+        if end <= held < self._end:
+            self.size = max(size, held)
+            self.changed.truncate(held)
 
 
 def _write(fd: int, data: bytes, offset: int, done: int, summing: Summing | None, pace: Pace) -> None:

@@ -29,6 +29,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--filesystem", choices=list(FILESYSTEMS), default="ext4", help="of power: of the disk of the cache"
     )
+    parser.add_argument(
+        "--tear", type=int, choices=(512, 4096), default=4096, help="of power: bytes the disk writes at once"
+    )
     parser.add_argument("--evidence", type=Path, help="where what is known of a loss is kept")
     parser.add_argument("--write", action="store_true", help="put the result into docs/reliability.md")
     return parser.parse_args()
@@ -48,7 +51,7 @@ def _run_series(arguments: argparse.Namespace, seed: int, evidence: Path) -> Res
 
 def _world(arguments: argparse.Namespace, scratch: Path) -> World:
     if arguments.what == "power":
-        return PowerWorld(scratch, arguments.filesystem)
+        return PowerWorld(scratch, arguments.filesystem, arguments.tear)
     return FaultWorld(scratch) if arguments.what == "faults" else World(scratch)
 
 

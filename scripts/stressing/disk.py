@@ -19,11 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SIZE = 400 << 20  # btrfs and xfs want 300 MB at least
-FILESYSTEMS = {
-    "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
-    "xfs": ("mkfs.xfs", "-q", "-f"),
-    "btrfs": ("mkfs.btrfs", "-q", "-f"),
-}
 NEEDED = {
     "qemu-storage-daemon": "qemu-utils",
     "qemu-img": "qemu-utils",
@@ -31,12 +26,32 @@ NEEDED = {
     "mkfs.ext4": "e2fsprogs",
 }
 SECTOR = 512  # of the record
-PHYSICAL_SECTOR = 4096  # is written as a whole or not: filesystems rely on it
 FLUSH, DISCARD = 1, 4  # flags of entries, dm-log-writes.txt of the kernel
 _SUPER = struct.Struct("<QQQI")
 _MAGIC = 0x6A736677736872
 _ENTRY = struct.Struct("<QQQ")  # sector, sectors, flags
 READY_WITHIN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a filesystem is made and mounted."""
+
+    kind: str  # as mount(8) calls it
+    make: tuple[str, ...]
+    options: str = "defaults"
+
+
+_EXT4 = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+FILESYSTEMS = {
+    "ext4": Format("ext4", (*_EXT4, "-b", "4096")),
+    "ext4-1k": Format("ext4", (*_EXT4, "-b", "1024")),
+    "ext4-writeback": Format("ext4", (*_EXT4, "-b", "4096"), "data=writeback"),
+    "ext4-nodelalloc": Format("ext4", (*_EXT4, "-b", "4096"), "nodelalloc"),
+    "ext4-discard": Format("ext4", (*_EXT4, "-b", "4096"), "discard"),
+    "xfs": Format("xfs", ("mkfs.xfs", "-q", "-f")),
+    "btrfs": Format("btrfs", ("mkfs.btrfs", "-q", "-f")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +85,17 @@ def missing() -> str:
 
 
 class Disk:
-    """A filesystem at `path`, made by `format()`, there from `plug()` to `lose_power()` or `unplug()`."""
+    """A filesystem at `path`, made by `format()`, there from `plug()` to `lose_power()` or `unplug()`.
 
-    def __init__(self, scratch: Path, filesystem: str) -> None:
+    tear: bytes that are written as a whole or not.
+    """
+
+    def __init__(self, scratch: Path, filesystem: str, tear: int) -> None:
         self.path = scratch / "disk"
         self.path.mkdir()
         self.filesystem = filesystem
+        self.tear = tear
+        self._format = FILESYSTEMS[filesystem]
         self._scratch = scratch
         self._image, self._record, self._export = scratch / "image", scratch / "record", scratch / "export"
         self._plugged = 0
@@ -88,7 +108,7 @@ class Disk:
         self._image.unlink(missing_ok=True)
         with self._image.open("wb") as image:
             image.truncate(SIZE)
-        _run(*FILESYSTEMS[self.filesystem], str(self._image))
+        _run(*self._format.make, str(self._image))
 
     def plug(self) -> None:
         """Have the filesystem mounted, its journal replayed by the kernel."""
@@ -112,7 +132,7 @@ class Disk:
                 raise SystemExit("qemu-storage-daemon did not start")
             time.sleep(0.01)
         self._loop = _run("losetup", "--show", "-f", str(self._export)).strip()
-        _run("mount", "-t", self.filesystem, self._loop, str(self.path))
+        _run("mount", "-t", self._format.kind, "-o", self._format.options, self._loop, str(self.path))
 
     def lose_power(self, chance: random.Random) -> Lost:
         """What nobody flushed is there or not as chance has it, in any order and torn between sectors."""
@@ -156,13 +176,22 @@ class Disk:
         share = chance.choice((0.0, 0.5, 0.9, 1.0)) if chance is not None else 1.0  # of what is kept
         with self._image.open("r+b") as image, self._record.open("rb") as record:
             for number, entry in enumerate(entries):
-                if number <= safe:
-                    _apply(entry, record.fileno(), image.fileno(), None, 1.0)
-                elif entry.size:
+                pieces = [(0, entry.size)]
+                if number > safe and chance is not None and entry.size:
+                    pieces = self._survivors(entry, chance, share)
                     lost.unflushed += 1
-                    lost.dropped += not _apply(entry, record.fileno(), image.fileno(), chance, share)
+                    lost.dropped += not pieces
+                for start, stop in pieces:
+                    _apply(entry, start, stop, record.fileno(), image.fileno())
         self._changes.unlink()
         return lost
+
+    def _survivors(self, entry: Entry, chance: random.Random, share: float) -> list[tuple[int, int]]:
+        """What of an entry reached the disk: all or nothing, or any of its sectors."""
+        if share == 1.0 or chance.random() < 0.5:
+            return [(0, entry.size)] if chance.random() < share else []
+        ends = [*range(self.tear - entry.offset % self.tear, entry.size, self.tear), entry.size]
+        return [piece for piece in zip([0, *ends], ends, strict=False) if chance.random() < share]
 
 
 def _entries(record: Path) -> Iterator[Entry]:
@@ -184,21 +213,13 @@ def _entries(record: Path) -> Iterator[Entry]:
             place += data
 
 
-def _apply(entry: Entry, record: int, image: int, chance: random.Random | None, share: float) -> bool:
-    """Write what an entry says, or as much of it as chance lets through; tell whether anything was."""
-    data = bytes(entry.size) if entry.flags & DISCARD else os.pread(record, entry.size, entry.data_at)
-    if chance is None or share == 1.0:
-        os.pwrite(image, data, entry.offset)
-        return True
-    if chance.random() < 0.5:  # as a whole
-        if chance.random() < share:
-            os.pwrite(image, data, entry.offset)
-            return True
-        return False
-    kept = [start for start in range(0, len(data), PHYSICAL_SECTOR) if chance.random() < share]
-    for start in kept:
-        os.pwrite(image, data[start : start + PHYSICAL_SECTOR], entry.offset + start)
-    return bool(kept)
+def _apply(entry: Entry, start: int, stop: int, record: int, image: int) -> None:
+    """Write what an entry says, from start to stop of it."""
+    if entry.flags & DISCARD:
+        data = bytes(stop - start)
+    else:
+        data = os.pread(record, stop - start, entry.data_at + start)
+    os.pwrite(image, data, entry.offset + start)
 
 
 def _run(*command: str) -> str:

@@ -25,9 +25,9 @@ LASTING = frozenset({"write", "append", "patch", "truncate", "mkdir", "symlink"}
 class PowerWorld(World):
     """The cache directory is on a disk that loses its power."""
 
-    def __init__(self, scratch: Path, filesystem: str) -> None:
+    def __init__(self, scratch: Path, filesystem: str, tear: int) -> None:
         super().__init__(scratch)
-        self.disk = Disk(scratch, filesystem)
+        self.disk = Disk(scratch, filesystem, tear)
         self.cache = self.disk.path / "cache"
         self.disk.format()
         self.disk.plug()

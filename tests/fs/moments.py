@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ class Moments:
         self._files = files
         self._cache = cache
         self._note = note
+        self._numbers = itertools.count()
         self.taken: dict[str, Objects] = {}
         self.noted: dict[str, object] = {}
         for owner, name in WRITES:
@@ -57,7 +59,7 @@ class Moments:
         return around
 
     def take(self) -> None:
-        name = f"{self._cache.name}-{len(self.taken)}"
+        name = f"{self._cache.name}-{next(self._numbers)}"
         # By another process: closing the database's file here would end SQLite's locks on it.
         subprocess.run(["cp", "-r", self._cache, self._cache.parent / name], check=True)
         client, bucket = self._files.client, self._files.bucket

@@ -1,0 +1,175 @@
+"""Loss of power at every moment of a call: what close() acknowledged is there, though the disk has the rest by halves.
+
+Of what nobody has forced to disk, either the journal or the staged bytes may be there without the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosfs.emulator import Emulator
+from cosfs.errors import COSError
+from cosfs.fs import staging
+from cosfs.fs.journal import Journal
+from cosfs.fs.scratch import MEMORY_MAX
+from tests.fs.conftest import NEVER, Filesystems
+from tests.fs.moments import Moments
+from tests.fs.support import Files, content
+
+LARGE = content(3 * MEMORY_MAX)
+SMALL = content(100)
+MORE = content(2 * MEMORY_MAX, seed=1)
+
+
+class Outages(Moments):
+    """Takes two copies of each moment: the journal as it was forced to disk last with the staged bytes as they
+    are, and the journal as it is with the staged bytes as they were forced.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, files: Files, cache: Path) -> None:
+        self._forced = cache.parent / "forced"
+        self._forced.mkdir()
+        (self._forced / "staging").mkdir()
+        self._own = cache
+        self._known: set[bytes] = set()
+        self._lock = threading.Lock()  # what is forced to disk is so in threads
+        super().__init__(patch, files, cache)
+        patch.setattr(Journal, "_force", self._after(Journal._force, self._journal_forced))
+        patch.setattr(staging, "_sync", self._before(staging._sync, self._staging_forced))
+        files.journal.sync()
+
+    @staticmethod
+    def _after(function: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
+        def after(*args: Any) -> None:
+            function(*args)
+            then()
+
+        return after
+
+    @staticmethod
+    def _before(function: Callable[..., Any], first: Callable[[int], None]) -> Callable[..., Any]:
+        def before(fd: int, directory: Path) -> None:
+            first(fd)
+            function(fd, directory)
+
+        return before
+
+    def _journal_forced(self) -> None:
+        with self._lock:
+            _copy_journal(self._own, self._forced)
+
+    def _staging_forced(self, fd: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{fd}")).name  # noqa: PTH115
+        with self._lock:
+            (self._forced / "staging" / name).write_bytes(os.pread(fd, 1 << 30, 0))
+
+    def take(self) -> None:
+        with self._lock:
+            self._take()
+
+    def _take(self) -> None:
+        for _ in range(2):
+            super().take()
+        *_, staged_first, journal_first = self.taken
+        place = self._own.parent
+        _copy_journal(self._forced, place / staged_first)
+        for path in (place / journal_first / "staging").iterdir():
+            forced = self._forced / "staging" / path.name
+            path.write_bytes(forced.read_bytes() if forced.exists() else b"")
+        for moment in (journal_first, staged_first):
+            self._forget_if_known(moment)
+
+    def _forget_if_known(self, moment: str) -> None:
+        """Many a copy is like one before it."""
+        own = self._own.parent / moment
+        files = sorted([*own.glob("journal.db*"), *(own / "staging").iterdir()])
+        digest = hashlib.sha256(repr(self.taken[moment]).encode())
+        for path in files:
+            if path.suffix != ".db-shm":
+                digest.update(path.name.encode() + path.read_bytes())
+        known = digest.digest()
+        if known in self._known:
+            shutil.rmtree(own)
+            del self.taken[moment], self.noted[moment]
+        self._known.add(known)
+
+
+def _copy_journal(source: Path, target: Path) -> None:
+    # By another process: closing the database's file here would end SQLite's locks on it.
+    subprocess.run(["sh", "-c", 'rm -f "$2"/journal.db*; cp "$1"/journal.db* "$2"', "", source, target], check=True)
+
+
+async def _cut(files: Files) -> None:
+    await files.truncate("a", 10)
+
+
+async def _append_and_chmod(files: Files) -> None:
+    """The journal says how long the file is before anybody has forced its end to disk."""
+    async with files.opened("a") as fh:
+        await files.write(fh, MORE, (await files.file("a")).size)
+        await files.chmod("a", 0o600)
+
+
+CALLS: dict[Callable[[Files], Awaitable[None]], Callable[[bytes], bytes]] = {
+    _cut: lambda data: data[:10],
+    _append_and_chmod: lambda data: data + MORE,
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "before", "sent"),
+    [
+        pytest.param(_cut, LARGE, False, id="cut"),
+        pytest.param(_cut, LARGE, True, id="cut when sent"),
+        pytest.param(_append_and_chmod, LARGE, False, id="append"),
+        pytest.param(_append_and_chmod, SMALL, False, id="append to little"),
+    ],
+)
+async def test_what_was_closed_is_there_after_a_loss_of_power(
+    filesystem: Filesystems,
+    emulator: Emulator,
+    tmp_path: Path,
+    call: Callable[[Files], Awaitable[None]],
+    before: bytes,
+    sent: bool,
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    with pytest.MonkeyPatch.context() as patch:
+        for delay in ("openfiles.ASYNC_DELAY", "commit.ATTRIBUTE_DELAY", "journal.RETIRED_FOR"):
+            patch.setattr(f"cosfs.fs.{delay}", NEVER)  # what is done behind comes at no moment of its own
+        patch.setattr("cosfs.fs.journal.WAL_SIZE", 0)  # less to copy
+        moments = Outages(patch, files, tmp_path / "cache")
+        await files.put("a", before)
+        reader = await files.open("a")  # what is open keeps its staging file
+        if sent:
+            await files.fs.drain()
+        else:
+            emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0)
+        acknowledged = len(moments.taken)
+        with suppress(COSError):  # it tells that COS does not have it yet
+            await call(files)
+        moments.take()
+    await files.fs.release(reader)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    after = CALLS[call](before)
+    for moment in list(moments.taken)[acknowledged:]:
+        await moments.restore(moment)
+        second = await filesystem(moment, write_back="async")
+        await second.fs.drain()
+        found = await second.stored("a")
+        grows = found is not None and after.startswith(found) and found.startswith(before)
+        assert found in (before, after) or grows, (moment, len(found or b""))
+        aside = tmp_path / moment / "recovered" / "LIST.txt"
+        assert not aside.exists() or "its staging file" not in aside.read_text(), moment
+        await filesystem.end(second)
