@@ -34,6 +34,8 @@ RESERVE_AGAIN = 30.0  # seconds until we try to have them again
 RETIRED_MOST = 16 << 20  # bytes of staging files that wait to be removed, and
 RETIRED_FOR = 1.0  # seconds for which they do
 WAL_SIZE = 1100 * (4096 + 24)  # bytes; SQLite empties the log when it has 1,000 pages
+_VERSION = 0  # of the database; a higher one is not ours to write
+_SELECT = "select id, kind, bucket, key, body, written from record"
 _SCHEMA = """
 create table if not exists record (
   id integer primary key autoincrement,
@@ -74,7 +76,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.staging = directory / "staging"
-        self.staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory / "journal.db"
         self._lock = threading.RLock()
         self._depth = 0
         self._is_grown = False
@@ -86,19 +88,52 @@ class Journal:
         self._hurry = threading.Event()
         self._reserve = directory / "journal.reserve"
         self._reserved = 0.0  # when it was tried last
-        try:
-            self._db = sqlite3.connect(
-                directory / "journal.db", isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=normal")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as exc:
-            raise ConfigError(
-                f"the journal {directory / 'journal.db'} cannot be used: {exc}",
-                hint="What was not sent is beside it in staging/; move both away to start anew",
-            ) from exc
+        self._db = self._open()
         self._keep_reserve()
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the database; ConfigError where its records cannot be told."""
+        try:
+            self.staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._is_lost():
+                raise self._unusable("it is empty, and files that it should tell of are there")
+            db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+        except (OSError, sqlite3.Error) as exc:
+            raise self._unusable(exc) from exc
+        return db
+
+    def _is_lost(self) -> bool:
+        """Whether a database that was there is gone: SQLite would remove its log, we what is staged."""
+        if self._path.is_dir() or (self._path.exists() and self._path.stat().st_size):
+            return False
+        log = self.directory / "journal.db-wal"
+        return any(self.staging.iterdir()) or (log.exists() and log.stat().st_size > 0)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        ((version,),) = db.execute("pragma user_version")
+        if version > _VERSION:
+            raise ConfigError(
+                f"the journal {self._path} was written by a newer version of cos",
+                hint="Let that version finish what it left (cos recover), or choose another --cache-dir",
+            )
+        db.execute("pragma journal_mode=wal")
+        db.execute("pragma synchronous=normal")
+        db.executescript(_SCHEMA)
+        db.execute(f"{_SELECT} limit 0")
+        ((found,),) = db.execute("pragma quick_check(1)")
+        if found != "ok":
+            raise self._unusable(f"it is damaged: {found.splitlines()[-1]}")
+
+    def _unusable(self, why: object) -> ConfigError:
+        return ConfigError(
+            f"the journal {self._path} cannot be used: {why}",
+            hint=f"What was not sent is beside it in staging/; to start anew move {self.directory} away",
+        )
 
     # Writing
 
@@ -242,10 +277,14 @@ class Journal:
 
     def records(self) -> list[Record]:
         with self._lock:
-            rows = self._db.execute(
-                "select id, kind, bucket, key, body, written from record order by id"
-            ).fetchall()
-        return [Record(i, kind, bucket, key, json.loads(body), at) for i, kind, bucket, key, body, at in rows]
+            try:
+                rows = self._db.execute(f"{_SELECT} order by id").fetchall()
+                return [
+                    Record(i, kind, bucket, key, json.loads(text), at)
+                    for i, kind, bucket, key, text, at in rows
+                ]
+            except (sqlite3.DatabaseError, ValueError) as exc:
+                raise self._unusable(exc) from exc
 
     def sync(self) -> None:
         """Make all records so far safe from power loss. Takes milliseconds; nobody waits for its lock."""

@@ -49,7 +49,13 @@ def check_private(directory: Path, *, hidden: bool = False) -> None:
 
 def lock_directory(directory: Path) -> int:
     """Take a mount's own directory for this process; return the descriptor that holds the lock."""
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigError(
+            f"{directory / 'lock'} cannot be used: {exc.strerror}",
+            hint="It has to be a file of yours that you may write; no mount needs its content: remove it",
+        ) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(fd, 0)

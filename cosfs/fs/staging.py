@@ -67,7 +67,7 @@ class Staging:
         self.sending: list[Mark] = []
         self.replacing: list[Mark] = []  # the same of files whose name this one has taken over
         self.promised = 0  # version that close() or fsync() acknowledged and COS does not have
-        # Whether the journal on disk may name the staging file for bytes that were promised, if only of before.
+        # Whether the journal on disk may name the staging file for bytes that were promised once.
         self.is_recorded = False
         self._cut_at = -1  # where bytes begin that truncate() has left on disk
         # Size and end of what was written when all of it was forced to the local disk last.
@@ -384,7 +384,10 @@ class Staging:
             fd = os.dup(self.fileno())
             state = self.size, self._end
             await trio.to_thread.run_sync(_sync, fd, self._directory, abandon_on_cancel=True)
-            self._durable = min(self.size, state[0]), min(self.size, state[1])  # it may have been cut meanwhile
+            self._durable = (
+                min(self.size, state[0]),
+                min(self.size, state[1]),
+            )  # it may have been cut meanwhile
 
     @property
     def _end(self) -> int:

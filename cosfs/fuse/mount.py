@@ -293,6 +293,11 @@ def cache_place(mount_settings: MountSettings, settings: Settings) -> Place:
         probe = own / f".write-test-{os.getpid()}"
         probe.write_bytes(b"x" * 4096)
         probe.unlink()
+    except FileExistsError as exc:
+        raise ConfigError(
+            f"{exc.filename} is no directory",
+            hint="Move it away, or choose another directory with --cache-dir",
+        ) from exc
     except OSError as exc:
         raise ConfigError(
             f"the cache directory {base} cannot be written: {exc.strerror}",

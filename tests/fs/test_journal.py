@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cosfs.errors import FilesystemError
+from cosfs.errors import ConfigError, FilesystemError
 from cosfs.fs.journal import Journal
+from cosfs.fs.recovery import left_over
 from tests.waiting import until
 
 
@@ -247,3 +251,92 @@ def test_changes_that_leave_nothing_to_write_write_nothing(directory: Path) -> N
     journal._db.set_trace_callback(None)
     assert [record.id for record in journal.records()] == [kept]
     journal.close()
+
+
+def _empty(directory: Path) -> None:
+    (directory / "journal.db").write_bytes(b"")
+
+
+def _lose(directory: Path) -> None:
+    (directory / "journal.db").unlink()
+
+
+def _rot(directory: Path) -> None:
+    """A page in the middle has other bytes."""
+    with (directory / "journal.db").open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"rot " * 1024)
+
+
+def _rot_a_record(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / "journal.db")) as database:
+        database.execute("update record set body = substr(body, 2) where id = 1")
+        database.commit()
+
+
+def _cut(directory: Path) -> None:
+    os.truncate(directory / "journal.db", 4096 * 2)
+
+
+def _make_another(directory: Path) -> None:
+    _lose(directory)
+    with closing(sqlite3.connect(directory / "journal.db")) as database:
+        database.execute("create table record (other)")
+
+
+def _make_newer(directory: Path) -> None:
+    with closing(sqlite3.connect(directory / "journal.db")) as database:
+        database.execute("pragma user_version = 99")
+
+
+def _make_a_directory(directory: Path) -> None:
+    _lose(directory)
+    (directory / "journal.db").mkdir()
+
+
+def _lose_staging(directory: Path) -> None:
+    shutil.rmtree(directory / "staging")
+    (directory / "staging").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (_empty, "it is empty"),
+        (_lose, "it is empty"),
+        (_rot, "damaged|malformed"),
+        (_rot_a_record, "Extra data"),
+        (_cut, "damaged|malformed"),
+        (_make_another, "no such column"),
+        (_make_newer, "newer version"),
+        (_make_a_directory, "unable to open"),
+        (_lose_staging, "File exists"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_a_damaged_journal_is_told_and_nothing_beside_it_is_touched(
+    directory: Path, harm: Callable[[Path], None], says: str
+) -> None:
+    journal = Journal(directory)
+    path = journal.staging / "unsent.data"
+    path.write_bytes(b"x")
+    for number in range(20):
+        journal.add("file", "b", f"k{number}", {"content": {"path": path.name}, "more": "x" * 2000})
+    journal.close()
+    harm(directory)
+    with pytest.raises(ConfigError, match=says) as caught:
+        left_over(Journal(directory))
+    assert caught.value.hint
+    assert harm is _lose_staging or path.read_bytes() == b"x"
+
+
+def test_a_log_without_its_database_is_kept(directory: Path) -> None:
+    journal = Journal(directory)
+    journal.add("delete", "b", "k", {"etag": "e"})
+    shutil.copy(directory / "journal.db-wal", directory / "log")
+    journal.close()
+    _empty(directory)
+    (directory / "log").rename(directory / "journal.db-wal")
+    with pytest.raises(ConfigError, match="it is empty"):
+        Journal(directory)
+    assert (directory / "journal.db-wal").stat().st_size

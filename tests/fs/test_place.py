@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cosfs.errors import ConfigError
-from cosfs.fs.place import check_private
+from cosfs.fs.place import check_private, lock_directory
 
 
 @pytest.mark.parametrize(("mode", "hidden", "good"), [
@@ -26,3 +26,9 @@ def test_directories_of_others_are_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     with pytest.raises(ConfigError, match="belongs to another user"):
         check_private(tmp_path)
+
+
+def test_a_lock_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(ConfigError, match="lock cannot be used: Is a directory"):
+        lock_directory(tmp_path)

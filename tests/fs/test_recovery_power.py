@@ -1,4 +1,4 @@
-"""Loss of power at every moment of a call: what close() acknowledged is there, though the disk has the rest by halves.
+"""Loss of power at every moment of a call: what close() acknowledged is there.
 
 Of what nobody has forced to disk, either the journal or the staged bytes may be there without the other.
 """
@@ -32,8 +32,8 @@ MORE = content(2 * MEMORY_MAX, seed=1)
 
 
 class Outages(Moments):
-    """Takes two copies of each moment: the journal as it was forced to disk last with the staged bytes as they
-    are, and the journal as it is with the staged bytes as they were forced.
+    """Takes two copies of each moment: the journal as it was forced to disk last with the staged bytes as
+    they are, and the journal as it is with the staged bytes as they were forced.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, files: Files, cache: Path) -> None:
@@ -106,7 +106,8 @@ class Outages(Moments):
 
 def _copy_journal(source: Path, target: Path) -> None:
     # By another process: closing the database's file here would end SQLite's locks on it.
-    subprocess.run(["sh", "-c", 'rm -f "$2"/journal.db*; cp "$1"/journal.db* "$2"', "", source, target], check=True)
+    copy = 'rm -f "$2"/journal.db*; cp "$1"/journal.db* "$2"'
+    subprocess.run(["sh", "-c", copy, "", source, target], check=True)
 
 
 async def _cut(files: Files) -> None:

@@ -275,6 +275,11 @@ def test_cache_directory_that_cannot_be_used(user: User, bucket: str) -> None:
     (user.home / "file").touch()
     for place in (user.home / "file", user.home / "file/cache", Path("/proc/cache")):
         fails(user, f"cos://{bucket}", user.mountpoint, "--cache-dir", place, code=253, says=str(place))
+    cache = user.home / "cache"
+    cache.mkdir(mode=0o700)
+    (cache / "blocks").touch()
+    says = f"{cache / 'blocks'} is no directory"
+    fails(user, f"cos://{bucket}", user.mountpoint, "--cache-dir", cache, code=253, says=says)
 
 
 def test_cache_directory_in_use_by_another_mount(user: User, bucket: str, mount: Mount) -> None:
