@@ -27,7 +27,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,7 @@ class BlockCache:
         self._wake = trio.Event()
         self._enough = trio.Event()  # set when there is no use in gathering more
         self._written = trio.Event()  # set after each batch
-        self._expected = 0  # who waits for room
+        self._expected = 0  # who waits for the disk
         self._parted: dict[BlockKey, None] = {}  # what a part was read of last
         self._readers = trio.CapacityLimiter(4)
         self._writer = trio.CapacityLimiter(1)
@@ -196,8 +197,7 @@ class BlockCache:
 
     async def room(self, length: int) -> bool:
         """Wait until length bytes can be put without being dropped; False if the disk takes none."""
-        self._expected += 1
-        try:
+        with self.filling():
             while self.size_limit > 0 and not self._is_closed and not self._is_off():
                 if self._has_room(length):
                     return True
@@ -205,6 +205,13 @@ class BlockCache:
                     break
                 await self._written.wait()
             return False
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Inside, blocks are brought for the disk's sake: it is not spared."""
+        self._expected += 1
+        try:
+            yield
         finally:
             self._expected -= 1
 

@@ -172,9 +172,10 @@ class Prefetcher:
         self.started += 1
         try:
             todo = iter(runs(await missing_blocks(self._fetcher, reading.source), self._run_blocks()))
-            async with together() as nursery:
-                for _ in range(PARALLEL):
-                    nursery.start_soon(self._work, node, reading, todo)
+            with self._fetcher.cache.filling():
+                async with together() as nursery:
+                    for _ in range(PARALLEL):
+                        nursery.start_soon(self._work, node, reading, todo)
             reading.done = next(todo, None) is None
         finally:
             reading.is_whole = False
