@@ -42,6 +42,14 @@ class Options:
 @command("du")
 @click.argument("urls", type=BUCKET_URL, metavar="cos://BUCKET[/PREFIX]...", nargs=-1, required=True)
 @click.option("-h", "--human-readable", is_flag=True, help="Print sizes as 1.2 MB.")
+@click.option(
+    "--summarize",
+    "-s",
+    is_flag=True,
+    hidden=True,
+    expose_value=False,
+    help="What du -s asks for is the default.",
+)
 @click.option("--depth", type=click.IntRange(0), default=0, metavar="N", help="Show N levels below as well.")
 @click.option(
     "--group-by",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -398,12 +399,24 @@ def _usage_text(error: click.ClickException) -> str:
 
 
 def _unforeseen_text(error: BaseException, debug: bool) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}. Raise the limit (ulimit -n), or lower cos.max_concurrent_requests"
+    if isinstance(error, FileNotFoundError) and not error.filename and _is_nowhere():
+        return "the current directory does not exist any more. Change to another one"
     if isinstance(error, OSError) and error.strerror:
         where = f"{printable(str(error.filename))}: " if error.filename else ""
         return f"{where}{error.strerror}"
     hint = "" if debug else "; run it again with --debug to see where"
     detail = printable(str(error))
     return f"unexpected error: {type(error).__name__}{': ' if detail else ''}{detail}{hint}"
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() does the same
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _discard_stdout() -> None:

@@ -161,9 +161,9 @@ def _summary(found: Stats) -> list[tuple[str, str]]:
         ("Cache", f"{'-' if rate is None else f'{rate:.1%}'} hits, {format_size(cache['bytes'])} of "
                   f"{format_size(cache['limit'])}"),
         ("Waiting", queue),
-        ("Open", f"{found['open_files']} files ({found['dirty_files']} with unsent bytes), "
-                 f"{found['open_directories']} directories, {found['known_inodes']} names known"),
-        ("Errors", f"{found['request_errors']} of COS, {found['retries']} retries"),
+        ("Open", f"files: {found['open_files']} ({found['dirty_files']} with unsent bytes), "
+                 f"directories: {found['open_directories']}, names known: {found['known_inodes']}"),
+        ("Errors", f"of COS: {found['request_errors']}, retries: {found['retries']}"),
     ]  # fmt: skip
 
 

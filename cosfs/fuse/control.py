@@ -66,7 +66,7 @@ def mount_of(path: Path) -> tuple[Path, Path]:
     for point in (place, *place.parents):
         if str(point) in mounted:
             return point, place
-    raise UsageError(f"{path} is in no mount of cos", hint="`cos status` lists all mounts")
+    raise UsageError(f"{path} is in no mount of cos", hint="'cos status' lists all mounts")
 
 
 def warm(mountpoint: Path, file: Path) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def unmount(
     if str(mountpoint) not in registry.mounted_here():
         known = status(mountpoint)
         if known is None:
-            raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="`cos status` lists all mounts")
+            raise UsageError(f"{mountpoint} is not a mountpoint of cos", hint="'cos status' lists all mounts")
         _wait_for_end(mountpoint, known.pid, timeout)
         return
     if lazy:
@@ -197,7 +197,7 @@ def unmount(
         raise FilesystemError(
             errno.EBUSY,
             f"{mountpoint} stays mounted: {_unsent(left)}",
-            hint=f"`cos status {mountpoint}` shows them; --force leaves them to the next mount",
+            hint=f"'cos status {mountpoint}' shows them; --force leaves them to the next mount",
         )
     detach(mountpoint, lazy=force)
     if known is None or not known.pid:

@@ -320,7 +320,7 @@ def fuse_options(mount_settings: MountSettings) -> set[str]:
     unknown = [o for o in mount_settings.fuse_options if o not in FUSE_MAJOR_OPTIONS]
     if unknown:
         raise UsageError(
-            f"unknown mount option: {', '.join(unknown)}", hint="`cos mount --help` lists all options"
+            f"unknown mount option: {', '.join(unknown)}", hint="'cos mount --help' lists all options"
         )
     options.update(mount_settings.fuse_options)
     options.discard("rw")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import re
 import resource
 import signal
@@ -198,6 +199,7 @@ def test_help_and_version_as_commands(run: Run) -> None:
         ("cp --recursve", "no such option '--recursve'; did you mean --recursive? (see 'cos cp --help')"),
         ("ls -R", "no such option '-R'; did you mean -r?"),
         ("find cos://b -name x", "no such option '-name'; did you mean --name?"),
+        ("du -s", "missing argument"),
         ("ls -l", "no such option '-l' (see 'cos ls --help')"),
         ("lifecycle cos://b", "say before cos://b what to do with it: delete, get, put"),
         ("ls photos:dir/x", "'photos:dir/x' is not a COS URL. Did you mean cos://photos/dir/x?"),
@@ -210,6 +212,25 @@ def test_what_was_meant(run: Run, line: str, said: str) -> None:
 def test_names_of_other_programs_lead_to_commands() -> None:
     assert {name.split()[0] for name in main.ELSEWHERE.values()} <= {*COMMANDS}
     assert not {*main.ELSEWHERE} & {*COMMANDS}
+
+
+def test_a_current_directory_that_is_gone_is_named(
+    run: Run, bucket: str, client: CosClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put_object(bucket, "x", b"")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    error = run("sync", f"cos://{bucket}", ".", code=255).err
+    assert "the current directory does not exist any more" in error
+
+
+def test_too_few_descriptors_are_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "module.py")
+
+    monkeypatch.setattr("cli.state.State.client", property(none_left))
+    assert "ulimit -n" in run("ls", code=255).err
 
 
 def test_ctrl_c_while_the_program_loads_shows_no_stack(cos_environment: dict[str, str]) -> None:
