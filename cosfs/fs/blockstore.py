@@ -83,8 +83,10 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
 
     def _help(self, todo: Iterator[NewBlock], done: list[tuple[NewBlock, str]]) -> None:
         began = time.thread_time()
-        self._store_some(todo, done, self._direct[1])
-        self.helped += time.thread_time() - began
+        try:
+            self._store_some(todo, done, self._direct[1])
+        finally:
+            self.helped += time.thread_time() - began
 
     def _store_some(
         self, todo: Iterator[NewBlock], done: list[tuple[NewBlock, str]], direct: DirectWriter
