@@ -277,9 +277,11 @@ class Series:
         failure, at = writer.failure, writer.failed_at
         if failure is None or (failure.errno == errno.ENOENT and at > self._killed_at):
             return ""  # below a mountpoint without a mount there is nothing
-        if failure.errno in TROUBLE and (self.faulty or at > self._trouble_at):
-            return ""
-        return f"a call failed for no reason: {failure}"
+        return "" if self._may_fail(failure, at) else f"a call failed for no reason: {failure}"
+
+    def _may_fail(self, failure: OSError, at: float) -> bool:
+        """Whether a call may have failed like that at a time."""
+        return failure.errno in TROUBLE and (self.faulty or at > self._trouble_at)
 
     def _said_wrong(self) -> str:
         """What is in recovered/ or in the logs and must not be there: nobody else is at work here."""

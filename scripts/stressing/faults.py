@@ -7,6 +7,7 @@ of it, and its looks whether COS is back (every 10 s at most) are as far apart a
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import random
@@ -26,6 +27,7 @@ OUTAGE = 600.0  # seconds; and the defaults of the settings
 SETTINGS = {"--io-timeout": 60.0, "--retry-max": 300.0, "--read-timeout": 30.0}
 KEY_LIFE = 3  # seconds
 ROTATED_EVERY = 1.5
+ANSWERED_WITHIN = 3.0  # seconds in which a call that was refused for its keys says so
 SHORT = (0.2, 4.0)  # seconds, of an outage that is none of the long ones
 OUTAGES = {
     "long": 2,
@@ -112,6 +114,8 @@ class Keys:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._numbers = iter(range(1, 1 << 30))
+        self._end = float("inf")  # of the last keys that a program gave
+        self._lapses: list[tuple[float, float]] = []  # when its keys had ended and there were no others yet
         emulator = self.world.emulator
         self._given = {"COS_SECRET_ID": emulator.secret_id, "COS_SECRET_KEY": emulator.secret_key}
 
@@ -122,6 +126,8 @@ class Keys:
     def use(self, kind: str) -> None:
         """Give mounts that begin from now on keys of a kind."""
         self.close()
+        self._note_lapse()
+        self._end = float("inf")
         for name in self._given:
             self.world.environment.pop(name, None)
         if kind == "for good":
@@ -149,7 +155,7 @@ class Keys:
                 self._rotate()
 
     def _rotate(self) -> None:
-        number, ends = next(self._numbers), time.time() + KEY_LIFE
+        number, ends, now = next(self._numbers), time.time() + KEY_LIFE, time.monotonic()
         made = Credential(f"AKIDrotated{number}", f"secret{number}", f"token{number}", ends)
         self.world.emulator.add_credential(made)
         keys = {
@@ -161,6 +167,17 @@ class Keys:
         new = self._home / "keys.new"
         new.write_text(json.dumps(keys))
         new.replace(self._home / "keys")
+        self._note_lapse()
+        self._end = now + KEY_LIFE
+
+    def _note_lapse(self) -> None:
+        if self._end < time.monotonic():
+            self._lapses.append((self._end, time.monotonic()))
+
+    def had_ended(self, at: float) -> bool:
+        """Whether a program gave no good keys at a time: not while COS was away, nor on a busy machine."""
+        lapses = [*self._lapses, (self._end, float("inf"))]
+        return any(start <= at <= end + ANSWERED_WITHIN for start, end in lapses)
 
     def close(self) -> None:
         self._stop.set()
@@ -251,6 +268,9 @@ class FaultSeries(Series):
         return within(2 * SETTLED_WITHIN, "the journal", self.world.leavings) or within(
             SETTLED_WITHIN, "the mount", self._judge
         )
+
+    def _may_fail(self, failure: OSError, at: float) -> bool:
+        return super()._may_fail(failure, at) or (failure.errno == errno.EACCES and self.keys.had_ended(at))
 
     def _compare(self, mounted: Mounted) -> str:
         failure = super()._compare(mounted)
