@@ -6,6 +6,7 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -261,6 +262,8 @@ def main() -> NoReturn:
         register()
     state = State()
     state.own_process = True
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see start.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run(sys.argv[1:], state)
     _leave(code)
 

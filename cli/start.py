@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import signal
-from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Load the program and run it."""
+def main() -> None:
+    """Load the program and run it; it takes Ctrl-C back when it is ready."""
     # What a shell runs in the background ignores Ctrl-C, and goes on doing so.
-    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if interruptible:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from .main import main as run_program
 
-    if interruptible:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     run_program()

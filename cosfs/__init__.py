@@ -6,10 +6,10 @@ For programs: `Session` and what it takes and gives (docs/api.md); the errors ar
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from cosfs.version import __version__
 
+TYPE_CHECKING = False  # that of typing takes longer to import than all of this
 if TYPE_CHECKING:
     from cosfs.api.running import Cancellation
     from cosfs.api.session import Session
