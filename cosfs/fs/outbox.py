@@ -47,6 +47,13 @@ def is_due(node: Changed) -> bool:
     return node.changed and not node.unlinked and not (node.dirty and node.writers)
 
 
+def _is_unpromised(node: Changed) -> bool:
+    """Whether a file is just being written, and nobody was promised any of what is not in COS."""
+    if not isinstance(node, FileNode) or node.content is None:
+        return False
+    return bool(node.dirty and node.writers and not node.content.promised)
+
+
 class Outbox:
     """Sends what is due, with send, until it works; settled is told of each node that was sent."""
 
@@ -132,6 +139,12 @@ class Outbox:
 
     async def _send_due(self, due: Due, running: set[int]) -> None:
         node = due.node
+        if _is_unpromised(node):
+            # It was due for its attributes: they go with the bytes when it is closed.
+            running.discard(node.ino)
+            self._due.pop(node.ino, None)
+            self._note_progress()
+            return
         try:
             is_small = isinstance(node, DirNode) or node.size <= SMALL
             async with self._small if is_small else self._limit:
@@ -190,21 +203,23 @@ class Outbox:
         return min(delay, self._longest)
 
     async def drain(self, changed: Callable[[], Iterable[Changed]]) -> None:
-        """Send everything now; returns when nothing is left or all of it has failed once more."""
-        failed: set[int] = set()
+        """Send everything now; returns when all that is left has failed once more, or is being written."""
+        tried: set[int] = set()
 
         async def one(node: Changed) -> None:
             try:
                 async with self._limit:
                     await self._send(node)
+                if isinstance(node, FileNode) and node.changed and not is_due(node):
+                    tried.add(node.ino)  # what is still written to it goes when it is closed
             except (COSError, OSError) as exc:
-                failed.add(node.ino)
+                tried.add(node.ino)
                 self._note_failure(node, exc)
                 if isinstance(node, FileNode) and isinstance(exc, COSError):
                     node.error = exc if node.opens else None
                 log.error("%s could not be sent: %s", node.url, exc)
 
-        while nodes := [n for n in changed() if n.ino not in failed]:
+        while nodes := [n for n in changed() if n.ino not in tried]:
             async with together() as nursery:
                 for node in nodes:
                     nursery.start_soon(one, node)

@@ -104,3 +104,21 @@ async def test_attributes_changed_while_the_bytes_are_sent_follow(files: Files, 
     node = await files.file("a")
     await until(lambda: not node.changed)
     assert (await files.metadata("a"))["mode"] == str(stat.S_IFREG | 0o611)
+
+
+async def test_a_mode_set_before_a_file_is_written_goes_with_its_bytes(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.upload("a", b"0123456789")
+    await files.stat("a")
+    with counted(emulator) as requests:
+        await files.chmod("a", 0o600)
+        async with files.opened("a") as fh:
+            await files.write(fh, b"XY", 4)
+            await until(lambda: not files.fs.committer.outbox.waiting)
+            assert await files.stored("a") == b"0123456789"
+            await files.write(fh, b"Z", 6)
+    assert requests["PutObject"] == 1
+    assert requests["CopyObject"] == 0
+    assert await files.stored("a") == b"0123XYZ789"
+    assert (await files.metadata("a"))["mode"] == str(stat.S_IFREG | 0o600)
