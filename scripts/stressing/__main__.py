@@ -66,7 +66,7 @@ def _series(arguments: argparse.Namespace, world: World, seed: int, evidence: Pa
 def main() -> int:
     end_tidily()
     arguments = _arguments()
-    if arguments.what == "power" and (lacks := missing()):
+    if arguments.what == "power" and (lacks := missing(arguments.filesystem)):
         print(lacks, file=sys.stderr)
         return 2
     seed = arguments.seed or random.SystemRandom().randrange(1, 1 << 24)

@@ -23,8 +23,8 @@ NEEDED = {
     "qemu-storage-daemon": "qemu-utils",
     "qemu-img": "qemu-utils",
     "losetup": "mount",
-    "mkfs.ext4": "e2fsprogs",
 }
+MAKERS = {"mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "mkfs.btrfs": "btrfs-progs"}
 SECTOR = 512  # of the record
 FLUSH, DISCARD = 1, 4  # flags of entries, dm-log-writes.txt of the kernel
 _SUPER = struct.Struct("<QQQI")
@@ -74,13 +74,15 @@ class Lost:
     dropped: int = 0
 
 
-def missing() -> str:
-    """Say what this machine lacks, "" if nothing."""
+def missing(filesystem: str) -> str:
+    """Say what this machine lacks for a disk with a filesystem, "" if nothing."""
     if os.geteuid() != 0:
         return "only root can mount the disk that loses its power"
     if not Path("/dev/loop-control").exists():
         return "this kernel has no loop devices"
-    packages = {package for program, package in NEEDED.items() if not shutil.which(program)}
+    maker = FILESYSTEMS[filesystem].make[0]
+    needed = {**NEEDED, maker: MAKERS[maker]}
+    packages = {package for program, package in needed.items() if not shutil.which(program)}
     return f"apt-get install {' '.join(sorted(packages))}" if packages else ""
 
 
@@ -99,6 +101,7 @@ class Disk:
         self._scratch = scratch
         self._image, self._record, self._export = scratch / "image", scratch / "record", scratch / "export"
         self._plugged = 0
+        self.is_repaired = False  # whether it could be mounted only after a check
         self._changes = scratch / "changes"
         self._daemon: subprocess.Popen[bytes] | None = None
         self._loop = ""
@@ -132,7 +135,24 @@ class Disk:
                 raise SystemExit("qemu-storage-daemon did not start")
             time.sleep(0.01)
         self._loop = _run("losetup", "--show", "-f", str(self._export)).strip()
-        _run("mount", "-t", self._format.kind, "-o", self._format.options, self._loop, str(self.path))
+        self._mount()
+
+    def _mount(self) -> None:
+        """As a machine does when it starts: what cannot be mounted is checked first.
+
+        ext4 has the sum of its superblock in the second half of it, and looks at it before it replays its
+        journal: where 512 bytes are written at once, it may be torn.
+        """
+        command = ("mount", "-t", self._format.kind, "-o", self._format.options, self._loop, str(self.path))
+        self.is_repaired = False
+        try:
+            _run(*command)
+        except SystemExit:
+            if self._format.kind != "ext4":
+                raise
+            self.is_repaired = True
+            subprocess.run(["e2fsck", "-fy", self._loop], check=False, capture_output=True)
+            _run(*command)
 
     def lose_power(self, chance: random.Random) -> Lost:
         """What nobody flushed is there or not as chance has it, in any order and torn between sectors."""

@@ -160,3 +160,6 @@ class PowerSeries(Series):
         for name in ("writes", "flushes", "unflushed", "dropped"):
             setattr(self.lost, name, getattr(self.lost, name) + getattr(lost, name))
         self._disk.plug()
+        if self._disk.is_repaired:
+            self._tell("the filesystem had to be checked")
+            print(f"{self._disk.filesystem} could be mounted only after a check", flush=True)
