@@ -96,7 +96,7 @@ class Journal:
         try:
             self.staging.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._is_lost():
-                raise self._unusable("it is empty, and files that it should tell of are there")
+                raise self._unusable("it is empty or gone, and was not")
             db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare(db)
@@ -112,7 +112,8 @@ class Journal:
         if self._path.is_dir() or (self._path.exists() and self._path.stat().st_size):
             return False
         log = self.directory / "journal.db-wal"
-        return any(self.staging.iterdir()) or (log.exists() and log.stat().st_size > 0)
+        has_log = log.exists() and log.stat().st_size > 0
+        return has_log or self._reserve.exists() or any(self.staging.iterdir())
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         ((version,),) = db.execute("pragma user_version")
@@ -132,7 +133,7 @@ class Journal:
     def _unusable(self, why: object) -> ConfigError:
         return ConfigError(
             f"the journal {self._path} cannot be used: {why}",
-            hint=f"What was not sent is beside it in staging/; to start anew move {self.directory} away",
+            hint=f"What was not sent is in it and in staging/; to start anew move {self.directory} away",
         )
 
     # Writing

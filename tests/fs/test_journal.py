@@ -330,6 +330,16 @@ def test_a_damaged_journal_is_told_and_nothing_beside_it_is_touched(
     assert harm is _lose_staging or path.read_bytes() == b"x"
 
 
+def test_a_journal_that_is_gone_is_told_though_nothing_is_staged(directory: Path) -> None:
+    """What is small is in the journal alone."""
+    journal = Journal(directory)
+    journal.add("file", "b", "k", {"content": {"path": "", "data": "eA=="}})
+    journal.close()
+    _lose(directory)
+    with pytest.raises(ConfigError, match="it is empty or gone"):
+        Journal(directory)
+
+
 def test_a_log_without_its_database_is_kept(directory: Path) -> None:
     journal = Journal(directory)
     journal.add("delete", "b", "k", {"etag": "e"})
