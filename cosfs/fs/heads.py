@@ -86,9 +86,7 @@ class Heads:
         if ahead:
             listing.attributes.cut(listing.count)
             self.fetch(parent, listing.between(ahead.start, ahead.stop))
-        flight = self._flights.get((parent.ino, entry.name))
-        if flight is not None:
-            await flight.wait()
+        await self._landed(parent, entry.name)
 
     def _go_ahead(self, parent: DirNode, listing: Listing, node: Node) -> None:
         """Have the next attributes ready before who asks for one after the other gets there."""
@@ -213,9 +211,7 @@ class Heads:
 
     async def _know(self, parent: DirNode, name: bytes) -> None:
         """HEAD one entry and note the answer; many askers share one request."""
-        flight = self._flights.get((parent.ino, name))
-        if flight is not None:
-            await flight.wait()
+        if await self._landed(parent, name):
             node = parent.children.get(name)
             if node is None or node.known:
                 return
@@ -226,6 +222,18 @@ class Heads:
             if self._flights.get((parent.ino, name)) is event:
                 del self._flights[parent.ino, name]
             event.set()
+
+    async def _landed(self, parent: DirNode, name: bytes) -> bool:
+        """Wait for attributes that are on their way; False if none are, or not soon.
+
+        Where COS is slow, what goes ahead may wait as long as others have questions.
+        """
+        flight = self._flights.get((parent.ino, name))
+        if flight is None:
+            return False
+        with trio.move_on_after(self._remote.patience.io_timeout / 4):
+            await flight.wait()
+        return flight.is_set()
 
     async def _know_now(self, parent: DirNode, name: bytes) -> None:
         key = self._key_of(parent, name)

@@ -555,3 +555,14 @@ async def test_what_is_known_and_cached_is_shown_while_cos_is_in_trouble(
     assert trouble.struck
     with pytest.raises(COSError):
         await files.stat("d/unknown")
+
+
+async def test_nobody_waits_for_attributes_that_go_ahead_when_these_do_not_come(files: Files) -> None:
+    await files.upload("d/a", b"x")
+    await files.list("d")
+    directory = await files.node("d")
+    assert isinstance(directory, DirNode)
+    files.fs.remote.patience.io_timeout = 0.1
+    files.tree.heads.expect(directory, [b"a"])  # where COS is slow, questions of others go first for ever
+    with trio.fail_after(60):
+        assert (await files.stat("d/a")).known
