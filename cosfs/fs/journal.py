@@ -383,4 +383,7 @@ class Journal:
 
 def _as_oserror(error: sqlite3.OperationalError) -> FilesystemError:
     full = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL or "full" in str(error)
-    return FilesystemError(errno.ENOSPC if full else errno.EIO, f"the journal cannot be written: {error}")
+    # With a hint it is told in the log: a full disk is found by everybody, a broken one is not.
+    hint = "" if full else "Look at the disk of the cache directory"
+    code = errno.ENOSPC if full else errno.EIO
+    return FilesystemError(code, f"the journal cannot be written: {error}", hint=hint)

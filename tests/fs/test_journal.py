@@ -134,6 +134,16 @@ def test_retired_files_outlive_a_thread_that_cannot_be_started(
     journal.close()
 
 
+def test_a_disk_that_takes_nothing_any_more_is_told_of(directory: Path) -> None:
+    journal = Journal(directory)
+    journal._db.execute("pragma query_only = on")
+    with pytest.raises(FilesystemError) as caught:
+        journal.add("file", "b", "k", {})
+    assert caught.value.errno == errno.EIO
+    assert "disk of the cache directory" in caught.value.hint
+    journal.close()
+
+
 def test_nothing_is_safe_in_a_directory_that_was_removed(directory: Path) -> None:
     journal = Journal(directory)
     journal.add("file", "b", "k", {})
