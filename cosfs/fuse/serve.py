@@ -103,10 +103,10 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
         try:
             registry.write_state(mountpoint, running.mount.source)
             async with together() as nursery:
+                await nursery.start(obey, running)  # before the first request is answered
                 nursery.start_soon(answer_forever, running)
                 nursery.start_soon(export, running, listeners)
                 nursery.start_soon(running.metrics.watch)
-                nursery.start_soon(obey, running)
                 nursery.start_soon(_announce, running, ready)
                 nursery.start_soon(running.recovery.run)
                 await pyfuse3.main(min_tasks=8, max_tasks=MAX_TASKS)

@@ -26,10 +26,11 @@ log = logging.getLogger("cosfs.mount")
 _ALL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-async def obey(running: Mount) -> None:
-    """Do as signals say until cancelled."""
+async def obey(running: Mount, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Do as signals say until cancelled; started when none ends the process by itself any longer."""
     has_terminal = running.mount.foreground and sys.stderr.isatty()
     with trio.open_signal_receiver(*_ALL) as signals:
+        task_status.started()
         async for number in signals:
             if number == signal.SIGUSR2:
                 logs.switch_debugging(running.mount)
