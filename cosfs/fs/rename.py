@@ -311,7 +311,9 @@ class Renamer:
                     await self._deleter.drain(new_bucket, new_prefix)
                 raise
             with self._journal.together():
-                if target is not None:
+                if isinstance(target, DirNode):
+                    target.attrs_dirty = False
+                    self._committer.record(target)
                     self._tree.remove(target)
                 self._tree.move(node, parent, name, component)
                 self._committer.record(node)

@@ -133,7 +133,9 @@ async def finish_tree_rename(
         fs.tree.forget_all()
         return others
     with fs.journal.together():
-        moved = [_follow(fs, r, record, mover) for r in others]
+        replaced = [r for r in others if _is_replaced(r, record)]
+        fs.journal.remove(*(r.id for r in replaced))
+        moved = [_follow(fs, r, record, mover) for r in others if r not in replaced]
         for key in mover.made:
             fs.deleter.replaced(bucket, key)
         fs.deleter.emptied.written(bucket, prefix)

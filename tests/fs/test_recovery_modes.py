@@ -173,3 +173,33 @@ async def test_what_is_remembered_on_disk_is_not_believed_of_an_object_that_may_
     store.close()
     second = await filesystem("cache")
     assert await second.mode("a") == 0o600
+
+
+async def test_the_mode_of_an_empty_directory_is_not_that_of_the_one_that_has_replaced_it(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", LATER)
+    files = await filesystem("cache")
+    await files.upload("d/", b"")
+    await files.upload("d/a", b"x")
+    await files.mkdir("e")
+    await files.chmod("e", 0o711)
+    with pytest.MonkeyPatch.context() as patch:
+        moments = Moments(patch, files, tmp_path / "cache", requests=True)
+        await files.rename("d", "e")
+        await files.chmod("e", 0o700)
+    await filesystem.kill(files)
+    monkeypatch.setattr(commit, "ATTRIBUTE_DELAY", 0.0)
+    second = await filesystem("cache")
+    await second.fs.drain()
+    assert await second.mode("e") == 0o700
+    await filesystem.end(second)
+    for moment in moments.different():
+        await moments.restore(moment)
+        third = await filesystem(moment)
+        await third.fs.drain()
+        assert (await third.exists("d"), await third.mode("e")) in (
+            [(True, 0o711), (False, 0o755), (False, 0o700)]
+        ), moment
+        assert third.journal.records() == []
+        await filesystem.end(third)
