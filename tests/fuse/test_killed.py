@@ -27,7 +27,7 @@ CALLS = {
     "exit": (WRITE + "os.kill(os.getpid(), signal.SIGKILL)", "PutObject"),
     "large": (
         f"fd = os.open(path, os.O_WRONLY | os.O_CREAT)\nfor _ in range(20): os.write(fd, bytes({MIB}))\n"
-        "os.close(fd)",
+        "print(flush=True); os.close(fd)",
         "UploadPart",
     ),
     "mkdir": ("os.mkdir(path)", "PutObject"),
@@ -63,8 +63,11 @@ def test_a_killed_program_is_gone_and_its_change_goes_on(
     program = subprocess.Popen(
         [sys.executable, "-c", f"import os, signal, sys\npath = sys.argv[1]\n{code}", str(path)],
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
     try:
+        if name == "large":  # its first parts are sent while it is being written
+            assert program.stdout is not None and program.stdout.readline()
         until(lambda: emulator.requests[operation] > before, "it waits for COS")
         program.kill()
         assert program.wait(ENDS_WITHIN) == -signal.SIGKILL
@@ -73,7 +76,7 @@ def test_a_killed_program_is_gone_and_its_change_goes_on(
     finally:
         emulator.faults.release(fault)
         program.kill()
-        program.wait(ENDS_WITHIN)
+        program.communicate(timeout=ENDS_WITHIN)
     for key, size in LEAVES[name].items():
         until(lambda key=key: key in keys(client, bucket), f"{key} is in COS")
         assert len(stored(client, bucket, key)) == size
