@@ -60,11 +60,12 @@ APART = 4  # of a block on disk a part is read alone if it is at most a quarter
 class _Flight:
     """A block on its way here."""
 
-    __slots__ = ("asked", "data", "done", "error")
+    __slots__ = ("asked", "data", "done", "elsewhere", "error")
 
-    def __init__(self) -> None:
+    def __init__(self, *, elsewhere: bool = False) -> None:
         self.done = trio.Event()
         self.asked = False  # COS, as it is not on disk
+        self.elsewhere = elsewhere  # somebody else brings it
         self.data: Block | None = None
         self.error: BaseException | None = None
 
@@ -119,6 +120,8 @@ class Fetcher:
                 flight = self._flights[source.block(block_no)]
             began = trio.current_time()
             try:
+                if flight.elsewhere:
+                    await self._expected(source, flight)
                 data = await flight.landing()
             finally:
                 if on_miss is not None and flight.asked and flight.done.is_set():
@@ -126,6 +129,13 @@ class Fetcher:
             if data is not None:
                 return data
         raise FilesystemError(5, f"{source.key}: block {block_no} could not be read")
+
+    async def _expected(self, source: Source, flight: _Flight) -> None:
+        """Wait for a block that goes ahead; give it up where COS is slow: others' questions come first."""
+        with trio.move_on_after(self._remote.patience.io_timeout / 4):
+            await flight.done.wait()
+        if not flight.done.is_set():
+            self.give_up(source)
 
     async def blocks(self, source: Source, run: list[int], *, urgent: bool) -> AsyncGenerator[Block, None]:
         """Bring consecutive blocks, each once; yields them in order, even what memory has let go of since."""
@@ -171,7 +181,7 @@ class Fetcher:
 
     def expect(self, source: Source) -> None:
         """Somebody else brings the one block of a small object; it is wanted, and arrives or is given up."""
-        self._flights[source.block(0)] = _Flight()
+        self._flights[source.block(0)] = _Flight(elsewhere=True)
         self.in_flight += self.block_size
 
     def arrived(self, source: Source, data: Block) -> None:
