@@ -109,8 +109,9 @@ def write(results: Results) -> None:
     facts = results.data["facts"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     notes = "".join(f"- {mount.name}: {_described(mount)}\n" for mount in mounts if mount.note)
+    rounds = "1 round" if facts["rounds"] == 1 else f"{facts['rounds']} rounds"
     intro = (
-        f"Medians of {facts['rounds']} rounds, mounts in turn, each row on a mount of its own with an empty"
+        f"Medians of {rounds}, mounts in turn, each row on a mount of its own with an empty"
         f" cache, against the {facts['server']} on the same {facts['cores']} cores. A row of a peer was"
         f" stopped after {facts['limit']:.0f} s, or when ours had been done for a while."
         f" Versions: {versions}.\n\n{notes}\n![seconds relative to cos]({PLOT})\n\n"
