@@ -187,14 +187,15 @@ def test_listings_end(start: Start, bucket: str, emulator: Emulator) -> None:
 
 def test_many_stuck_calls_end_as_few_do(start: Start, bucket: str, emulator: Emulator) -> None:
     """Only some of them are sent at once; the others do not wait for one time-out after the other."""
-    names = [f"{number:03}" for number in range(150)]
+    names = [f"{number:03}" for number in range(250)]
     emulator.put_objects(bucket, [(name, OLD) for name in names])
     mounted = start("--attributes", "listing")
     assert len(list(mounted.path.iterdir())) == len(names)
     emulator.faults.latency(LONG, "GetObject")
     errors = ended(mounted, dict.fromkeys(names, read))
     assert errors == dict.fromkeys(names, errno.ETIMEDOUT)
-    assert mounted.log_text().count("others wait for an answer of COS") >= 40
+    # A few dozen more are sent whenever COS answers the question whether it is there.
+    assert mounted.log_text().count("others wait for an answer of COS") >= 10
 
 
 def test_who_waits_for_a_stuck_call_ends_as_well(
