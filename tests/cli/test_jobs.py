@@ -269,6 +269,7 @@ def test_job_that_runs_is_not_resumed_beside_it(
     assert working is not None
     emulator.requests.reset()
     assert "a process works on this job now" in run("jobs", "resume", job["Id"], code=1).err
-    assert emulator.requests.total == 0
+    # A part that the first command had under way when it failed may arrive late.
+    assert set(emulator.requests.snapshot()) <= {"UploadPart"}
     working.release()
     run("jobs", "resume", job["Id"], job["Id"][:8])
