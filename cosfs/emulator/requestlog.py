@@ -42,9 +42,21 @@ class Requests:
         self._counts: Counter[str] = Counter()
         self._entries: deque[Entry] = deque(maxlen=_KEPT)
         self._numbers = count(1)
+        self._left_out: set[str] = set()  # names of buckets
         self.bytes_received = 0
         self.bytes_sent = 0
         self.errors: Counter[str] = Counter()  # by code
+
+    def leave_out(self, bucket: str) -> None:
+        """Count and record nothing more of a bucket, and let no fault strike it.
+
+        For a test that has ended while a client of it may not have: it is not to be heard of in the next.
+        """
+        self._left_out.add(bucket)
+
+    def leaves_out(self, bucket: str) -> bool:
+        """Tell whether requests to a bucket are left out."""
+        return bucket in self._left_out
 
     def count(self, operation: str) -> None:
         """Count one request."""
@@ -57,6 +69,8 @@ class Requests:
 
     def record(self, entry: Entry) -> None:
         """Keep an entry; the oldest of very many goes."""
+        if entry.bucket in self._left_out:
+            return
         with self._lock:
             self._entries.append(entry)
 

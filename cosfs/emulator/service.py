@@ -86,7 +86,8 @@ class Exchange:
     faults: list[Fault] = field(default_factory=list)
     payload: Payload = field(default_factory=Payload)
     aws: bool = False
-    owner: bool = False  # asked through the admin path: not signed, not counted, not struck by faults
+    owner: bool = False  # asked through the admin path: not signed
+    counted: bool = True  # otherwise neither in counters and log nor struck by faults
     rate: int = 0  # bytes per second that the body may have, in either direction; 0: no limit
 
     def fault(self, kind: str, *, after: bool = False) -> Fault | None:
@@ -120,7 +121,8 @@ class Service:
     def begin(self, request: Request, *, owner: bool = False) -> Exchange:
         """Understand, authenticate and admit a request before its body is read."""
         text = f"{self._epoch}_{next(self._ids):08x}"
-        exchange = Exchange(request, base64.b64encode(text.encode()).decode().rstrip("="), owner=owner)
+        request_id = base64.b64encode(text.encode()).decode().rstrip("=")
+        exchange = Exchange(request, request_id, owner=owner, counted=not owner)
         try:
             with self.lock:
                 self._admit(exchange)
@@ -129,7 +131,7 @@ class Service:
         except Exception:
             log.exception("emulator: %s %r failed", request.method, request.target)
             exchange.error = CosError("InternalError")
-        if exchange.call is None and not owner:
+        if exchange.call is None and exchange.counted:
             self.requests.count(exchange.operation)
         return exchange
 
@@ -137,7 +139,8 @@ class Service:
         call = self._understand(exchange)
         exchange.call = call
         exchange.operation = counted_name(call.operation, call.setting)
-        if not exchange.owner:
+        exchange.counted = not exchange.owner and not self.requests.leaves_out(call.place.bucket)
+        if exchange.counted:
             self.requests.count(exchange.operation)
             self._strike(exchange, call)
         if call.operation in OUTSIDE:
@@ -245,7 +248,7 @@ class Service:
     def _work(self, exchange: Exchange, call: Call) -> Response | Later:
         if exchange.incoming is not None:
             call.body = exchange.incoming.finish()
-            if not exchange.owner:
+            if exchange.counted:
                 self.requests.bytes_received += call.body.size
         visit = call.place.website and call.operation != "OptionsObject"
         try:
@@ -283,7 +286,7 @@ class Service:
 
     def _failure(self, exchange: Exchange, error: CosError) -> Response:
         exchange.error = error
-        if not exchange.owner:
+        if exchange.counted:
             self.requests.errors[error.code] += 1
         call = exchange.call
         if call is not None and call.operation in sts.HANDLERS:

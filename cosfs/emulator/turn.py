@@ -168,7 +168,7 @@ class Turn:
 
     def _count(self, size: int) -> None:
         self.sent += size
-        if not self._exchange.owner:
+        if self._exchange.counted:
             self._service.requests.bytes_sent += size
 
     def _chunks(self, response: Response) -> Chunks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
+    from cosfs.emulator import Emulator
 
 Run = Callable[..., Any]
 _numbers = itertools.count()
@@ -48,11 +49,12 @@ def normal(text: str, bucket: str) -> str:
 
 
 @pytest.fixture
-def bucket(client: CosClient) -> str:
+def bucket(client: CosClient, emulator: Emulator) -> Iterator[str]:
     """A bucket whose name is as long in each run: tables depend on that."""
     name = f"golden-{next(_numbers):03}-1250000000"
     client.create_bucket(name)
-    return name
+    yield name
+    emulator.requests.leave_out(name)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -67,9 +67,11 @@ def sdk(served: Emulator) -> CosS3Client:
 
 
 @pytest.fixture
-def bucket(served: Emulator) -> str:
+def bucket(served: Emulator) -> Iterator[str]:
     """A fresh bucket of the served emulator."""
-    return served.create_bucket(f"b{next(_numbers)}")
+    name = served.create_bucket(f"b{next(_numbers)}")
+    yield name
+    served.requests.leave_out(name)
 
 
 @pytest.fixture

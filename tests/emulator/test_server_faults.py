@@ -227,6 +227,21 @@ def test_every_request_is_in_the_log(served: Emulator, public: str) -> None:
     assert served.requests.log(limit=1) == [dropped]
 
 
+def test_a_bucket_can_be_left_out(served: Emulator, public: str) -> None:
+    url = f"{served.endpoint_url}/{public}/k"
+    served.requests.leave_out(public)
+    served.faults.error("PutObject", count=1)
+    served.requests.reset()
+    assert requests.put(url, data=b"x", timeout=10).status_code == 200
+    assert get(served, public, "none").status_code == 404
+    other = served.create_bucket("still-counted")
+    assert get(served, other).status_code == 403
+    until(lambda: served.requests.log(), "the other request is in the log")
+    assert [entry.bucket for entry in served.requests.log()] == [other]
+    assert served.requests.snapshot() == {"GetObject": 1}
+    assert served.requests.bytes_received == 0 and served.requests.errors.total() == 1
+
+
 def test_the_log_keeps_the_last_requests_only() -> None:
     log = Requests()
     entry = Entry(0, 0.0, "", "GET", "/", "", "GetObject", "", "", 200, "", 0, 0, 0.0, "", "")

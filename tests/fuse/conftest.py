@@ -42,6 +42,7 @@ def mountpoint(all_buckets: Mounted, emulator: Emulator) -> Iterator[Path]:
     yield path
     emulator.faults.clear()
     all_buckets.wait_until_idle()
+    emulator.requests.leave_out(path.name)
 
 
 @pytest.fixture

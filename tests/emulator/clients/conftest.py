@@ -46,8 +46,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture
 def bucket(emulator: Emulator) -> Iterator[str]:
     """Full name of a new, empty bucket of the emulator that all tests share."""
-    yield emulator.create_bucket(f"client{next(_numbers)}")
+    name = emulator.create_bucket(f"client{next(_numbers)}")
+    yield name
     emulator.faults.clear()
+    emulator.requests.leave_out(name)
 
 
 @pytest.fixture(params=["address", "proxy"])
