@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import trio
 
@@ -66,6 +67,18 @@ class _RevocableBody(FileBody):
 def _slices(data: memoryview, size: int) -> Iterator[memoryview]:
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+class _Put(NamedTuple):
+    """A file that is to be sent whole, as put_whole() was told."""
+
+    bucket: str
+    key: str
+    content: Staging
+    headers: Headers
+    forbid: bool
+    about_to: Callable[[int], None]
+    look_again: Callable[[], Awaitable[object]] | None
 
 
 class Sender:
@@ -156,69 +169,54 @@ class Sender:
 
         Where there are many requests, look_again is called before the one that puts the file in its place.
         """
+        put = _Put(bucket, key, content, headers, forbid, about_to, look_again)
         while True:
             try:
-                return await self._put_whole(bucket, key, content, headers, forbid, about_to, look_again)
+                if content.size < self._settings.multipart_threshold:
+                    return await self._put_once(put)
+                return await self._put_parts(put)
             except (NotFoundError, PreconditionFailedError):
                 if not await content.find_sent(self._fetcher):
                     raise
 
-    async def _put_whole(
-        self,
-        bucket: str,
-        key: str,
-        content: Staging,
-        headers: Headers,
-        forbid: bool,
-        about_to: Callable[[int], None],
-        look_again: Callable[[], Awaitable[object]] | None,
-    ) -> tuple[PutResult, int]:
-        client = self._remote.client
-        if content.size < self._settings.multipart_threshold:
-            await content.fill(self._fetcher)
-            await content.settled()
-            # From here on writers of a file that is not sent from memory wait (reads_staging).
-            size = content.size
-            about_to(size)
-            put = client.put_object
-            if size > SMALL_MAX:
-                data = content.body(0, size) if size > SNAPSHOT_MAX else content.snapshot()
-                with self._revocable(bucket, key, data) as body:
-                    result = await self._remote.change(
-                        put, bucket, key, body, headers=headers, forbid_overwrite=forbid
-                    )
-                return result, size
-            data = content.snapshot()
-            # Where close() waits for it, a file at a time, nothing is gained.
-            if forbid and self._settings.write_back == "async":
-                call = (bucket, key, data), {"headers": headers, "forbid_overwrite": True}
-                (made,) = await self._remote.create_aside(bucket, "put_object", [call], size)
-                if made is not None:
-                    return made, size
-            result = await self._remote.small_change(
-                put, bucket, key, data, headers=headers, forbid_overwrite=forbid
-            )
+    async def _put_once(self, put: _Put) -> tuple[PutResult, int]:
+        """Send a file with a single request."""
+        bucket, key, content, headers, forbid = put[:5]
+        await content.fill(self._fetcher)
+        await content.settled()
+        # From here on writers of a file that is not sent from memory wait (reads_staging).
+        size = content.size
+        put.about_to(size)
+        request = self._remote.client.put_object
+        if size > SMALL_MAX:
+            data = content.body(0, size) if size > SNAPSHOT_MAX else content.snapshot()
+            with self._revocable(bucket, key, data) as body:
+                result = await self._remote.change(
+                    request, bucket, key, body, headers=headers, forbid_overwrite=forbid
+                )
             return result, size
-        return await self._put_parts(bucket, key, content, headers, forbid, about_to, look_again)
+        data = content.snapshot()
+        # Where close() waits for it, a file at a time, nothing is gained.
+        if forbid and self._settings.write_back == "async":
+            call = (bucket, key, data), {"headers": headers, "forbid_overwrite": True}
+            (made,) = await self._remote.create_aside(bucket, "put_object", [call], size)
+            if made is not None:
+                return made, size
+        result = await self._remote.small_change(
+            request, bucket, key, data, headers=headers, forbid_overwrite=forbid
+        )
+        return result, size
 
     def reads_staging(self, node: FileNode) -> bool:
         """Whether the staging file must not be changed, because it is being sent as it is on disk."""
         large = node.size > SNAPSHOT_MAX or node.size >= self._settings.multipart_threshold
         return large and node.being_sent
 
-    async def _put_parts(
-        self,
-        bucket: str,
-        key: str,
-        content: Staging,
-        headers: Headers,
-        forbid: bool,
-        about_to: Callable[[int], None],
-        look_again: Callable[[], Awaitable[object]] | None,
-    ) -> tuple[PutResult, int]:
+    async def _put_parts(self, put: _Put) -> tuple[PutResult, int]:
+        content = put.content
         await content.settled()
         size, base = content.size, content.base
-        about_to(size)
+        put.about_to(size)
         plan = plan_parts(
             size,
             content.changed,
@@ -228,12 +226,12 @@ class Sender:
             max_copy=self._max_copy(size),
             zeros=self._settings.part_size,
         )
-        upload = await self._uploads.open(bucket, key, headers, forbid_overwrite=forbid)
+        upload = await self._uploads.open(put.bucket, put.key, put.headers, forbid_overwrite=put.forbid)
         try:
-            with self.may_be_given_up(bucket, key):
+            with self.may_be_given_up(put.bucket, put.key):
                 await self._send_plan(upload, content, plan, base)
-            if look_again is not None:
-                await look_again()
+            if put.look_again is not None:
+                await put.look_again()
             return await self._uploads.complete(upload), size
         except BaseException:
             await self._uploads.abort(upload)
