@@ -79,6 +79,9 @@ def learn(node: FileNode, info: ObjectInfo, defaults: Defaults) -> None:
         mode=found.mode if a.mode == shown.mode else a.mode,
         uid=found.uid if a.uid == shown.uid else a.uid,
         gid=found.gid if a.gid == shown.gid else a.gid,
+        mtime_ns=found.mtime_ns if a.mtime_ns == shown.mtime_ns else a.mtime_ns,
+        atime_ns=found.atime_ns if a.atime_ns == shown.atime_ns else a.atime_ns,
+        rdev=found.rdev,
         xattrs={**found.xattrs, **a.xattrs},
     )
 

@@ -58,9 +58,12 @@ class Heads:
         )
         self.walks: Walks | None = None  # may know of a directory's object already
 
-    async def ensure_known(self, node: Node) -> None:
-        """Fetch the attributes that a listing does not carry, if they are wanted."""
-        if self._settings.attributes == "listing" or facts.local(node):
+    async def ensure_known(self, node: Node, *, always: bool = False) -> None:
+        """Fetch the attributes that a listing does not carry, if they are wanted.
+
+        always: whatever the settings say, as they are about to be changed.
+        """
+        if (self._settings.attributes == "listing" and not always) or facts.local(node):
             return
         parent = node.parent
         if node.known and isinstance(node, DirNode):

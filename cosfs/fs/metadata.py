@@ -33,7 +33,10 @@ class Metadata(OpenFiles):
     async def setattr(self, ino: int, change: Change) -> Node:
         self._writable()
         node = self._present(ino)
-        await self.tree.ensure_known(node)
+        if change == Change(size=change.size):
+            await self.tree.ensure_known(node)
+        else:
+            await self.tree.ensure_stored(node)
         await self._may_write(node)
         if change.size is not None:
             await self._truncate(self._file(ino), change.size)
@@ -142,7 +145,7 @@ class Metadata(OpenFiles):
         text = xattrs.check_name(name)
         xattrs.check_writable(text)
         node = self._present(ino)
-        await self.tree.ensure_known(node)
+        await self.tree.ensure_stored(node)
         await self._may_write(node)
         found = dict(node.attrs.xattrs)
         if value is None:

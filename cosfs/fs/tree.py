@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import stat
 import time
 from collections.abc import Iterable
 
@@ -330,6 +331,20 @@ class Tree:
     async def ensure_known(self, node: Node) -> None:
         """Fetch the attributes that a listing does not carry, if they are wanted."""
         await self.heads.ensure_known(node)
+
+    async def ensure_stored(self, node: Node) -> None:
+        """Fetch the attributes that COS has, wanted or not: what is not changed of them must stay.
+
+        ESTALE if it is not of the kind that was shown: the kernel looks the name up again.
+        """
+        kind = stat.S_IFMT(node.attrs.mode)
+        await self.heads.ensure_known(node, always=True)
+        if not node.known and isinstance(node, FileNode) and node.info is not None:
+            found = await self.heads.ask(node.bucket, node.key)  # it is being written
+            if found is not None:
+                self.learn(node, found)
+        if stat.S_IFMT(node.attrs.mode) != kind:
+            raise FilesystemError(errno.ESTALE, f"{node.url} is of another kind than was shown")
 
     async def listing(self, parent: DirNode) -> Listing:
         """A listing that is not too old, with at least its first page."""

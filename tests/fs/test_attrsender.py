@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 
 import pytest
@@ -11,7 +12,7 @@ from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.fs.metadata import Change
 from tests.fs.conftest import Filesystems
-from tests.fs.support import Files, counted, requests_sent, until
+from tests.fs.support import Files, counted, fails, requests_sent, until
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -59,6 +60,23 @@ async def test_metadata_of_foreign_objects_survives_chmod_and_writing(filesystem
         assert (stored["custom"], stored["uid"]) == ("kept", "42")
         assert stored["mode"] == str(stat.S_IFREG | 0o640)
         assert await files.stored(mode) == b"datamore"
+
+
+async def test_what_listings_do_not_tell_stays_when_attributes_change(filesystem: Filesystems) -> None:
+    kept = {"uid": "42", "mtime": "1500000000", "custom": "kept"}
+    kinds = {"file": stat.S_IFREG, "dir/": stat.S_IFDIR, "link": stat.S_IFLNK}
+    files = await filesystem(attributes="listing")
+    for key, kind in kinds.items():
+        await files.upload(key, headers=Headers(metadata=kept | {"mode": str(kind | 0o600)}))
+    shown = await files.mode("file")
+    assert shown != 0o600
+    await files.chmod("file", shown)  # to what it seemed to have
+    await files.chmod("dir", 0o711)
+    await fails(errno.ESTALE, files.chmod("link", 0o640))  # was shown as a file: it shall be looked up again
+    await files.fs.drain()
+    for key, permissions in (("file", shown), ("dir/", 0o711), ("link", 0o600)):
+        stored = await files.metadata(key)
+        assert stored.items() >= (kept | {"mode": str(kinds[key] | permissions)}).items()
 
 
 async def test_chmod_is_sent_though_it_fails_at_first(files: Files, emulator: Emulator) -> None:
