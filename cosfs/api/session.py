@@ -70,6 +70,8 @@ class Session:
         """End what is under way and close all connections."""
         self._closed = True
         self._engine.close()
+        # Else a thread that was given up would wait for its answer as long as for any.
+        self.client.cancel()
         self.client.close()
 
     def __enter__(self) -> Self:

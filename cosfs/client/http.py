@@ -230,7 +230,8 @@ class Transport:
         """Make requests in flight and all later ones fail."""
         self.cancelled.set()
         with self._lock:
-            busy = list(self._busy)
+            # After a fork the sockets are the parent's too.
+            busy = list(self._busy) if self._pid == os.getpid() else []
         for connection in busy:
             connection.shut_down()
 

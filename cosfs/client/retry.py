@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import field
 from typing import TypeVar
 
@@ -26,11 +27,14 @@ from cosfs.errors import (
 )
 from cosfs.records import dataclass
 
-__all__ = ["Attempt", "Budget", "Retrier"]
+__all__ = ["GIVEN_UP", "Attempt", "Budget", "Retrier"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# Tells whether nobody waits for the call that is worked on here any more.
+GIVEN_UP: ContextVar[Callable[[], bool] | None] = ContextVar("given_up", default=None)
 
 BASE_DELAY = 0.2
 MAX_DELAY = 20.0
@@ -124,7 +128,7 @@ class Retrier:
     on_slow hears of each answer that asks for fewer requests and of each time-out.
     correct_clock is given the headers of the answer and says whether the clock was set by them;
     renew_credentials says whether there are others than those that were used. Waiting ends when cancelled
-    is set.
+    is set. What was GIVEN_UP is not repeated: whoever gave it up may have done something else since.
     """
 
     def __init__(
@@ -171,10 +175,11 @@ class Retrier:
                     self._on_slow()
                 delay = self._delay(error, attempt)
                 attempt.uncertain |= _may_have_worked(error)
-                if delay is None:
+                if delay is not None:
+                    self._wait(delay, error, attempt, what)
+                if delay is None or _is_given_up():
                     error.uncertain = attempt.uncertain
                     raise
-                self._wait(delay, error, attempt, what)
                 attempt.headers = {}
             else:
                 self._budget.earn()
@@ -207,7 +212,7 @@ class Retrier:
 
     def _delay(self, error: COSError, attempt: Attempt) -> float | None:
         """Return how long to wait before the next try, None to give up. Counts the try."""
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() or _is_given_up():
             return None
         if isinstance(error, StaleConnectionError):
             # No fault of the service's; after this all connections are fresh.
@@ -270,6 +275,11 @@ class Retrier:
                 return None
             delay = max(delay, float(asked))
         return delay
+
+
+def _is_given_up() -> bool:
+    given_up = GIVEN_UP.get()
+    return given_up is not None and given_up()
 
 
 def _may_have_worked(error: COSError) -> bool:

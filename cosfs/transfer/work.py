@@ -1,8 +1,8 @@
 """What functions that run in the engine's worker threads use: noticing that nobody waits, pacing, progress.
 
 A cancelled call is abandoned: its caller goes on at once, the thread finds out at its next
-`checkpoint` or when its request ends. So whatever such a thread touches (a descriptor, a temporary
-file) must stay its own until it is done.
+`checkpoint` or when its request ends, which is not repeated. So whatever such a thread touches (a
+descriptor, a temporary file) must stay its own until it is done.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cosfs.client.body import Body, FileBody, body_length
 from cosfs.client.crc64 import crc64
+from cosfs.client.retry import GIVEN_UP
 from cosfs.client.waiting import sleep
 
 if TYPE_CHECKING:
@@ -54,16 +55,15 @@ class Abandoned(BaseException):
 class Current:
     """The call that is worked on here: each thread has its own, and each of many calls in one thread."""
 
-    _abandoned: ContextVar[Callable[[], bool] | None] = ContextVar("abandoned", default=None)
     _undo: ContextVar[Callable[[Callable[[], None]], None] | None] = ContextVar("undo", default=None)
 
     @property
     def abandoned(self) -> Callable[[], bool] | None:
-        return self._abandoned.get()
+        return GIVEN_UP.get()
 
     @abandoned.setter
     def abandoned(self, value: Callable[[], bool] | None) -> None:
-        self._abandoned.set(value)
+        GIVEN_UP.set(value)
 
     @property
     def undo(self) -> Callable[[Callable[[], None]], None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from cosfs.errors import (
 )
 from cosfs.units import MIB
 from tests.conftest import Cos
+from tests.objects import options_of
+from tests.waiting import until
 
 HELD = 3600.0  # seconds that a request takes which is not to be answered
 
@@ -226,28 +229,39 @@ with cosfs.Session() as cos:
         assert not session.client.list_uploads(base.removeprefix("cos://")).uploads
 
 
+def workers() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if re.fullmatch(r"cos-\d+", each.name)}
+
+
+@pytest.mark.parametrize("operation", ["UploadPart", "CopyObject"])
 def test_closing_ends_calls_of_other_threads(
-    session: cosfs.Session, base: str, tmp_path: Path, emulator: Emulator
+    base: str, tmp_path: Path, emulator: Emulator, operation: str
 ) -> None:
     (tmp_path / "f").write_bytes(bytes(30 * MIB))
-    emulator.faults.latency(HELD, "UploadPart")
-    emulator.requests.reset()
+    emulator.faults.latency(HELD, operation)
     ended: list[BaseException] = []
+    before = workers()
+    session = cosfs.Session(**options_of(emulator), read_timeout=HELD)
+    session.write(f"{base}/small", b"x")
+    emulator.requests.reset()
 
-    def upload() -> None:
+    def call() -> None:
         try:
-            session.upload(tmp_path / "f", f"{base}/k")
+            if operation == "CopyObject":
+                session.copy(f"{base}/small", f"{base}/k")
+            else:
+                session.upload(tmp_path / "f", f"{base}/k")
         except cosfs.COSError as error:
             ended.append(error)
 
-    thread = threading.Thread(target=upload, daemon=True)
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    while not emulator.requests["UploadPart"]:
-        time.sleep(0.01)
+    until(lambda: emulator.requests[operation], "it has begun")
     session.close()
     thread.join(timeout=150)
     assert not thread.is_alive()
     assert [type(error) for error in ended] == [CancelledError]
+    until(lambda: not workers() - before, "nobody waits for COS any more")
 
 
 def test_a_callback_that_calls_its_session_is_told_so(
@@ -266,12 +280,15 @@ def test_a_session_works_in_a_forked_process(
 import cosfs, os
 with cosfs.Session() as cos:
     cos.upload("f", "{base}/one")
-    child = os.fork()
-    if not child:
-        cos.upload("f", "{base}/two")
-        cos.close()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    cos.write("{base}/long", bytes(30 << 20))
+    with cos.client.get_object("{base}"[6:], "long") as stream:
+        child = os.fork()
+        if not child:
+            cos.upload("f", "{base}/two")
+            cos.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert sum(map(len, stream.chunks())) == 30 << 20
     cos.upload("f", "{base}/three")
     print(*sorted(item.key for item in cos.list("{base}/")))
 """
@@ -279,7 +296,7 @@ with cosfs.Session() as cos:
         [sys.executable, "-c", code],
         env=cos_environment, cwd=tmp_path, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == ("one three two\n", "")
+    assert (done.stdout, done.stderr) == ("long one three two\n", "")
 
 
 @pytest.mark.parametrize("op", ["upload", "download", "copy"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from cosfs.client.retry import Attempt, Budget, Retrier
+from cosfs.client.retry import GIVEN_UP, Attempt, Budget, Retrier
 from cosfs.client.wire import StaleConnectionError
 from cosfs.errors import (
     AuthenticationError,
@@ -260,3 +260,25 @@ def test_cancelling_ends_a_wait() -> None:
 
     with pytest.raises(NetworkError, match="cancelled"):
         retrier(Cancelled()).run(failing(ServerError("x")), 100)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_what_was_given_up_is_not_repeated(when: int) -> None:
+    """Neither when that is known at once, nor when it happens while the next try waits for its time."""
+    looks, tries = [], []
+
+    def operation(attempt: Attempt) -> None:
+        tries.append(attempt.number)
+        raise NetworkError("x")
+
+    def given_up() -> bool:
+        looks.append(len(tries))
+        return len(looks) >= when
+
+    token = GIVEN_UP.set(given_up)
+    try:
+        with pytest.raises(NetworkError) as caught:
+            retrier(Waits()).run(operation, 100)
+    finally:
+        GIVEN_UP.reset(token)
+    assert (tries, caught.value.uncertain) == ([0], True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
+import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectInfo
@@ -15,7 +17,7 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.parts import part_size
 from cosfs.units import MIB
-from tests.objects import stored
+from tests.objects import keys, stored
 from tests.transfer.support import SMALL_LIMITS, Moved, content, open_uploads, settled
 
 HEADERS = Headers(
@@ -193,3 +195,22 @@ async def test_source_that_keeps_changing_fails(client: CosClient, bucket: str) 
             await copy_object(engine, bucket, "from", bucket, "to", **PARTS)
         await settled(engine)
     assert open_uploads(client, bucket) == []
+
+
+async def test_what_was_cancelled_is_not_asked_for_again(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    """Whoever cancelled it may have stored something else there since."""
+    put(client, bucket, 10)
+    info = listed(client, bucket)
+    held = emulator.faults.latency(3600.0, "CopyObject")
+    emulator.faults.error("CopyObject", "SlowDown", 503)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(copy_object, engine, bucket, "from", bucket, "to", info=info))
+        with trio.fail_after(60):
+            while not emulator.requests["CopyObject"]:  # noqa: ASYNC110 - counted by the server
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    emulator.faults.release(held)
+    await settled(engine)
+    assert keys(client, bucket) == ["from"]
