@@ -182,7 +182,7 @@ def measure(figure: Figure, server: Running, seconds: float) -> tuple[float, flo
     for connection in connections:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     done, start, cpu = 0, time.perf_counter(), server.cpu()
-    while time.perf_counter() - start < seconds:
+    while not done or time.perf_counter() - start < seconds:
         for connection in connections:
             connection.sendall(data)
         for connection in connections:

@@ -102,6 +102,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
         return [first]
 
 
+def hold(address: tuple[str, int]) -> socket.socket:
+    """Keep an address for later: nobody else is given its port, and without a listener it refuses."""
+    return _bind(*address)
+
+
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

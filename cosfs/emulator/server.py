@@ -31,7 +31,7 @@ from cosfs.emulator.datadir import lock, open_account
 from cosfs.emulator.errors import CosError, EmulatorError
 from cosfs.emulator.faults import Faults
 from cosfs.emulator.jobs import Jobs
-from cosfs.emulator.listener import Server, bracketed, event_loop, listen
+from cosfs.emulator.listener import Server, bracketed, event_loop, hold, listen
 from cosfs.emulator.members import MembersApi
 from cosfs.emulator.protocol import ExactProtocol
 from cosfs.emulator.requestlog import Requests
@@ -103,6 +103,8 @@ class Emulator(MembersApi):
         self._instance_role = instance_role
         self._thread: threading.Thread | None = None
         self._open = contextlib.ExitStack()
+        self._held: dict[tuple[str, int], socket.socket] = {}  # by address
+        weakref.finalize(self, _let_go, self._held)
         self._service: Service | None = None
         self._server: Server | None = None
         self._info: EmulatorInfo | None = None
@@ -175,6 +177,9 @@ class Emulator(MembersApi):
         listeners = listen(self._host, port)
         for listener in listeners:
             stack.callback(listener.close)
+            address = listener.getsockname()[:2]
+            if address not in self._held:
+                self._held[address] = hold(address)
         return listeners
 
     def _url(self, scheme: str, port: int) -> str:
@@ -223,6 +228,7 @@ class Emulator(MembersApi):
     def close(self) -> None:
         """Close what was prepared and will not be run."""
         self._open.close()
+        _let_go(self._held)
 
     def start(self) -> Self:
         """Serve in a thread of its own; return when requests are answered."""
@@ -241,7 +247,7 @@ class Emulator(MembersApi):
         return self
 
     def stop(self) -> None:
-        """Stop serving; the data stay. `start` may follow, on the same port."""
+        """Stop serving; the data stay. `start` may follow, on the same port, which is kept for it."""
         if self._thread is None:
             return
         if self._server is not None:
@@ -258,6 +264,7 @@ class Emulator(MembersApi):
     ) -> None:
         """Stop, and remove a data directory of our own making."""
         self.stop()
+        _let_go(self._held)
         if self._temporary:
             shutil.rmtree(self.data, ignore_errors=True)
 
@@ -351,6 +358,11 @@ class Emulator(MembersApi):
         if self._jobs is None:
             raise EmulatorError("the emulator has not been started")
         self._jobs.run()
+
+
+def _let_go(held: dict[tuple[str, int], socket.socket]) -> None:
+    while held:
+        held.popitem()[1].close()
 
 
 def serve(

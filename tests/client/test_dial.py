@@ -36,7 +36,7 @@ def address_of(listener: socket.socket, scheme: str = "http", host: str = "127.0
     return Address(scheme, host, port, f"{host}:{port}", "/", "/")
 
 
-def dial(address: Address, timeout: float = 10.0) -> int:
+def dial(address: Address, timeout: float = 90.0) -> int:
     """Connect, and return the thread that did it."""
     Dialer(ClientSettings(), Proxies("")).connect(address, timeout).close()
     return threading.get_ident()

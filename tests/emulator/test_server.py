@@ -205,5 +205,5 @@ def test_a_default_bucket_serves_clients_that_lose_its_name(tmp_path: Path) -> N
         client.put_object(Bucket="b-1250000000", Key="b/k", Body=b"x")
         listed = client.list_objects(Bucket="b-1250000000")["Contents"]
         assert [each["Key"] for each in listed] == ["b/k"]
-        by_path = requests.get(f"{emulator.endpoint_url}/b/b/k", timeout=10)
+        by_path = requests.get(f"{emulator.endpoint_url}/b/b/k", timeout=90)
         assert by_path.status_code == 403 and emulator.requests.log()[-1].key == "b/k"

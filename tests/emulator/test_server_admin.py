@@ -35,12 +35,12 @@ def admin(watched: Emulator) -> Iterator[Emulator]:
 
 def api(emulator: Emulator, method: str, name: str, body: Any = None, **headers: str) -> requests.Response:
     url = f"{emulator.endpoint_url}/_emulator/api/{name}"
-    return requests.request(method, url, json=body, headers=headers, timeout=10)
+    return requests.request(method, url, json=body, headers=headers, timeout=90)
 
 
 def cos(emulator: Emulator, method: str, data: bytes = b"", **query: str) -> requests.Response:
     return requests.request(
-        method, f"{emulator.endpoint_url}/_emulator/cos", params=query, data=data, timeout=10
+        method, f"{emulator.endpoint_url}/_emulator/cos", params=query, data=data, timeout=90
     )
 
 
@@ -49,7 +49,7 @@ def cos(emulator: Emulator, method: str, data: bytes = b"", **query: str) -> req
 
 def test_requests_and_counters_are_told_and_reset(admin: Emulator) -> None:
     sdk_for(admin).put_object(Bucket=BUCKET, Key="k", Body=b"x" * 100)
-    requests.get(f"{admin.endpoint_url}/b/none", timeout=10)
+    requests.get(f"{admin.endpoint_url}/b/none", timeout=90)
     told = api(admin, "GET", "requests").json()["requests"]
     assert [each["operation"] for each in told] == ["PutObject", "GetObject"]
     assert told[0]["key"] == "k" and told[0]["received"] == 100 and told[1]["status"] == 403
@@ -67,11 +67,11 @@ def test_faults_are_added_listed_and_removed(admin: Emulator) -> None:
     given = {"kind": "error", "operation": "Get*", "code": "SlowDown", "count": 2, "share": 1}
     added = api(admin, "POST", "faults", given).json()
     url = f"{admin.endpoint_url}/b/none"
-    assert requests.get(url, timeout=10).status_code == 503
+    assert requests.get(url, timeout=90).status_code == 503
     (listed,) = api(admin, "GET", "faults").json()["faults"]
     assert listed["id"] == added["id"] and listed["struck"] == 1 and listed["code"] == "SlowDown"
     api(admin, "DELETE", f"faults/{added['id']}")
-    assert requests.get(url, timeout=10).status_code == 403
+    assert requests.get(url, timeout=90).status_code == 403
     assert api(admin, "DELETE", f"faults/{added['id']}").status_code == 404
     api(admin, "POST", "faults", {"kind": "latency", "seconds": 0.01})
     api(admin, "PUT", "bandwidth", {"total": 1_000_000})
@@ -217,7 +217,7 @@ def test_no_answer_can_be_read_by_other_origins(admin: Emulator) -> None:
     rule = {"AllowedOrigin": ["*"], "AllowedMethod": ["GET"], "AllowedHeader": ["*"]}
     sdk_for(admin).put_bucket_cors(Bucket=BUCKET, CORSConfiguration={"CORSRule": [rule]})
     for path in PATHS:
-        answer = requests.get(f"{admin.endpoint_url}{path}", timeout=10)
+        answer = requests.get(f"{admin.endpoint_url}{path}", timeout=90)
         assert answer.status_code == 200
         assert "Access-Control-Allow-Origin" not in answer.headers
         assert answer.headers["X-Frame-Options"] == "DENY"
@@ -255,11 +255,11 @@ def test_what_buckets_serve_is_no_page_of_ours(admin: Emulator) -> None:
         f"{admin.endpoint_url}/b/evil.html",
         f"{admin.endpoint_url}/_emulator/cos?bucket=b&key=evil.html",
     ):
-        answer = requests.get(url, timeout=10)
+        answer = requests.get(url, timeout=90)
         assert answer.content == b"<script>1</script>"
         assert answer.headers["Content-Security-Policy"] == "sandbox"
     other = requests.get(
-        f"{admin.endpoint_url}/evil.html", headers={"Host": f"{BUCKET}.cos-website.x"}, timeout=10
+        f"{admin.endpoint_url}/evil.html", headers={"Host": f"{BUCKET}.cos-website.x"}, timeout=90
     )
     assert "Content-Security-Policy" not in other.headers  # another origin
 

@@ -23,7 +23,7 @@ from tests.waiting import until
 
 
 def get(emulator: Emulator, bucket: str, key: str = "k") -> requests.Response:
-    return requests.get(f"{emulator.endpoint_url}/{bucket}/{key}", timeout=10)
+    return requests.get(f"{emulator.endpoint_url}/{bucket}/{key}", timeout=90)
 
 
 def test_errors_strike_as_often_as_asked(served: Emulator, public: str) -> None:
@@ -41,21 +41,21 @@ def test_an_answer_can_be_lost_after_the_work(served: Emulator, public: str) -> 
     url = f"{served.endpoint_url}/{public}/k"
     served.faults.reset("PutObject", after=True)
     with pytest.raises(requests.ConnectionError):
-        requests.put(url, data=b"x", timeout=10)
+        requests.put(url, data=b"x", timeout=90)
     assert get(served, public).content == b"x"
     served.faults.error("DeleteObject", after=True)
-    assert requests.delete(url, timeout=10).status_code == 500
+    assert requests.delete(url, timeout=90).status_code == 500
     assert get(served, public).status_code == 404
     served.faults.reset("PutObject")
     with pytest.raises(requests.ConnectionError):
-        requests.put(url, data=b"x", timeout=10)
+        requests.put(url, data=b"x", timeout=90)
     assert get(served, public).status_code == 404
 
 
 @pytest.mark.parametrize("size", [1000, 100_000, 3_000_000])
 def test_bodies_can_be_spoiled(served: Emulator, public: str, size: int) -> None:
     data = os.urandom(size)
-    requests.put(f"{served.endpoint_url}/{public}/k", data=data, timeout=10)
+    requests.put(f"{served.endpoint_url}/{public}/k", data=data, timeout=90)
     offset = size - 100
     served.faults.truncate(offset=offset)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
@@ -71,7 +71,7 @@ def test_bodies_can_be_spoiled(served: Emulator, public: str, size: int) -> None
 
 
 def test_latency_and_slow_bodies(served: Emulator, public: str) -> None:
-    requests.put(f"{served.endpoint_url}/{public}/k", data=b"x" * 50_000, timeout=10)
+    requests.put(f"{served.endpoint_url}/{public}/k", data=b"x" * 50_000, timeout=90)
     slow = served.faults.slow(100_000)
     began = time.monotonic()
     assert len(get(served, public).content) == 50_000
@@ -79,7 +79,7 @@ def test_latency_and_slow_bodies(served: Emulator, public: str) -> None:
     served.faults.remove(slow)
     served.faults.latency(0.2, "HeadObject", count=1)
     began = time.monotonic()
-    requests.head(f"{served.endpoint_url}/{public}/k", timeout=10)
+    requests.head(f"{served.endpoint_url}/{public}/k", timeout=90)
     assert time.monotonic() - began >= 0.19
 
 
@@ -87,7 +87,7 @@ def test_latency_and_slow_bodies(served: Emulator, public: str) -> None:
 def test_requests_that_a_fault_keeps_waiting_can_be_let_go(served: Emulator, public: str, kind: str) -> None:
     url = f"{served.endpoint_url}/{public}/k"
     data = bytes(50_000)
-    requests.put(url, data=data, timeout=10)
+    requests.put(url, data=data, timeout=90)
     operation = "PutObject" if kind == "stall_request" else "GetObject"
     held = getattr(served.faults, kind)(3600.0, operation)
     served.requests.reset()
@@ -170,9 +170,9 @@ def test_faults_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 def test_the_body_of_a_request_can_be_left_waiting(served: Emulator, public: str) -> None:
     data = os.urandom(3_000_000)
     served.faults.stall_request(0.3, offset=1_000_000)
-    requests.put(f"{served.endpoint_url}/{public}/k", data=data, timeout=10)
+    requests.put(f"{served.endpoint_url}/{public}/k", data=data, timeout=90)
     assert served.requests.log()[-1].ms >= 290
-    requests.put(f"{served.endpoint_url}/{public}/k2", data=data, timeout=10)
+    requests.put(f"{served.endpoint_url}/{public}/k2", data=data, timeout=90)
     assert get(served, public).content == get(served, public, "k2").content == data
 
 
@@ -185,8 +185,8 @@ def test_bandwidth_can_be_limited(served: Emulator, public: str, kind: str) -> N
     def work(number: int) -> None:
         url = f"{served.endpoint_url}/{public}/k{number}"
         with requests.Session() as session:
-            session.put(url, data=data, timeout=10)
-            assert session.get(url, timeout=10).content == data
+            session.put(url, data=data, timeout=90)
+            assert session.get(url, timeout=90).content == data
 
     with ThreadPoolExecutor(2) as pool:
         began = time.monotonic()
@@ -208,12 +208,12 @@ def test_every_request_is_in_the_log(served: Emulator, public: str) -> None:
     url = f"{served.endpoint_url}/{public}/a%20b?versionId="
     served.requests.reset()
     began = time.time()
-    requests.put(url, data=b"x" * 10, timeout=10)
-    requests.get(url, timeout=10)
-    requests.get(f"{served.endpoint_url}/{public}/none", timeout=10)
+    requests.put(url, data=b"x" * 10, timeout=90)
+    requests.get(url, timeout=90)
+    requests.get(f"{served.endpoint_url}/{public}/none", timeout=90)
     served.faults.reset("HeadObject")
     with pytest.raises(requests.ConnectionError):
-        requests.head(url, timeout=10)
+        requests.head(url, timeout=90)
     until(lambda: len(served.requests.log()) == 4, "the one that was dropped is there too")
     put, got, missing, dropped = served.requests.log()
     assert (put.method, put.target, put.operation) == ("PUT", f"/{public}/a%20b?versionId=", "PutObject")
@@ -232,7 +232,7 @@ def test_a_bucket_can_be_left_out(served: Emulator, public: str) -> None:
     served.requests.leave_out(public)
     served.faults.error("PutObject", count=1)
     served.requests.reset()
-    assert requests.put(url, data=b"x", timeout=10).status_code == 200
+    assert requests.put(url, data=b"x", timeout=90).status_code == 200
     assert get(served, public, "none").status_code == 404
     other = served.create_bucket("still-counted")
     assert get(served, other).status_code == 403

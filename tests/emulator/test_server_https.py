@@ -33,7 +33,7 @@ def port_of(url: str) -> int:
 def handshake(emulator: Emulator, name: str) -> ssl.SSLSocket:
     assert emulator.info.ca_file is not None
     context = ssl.create_default_context(cafile=str(emulator.info.ca_file))
-    raw = socket.create_connection(("127.0.0.1", port_of(emulator.info.https_url)), timeout=10)
+    raw = socket.create_connection(("127.0.0.1", port_of(emulator.info.https_url)), timeout=90)
     return context.wrap_socket(raw, server_hostname=name)
 
 
@@ -63,8 +63,8 @@ def test_the_authority_cannot_vouch_for_other_sites(secure: Emulator) -> None:
 
 def test_http_and_https_serve_the_same(secure: Emulator) -> None:
     assert secure.info.ca_file is not None
-    plain = requests.get(secure.endpoint_url, timeout=10)
-    safe = requests.get(secure.info.https_url, timeout=10, verify=str(secure.info.ca_file))
+    plain = requests.get(secure.endpoint_url, timeout=90)
+    safe = requests.get(secure.info.https_url, timeout=90, verify=str(secure.info.ca_file))
     assert plain.status_code == safe.status_code == 403
     assert secure.info.https_url.startswith("https://127.0.0.1:")
 
@@ -94,7 +94,7 @@ def test_a_proxy_setting_redirects_real_host_names(
 def test_a_tunnel_leads_nowhere_else(secure: Emulator) -> None:
     other = socket.create_server(("127.0.0.1", 0))
     other.settimeout(0.2)
-    with socket.create_connection(("127.0.0.1", port_of(secure.endpoint_url)), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port_of(secure.endpoint_url)), timeout=90) as connection:
         connection.sendall(f"CONNECT 127.0.0.1:{other.getsockname()[1]} HTTP/1.1\r\n\r\n".encode())
         assert connection.recv(1000) == b"HTTP/1.1 200 Connection established\r\n\r\n"
         with pytest.raises(TimeoutError):
@@ -105,7 +105,7 @@ def test_a_tunnel_leads_nowhere_else(secure: Emulator) -> None:
 def test_connect_without_https_says_so(tmp_path: Path) -> None:
     with Emulator(tmp_path) as plain:
         port = port_of(plain.endpoint_url)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=90) as connection:
             connection.sendall(b"CONNECT a.b:443 HTTP/1.1\r\nHost: a.b:443\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 501 ") and b"--https" in answer

@@ -58,7 +58,7 @@ def test_signals_end_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_requests_are_told_on_stderr_when_asked(tmp_path: Path) -> None:
     with running(tmp_path / "data", "--log") as (process, url, _, _):
-        assert requests.get(f"{url}/b/k?x=1", timeout=10).status_code == 403
+        assert requests.get(f"{url}/b/k?x=1", timeout=90).status_code == 403
         process.terminate()
         assert process.stderr is not None
         line = process.stderr.read()
@@ -94,7 +94,10 @@ def test_it_can_be_stopped_and_started(tmp_path: Path) -> None:
         sdk_for(emulator).put_object(Bucket="b-1250000000", Key="k", Body=b"x")
         emulator.stop()
         with pytest.raises(requests.ConnectionError):
-            requests.get(url, timeout=1)
+            requests.get(url, timeout=90)
+        # Nobody else takes the port meanwhile, as any connection of another program might.
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", int(url.rpartition(":")[2])))
         emulator.start()
         assert emulator.endpoint_url == url
         assert sdk_for(emulator).object_exists(Bucket="b-1250000000", Key="k")

@@ -51,7 +51,7 @@ def test_objects_are_browsed_looked_at_and_deleted(page: Emulator, browser: Brow
     browser.press("b")
     shows(browser, "x-cos-meta-a")
     link = browser.run("document.querySelector('dialog a[download]').href")
-    assert requests.get(link, timeout=10).content == b"\0" * 70_000
+    assert requests.get(link, timeout=90).content == b"\0" * 70_000
     browser.press("Close")
     browser.press("sub/")
     browser.wait("document.querySelectorAll('#objects tbody tr').length === 200")
@@ -102,7 +102,7 @@ def test_requests_appear_by_themselves(page: Emulator, browser: Browser) -> None
     browser.open(page.info.admin_url + "#/requests")
     shows(browser, "requests")
     for number in range(3):
-        requests.get(f"{page.endpoint_url}/b/wanted{number}", timeout=10)
+        requests.get(f"{page.endpoint_url}/b/wanted{number}", timeout=90)
     shows(browser, "/b/wanted2")
     shows(browser, "403 AccessDenied")
     browser.wait("document.getElementById('operations').innerText === 'GetObject 3'")
@@ -114,7 +114,7 @@ def test_requests_appear_by_themselves(page: Emulator, browser: Browser) -> None
     assert page.requests.total == 0
     browser.press("Pause")
     time.sleep(0.5)  # what was under way has come
-    requests.get(f"{page.endpoint_url}/b/later", timeout=10)
+    requests.get(f"{page.endpoint_url}/b/later", timeout=90)
     time.sleep(1.2)  # otherwise it would look again
     shows(browser, "none")
     browser.press("Continue")
@@ -129,7 +129,7 @@ def test_faults_are_set_from_the_page(page: Emulator, browser: Browser) -> None:
     browser.fill("[name=count]", "0")
     browser.press("Add fault")
     shows(browser, "code SlowDown")
-    assert requests.get(f"{page.endpoint_url}/b/k", timeout=10).status_code == 503
+    assert requests.get(f"{page.endpoint_url}/b/k", timeout=90).status_code == 503
     browser.fill("[name=kind]", "latency")
     assert browser.run("getComputedStyle(document.querySelector('[data-field=code]')).display") == "none"
     browser.fill("[name=seconds]", "0.5")
@@ -167,8 +167,8 @@ def test_hostile_names_stay_text(page: Emulator, browser: Browser) -> None:
     client = sdk_for(page)
     client.put_object(Bucket=BUCKET, Key="meta", Body=b"x", Metadata={"x-cos-meta-a": HOSTILE})
     page.faults.error("Get*", HOSTILE, 418, key=HOSTILE + "2", count=0)
-    requests.get(f"{page.endpoint_url}/b/{HOSTILE}2", timeout=10)
-    requests.get(f"{page.endpoint_url}/b/x", headers={"Host": HOSTILE}, timeout=10)
+    requests.get(f"{page.endpoint_url}/b/{HOSTILE}2", timeout=90)
+    requests.get(f"{page.endpoint_url}/b/x", headers={"Host": HOSTILE}, timeout=90)
     for place, text in (
         (f"#/buckets/{BUCKET}/", HOSTILE),
         (f"#/buckets/{BUCKET}/%3Cimg%20src%3Dx%20onerror%3D%22window.hacked%3D1%22%3E%2F", "inner"),

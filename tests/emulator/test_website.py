@@ -127,12 +127,12 @@ def test_pages_without_their_ending(pages: Signed) -> None:
 
 def test_a_website_by_path_for_browsers_without_names(pages: Signed) -> None:
     base = f"{pages.emulator.endpoint_url}/_website/{pages.bucket}"
-    assert requests.get(f"{base}/", timeout=10).content == b"home"
-    followed = requests.get(f"{base}/dir", timeout=10)
+    assert requests.get(f"{base}/", timeout=90).content == b"home"
+    followed = requests.get(f"{base}/dir", timeout=90)
     assert (followed.url, followed.content) == (f"{base}/dir/", b"in dir")
     short = pages.bucket.partition("-")[0]
     assert (
-        requests.get(f"{pages.emulator.endpoint_url}/_website/{short}/page.html", timeout=10).content
+        requests.get(f"{pages.emulator.endpoint_url}/_website/{short}/page.html", timeout=90).content
         == b"page"
     )
 

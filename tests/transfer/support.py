@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer.engine import Engine
 from cosfs.units import MIB
+
+HELD = 3600.0  # seconds that a request takes which is not to be answered
 
 # Parts cannot be smaller than 1 MiB; everything from 3 MiB on goes in parts here.
 SMALL_LIMITS = TransferSettings(
@@ -89,6 +92,20 @@ class Holding:
 def open_uploads(client: CosClient, bucket: str) -> list[str]:
     """Return the keys of multipart uploads that nobody completed or aborted."""
     return [upload.key for upload in client.list_uploads(bucket).uploads]
+
+
+async def cancelled(
+    call: Callable[[], Awaitable[object]], ready: Callable[[], object], then: Callable[[], object] = lambda: 0
+) -> None:
+    """Run a call that does not end by itself, and cancel it when something is ready; then() comes next."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        with trio.fail_after(60):
+            while not ready():  # noqa: ASYNC110 - changed by threads
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+        then()
+    assert nursery.cancel_scope.cancelled_caught
 
 
 async def settled(engine: Engine) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
 from cosfs.client.client import CosClient
 from cosfs.client.model import Headers, ObjectInfo
@@ -18,7 +17,15 @@ from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.parts import part_size
 from cosfs.units import MIB
 from tests.objects import keys, stored
-from tests.transfer.support import SMALL_LIMITS, Moved, content, open_uploads, settled
+from tests.transfer.support import (
+    HELD,
+    SMALL_LIMITS,
+    Moved,
+    cancelled,
+    content,
+    open_uploads,
+    settled,
+)
 
 HEADERS = Headers(
     content_type="text/x-test", cache_control="no-store", content_language="de", metadata={"colour": "blue"}
@@ -203,14 +210,10 @@ async def test_what_was_cancelled_is_not_asked_for_again(
     """Whoever cancelled it may have stored something else there since."""
     put(client, bucket, 10)
     info = listed(client, bucket)
-    held = emulator.faults.latency(3600.0, "CopyObject")
+    held = emulator.faults.latency(HELD, "CopyObject")
     emulator.faults.error("CopyObject", "SlowDown", 503)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(copy_object, engine, bucket, "from", bucket, "to", info=info))
-        with trio.fail_after(60):
-            while not emulator.requests["CopyObject"]:  # noqa: ASYNC110 - counted by the server
-                await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
+    copy = partial(copy_object, engine, bucket, "from", bucket, "to", info=info)
+    await cancelled(copy, lambda: held.struck)
     emulator.faults.release(held)
     await settled(engine)
     assert keys(client, bucket) == ["from"]

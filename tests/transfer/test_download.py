@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import DestinationRoot
 from cosfs.transfer.receive import write_to
 from cosfs.units import KIB, MIB
-from tests.transfer.support import SMALL_LIMITS, Holding, Moved, content, open_descriptors, settled
+from tests.transfer.support import (
+    HELD,
+    SMALL_LIMITS,
+    Holding,
+    Moved,
+    cancelled,
+    content,
+    open_descriptors,
+    settled,
+)
 
 SIZES = [0, 1, 4 * KIB, MIB, MIB + 1, 3 * MIB - 1, 3 * MIB, 7 * MIB + 11]
 
@@ -343,14 +353,13 @@ async def test_cancelled_download_leaves_nothing(
     client.close()
     await trio.sleep(0.05)
     before = open_descriptors()
-    emulator.faults.stall(0.6, offset=100_000, count=0)
+    held = emulator.faults.stall(HELD, "GetObject", offset=100_000, count=0)
     async with Engine(client, SMALL_LIMITS) as engine:
-        with trio.move_on_after(0.2) as scope:
-            await download_file(engine, bucket, "k", tmp_path / "f", info=info)
-        assert scope.cancelled_caught
+        download = partial(download_file, engine, bucket, "k", tmp_path / "f", info=info)
+        await cancelled(download, lambda: held.struck and len(names(tmp_path)) > 1)
         # At once, not when the threads find out.
         assert names(tmp_path) == ["f"]
-        emulator.faults.clear()
+        emulator.faults.release(held)
         await settled(engine)
     assert (tmp_path / "f").read_text() == "before"
     assert names(tmp_path) == ["f"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from cosfs.transfer.upload import upload_file, upload_stream
 from cosfs.units import KIB, MIB
 from tests.objects import stored
 from tests.transfer.support import (
+    HELD,
     SMALL_LIMITS,
     Holding,
     Moved,
+    cancelled,
     content,
     make_file,
     open_descriptors,
@@ -313,14 +316,12 @@ async def test_cancelled_upload_leaves_nothing(
     client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path, operation: str
 ) -> None:
     make_file(tmp_path / "f", 6 * MIB)
-    emulator.faults.latency(0.6, operation)
+    held = emulator.faults.latency(HELD, operation)
     client.close()
     before = open_descriptors()
     async with Engine(client, SMALL_LIMITS) as engine:
-        with trio.move_on_after(0.3) as scope:
-            await upload_file(engine, tmp_path / "f", bucket, "k")
-        assert scope.cancelled_caught
-    emulator.faults.clear()
+        upload = partial(upload_file, engine, tmp_path / "f", bucket, "k")
+        await cancelled(upload, lambda: held.struck, lambda: emulator.faults.release(held))
     await settled(engine)
     assert open_uploads(client, bucket) == []
     if operation != "CompleteMultipartUpload":
@@ -379,19 +380,19 @@ async def test_descriptor_may_be_closed_when_a_part_was_cancelled(
     make_file(tmp_path / "f", 2 * MIB)
     other = tmp_path / "other"
     other.write_bytes(b"x")
-    emulator.faults.latency(0.3, "UploadPart")
+    held = emulator.faults.latency(HELD, "UploadPart")
     async with Engine(client, SMALL_LIMITS) as engine:
         upload = await MultipartUpload.create(engine, bucket, "k")
         fd = os.open(tmp_path / "f", os.O_RDONLY)
-        with trio.move_on_after(0.1):
-            await upload.send(1, FileBody(fd, 0, 2 * MIB))
-        os.close(fd)
-        # Takes the same number: a thread that still read from it would get other bytes.
         again = os.open(other, os.O_RDONLY)
-        assert again == fd
+        # Takes the same number: a thread that still read from it would get other bytes.
+        send = partial(upload.send, 1, FileBody(fd, 0, 2 * MIB))
+        await cancelled(send, lambda: held.struck, lambda: os.dup2(again, fd))
+        emulator.faults.release(held)
         await upload.abort()
         await settled(engine)
         os.close(again)
+        os.close(fd)
     assert open_uploads(client, bucket) == []
 
 

@@ -80,7 +80,7 @@ def fetched(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": emulator.endpoint_url}))
     request = urllib.request.Request(url, body, {"Content-Type": ""} if body else {}, method=method)
     try:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=90) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -315,7 +315,7 @@ def test_forms(s3_for: Callable[..., Any], emulator: Emulator, bucket: str, form
     def send(body: bytes) -> int:
         files = {"file": ("中 name.txt", body)}
         return requests.post(
-            made["url"], made["fields"], files=files, proxies=proxies, timeout=10
+            made["url"], made["fields"], files=files, proxies=proxies, timeout=90
         ).status_code
 
     assert send(b"hello") == 201

@@ -68,7 +68,7 @@ def test_a_file_in_parts_and_one_with_headers(
     assert (tmp_path / "got").read_bytes() == big
     proxies = {"http": emulator.endpoint_url}
     assert (
-        requests.get(url.strip().removeprefix("b'").removesuffix("'"), proxies=proxies, timeout=20).content
+        requests.get(url.strip().removeprefix("b'").removesuffix("'"), proxies=proxies, timeout=90).content
         == big
     )
     coscmd.together(["move", place(bucket, "small.txt"), "moved.txt"], ["delete", "-f", "big.bin"])

@@ -32,26 +32,26 @@ def ask(emulator: Emulator, method: str, url: str, bucket: str, **more: object) 
     parts = urlsplit(url)
     target = f"{emulator.endpoint_url}{parts.path}?{parts.query}"
     headers = {"Host": host_of(bucket), **dict(more.pop("headers", {}))}  # type: ignore[call-overload]
-    return requests.request(method, target, headers=headers, timeout=10, **more)  # type: ignore[arg-type]
+    return requests.request(method, target, headers=headers, timeout=90, **more)  # type: ignore[arg-type]
 
 
 def test_presigned_urls(emulator: Emulator, bucket: str) -> None:
     sdk, proxies = proxied(emulator), {"http": emulator.endpoint_url}
     put = sdk.get_presigned_url(Bucket=bucket, Key="中 文", Method="PUT", Headers={"x-cos-meta-a": "1"})
-    sent = requests.put(put, b"x", headers={"x-cos-meta-a": "1"}, proxies=proxies, timeout=10)
+    sent = requests.put(put, b"x", headers={"x-cos-meta-a": "1"}, proxies=proxies, timeout=90)
     assert sent.status_code == 200
     assert (
-        requests.put(put, b"x", proxies=proxies, timeout=10).status_code == 403
+        requests.put(put, b"x", proxies=proxies, timeout=90).status_code == 403
     )  # what was signed must come
     params = {"response-content-type": "a/b"}
     url = sdk.get_presigned_download_url(Bucket=bucket, Key="中 文", Expired=60, Params=params)
-    got = requests.get(url, proxies=proxies, timeout=10)
+    got = requests.get(url, proxies=proxies, timeout=90)
     assert (got.status_code, got.content, got.headers["Content-Type"]) == (200, b"x", "a/b")
     assert got.headers["x-cos-meta-a"] == "1"
     spoilt = url.replace("q-signature=", "q-signature=0")
-    assert requests.get(spoilt, proxies=proxies, timeout=10).status_code == 403
+    assert requests.get(spoilt, proxies=proxies, timeout=90).status_code == 403
     other = url.replace("a%2Fb", "c%2Fd")
-    assert requests.get(other, proxies=proxies, timeout=10).status_code == 403
+    assert requests.get(other, proxies=proxies, timeout=90).status_code == 403
 
 
 def test_presigned_urls_of_any_host_and_their_end(sdk: CosS3Client, emulator: Emulator, bucket: str) -> None:

@@ -49,7 +49,7 @@ def test_temporary_keys_are_limited_by_their_policy(emulator: Emulator, bucket: 
         Bucket=bucket, Key="docs/a", Method="GET", Params={"x-cos-security-token": given.Token}
     )
     proxies = {"http": emulator.endpoint_url}
-    assert requests.get(url, proxies=proxies, timeout=10).content == b"x"
+    assert requests.get(url, proxies=proxies, timeout=90).content == b"x"
 
 
 def test_the_policy_of_a_bucket(sdk: CosS3Client, emulator: Emulator, bucket: str) -> None:
@@ -71,9 +71,9 @@ def test_a_website(sdk: CosS3Client, emulator: Emulator, bucket: str) -> None:
     for key in ("index.html", "dir/index.html", "error.html"):
         sdk.put_object(Bucket=bucket, Key=key, Body=key.encode(), ContentType="text/html")
     site, proxies = f"http://{bucket}.cos-website.{REGION}.myqcloud.com", {"http": emulator.endpoint_url}
-    assert requests.get(f"{site}/", proxies=proxies, timeout=10).text == "index.html"
-    assert requests.get(f"{site}/dir/", proxies=proxies, timeout=10).text == "dir/index.html"
-    missing = requests.get(f"{site}/nothing", proxies=proxies, timeout=10)
+    assert requests.get(f"{site}/", proxies=proxies, timeout=90).text == "index.html"
+    assert requests.get(f"{site}/dir/", proxies=proxies, timeout=90).text == "dir/index.html"
+    missing = requests.get(f"{site}/nothing", proxies=proxies, timeout=90)
     assert (missing.status_code, missing.text) == (404, "error.html")
 
 
@@ -83,7 +83,7 @@ def test_cross_origin_requests(sdk: CosS3Client, emulator: Emulator, bucket: str
     sdk.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="public-read")
     url, proxies = f"http://{bucket}.cos.{REGION}.myqcloud.com/k", {"http": emulator.endpoint_url}
     for origin, allowed in (("http://a.example", "http://a.example"), ("http://b.example", None)):
-        answer = requests.get(url, headers={"Origin": origin}, proxies=proxies, timeout=10)
+        answer = requests.get(url, headers={"Origin": origin}, proxies=proxies, timeout=90)
         assert answer.status_code == 200
         assert answer.headers.get("Access-Control-Allow-Origin") == allowed
 

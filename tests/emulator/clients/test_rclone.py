@@ -109,7 +109,7 @@ def test_links(emulator: Emulator, bucket: str, tmp_path: Path, form: str) -> No
     sdk_for(emulator).put_object(Bucket=bucket, Key="目 录/k", Body=b"x")
     link = rclone("link", "--expire", "1m", f"cos:{bucket}/目 录/k").strip()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": emulator.endpoint_url}))
-    with opener.open(link, timeout=10) as answer:
+    with opener.open(link, timeout=90) as answer:
         assert answer.read() == b"x"
 
 
