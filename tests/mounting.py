@@ -40,6 +40,25 @@ def is_mounted(path: Path) -> bool:
     return any(line.split(" ")[4] == wanted for line in table.splitlines())
 
 
+# A copy of every mount stays in a new namespace, and keeps its process when it is unmounted outside:
+# the mounts of tests that run at the same time would not end.
+_ALONE = """
+keep=$1; shift
+sed -n 's/^\\([^ ]* \\)\\{4\\}\\([^ ]*\\) .* - fuse.cosfs .*/\\2/p' /proc/self/mountinfo |
+while read -r place; do
+    place=$(printf %b "$place")
+    [ "$place" = "$keep" ] || umount --internal-only --lazy "$place"
+done 2>/dev/null
+exec "$@"
+"""
+
+
+def in_namespace(*command: str | os.PathLike[str], keep: Path | None = None) -> list[str]:
+    """Return the command line that runs a command in a mount namespace of its own, with one mount of ours."""
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    return [*unshare, "sh", "-c", _ALONE, "sh", str(keep or ""), *map(os.fspath, command)]
+
+
 @dataclass
 class Mounted:
     """A running `cos mount --foreground`."""

@@ -14,6 +14,7 @@ import select
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from cosfs.fuse import registry
 MNT_DETACH = 2
 REFRESHED_WITHIN = 120.0  # COS may have to be asked several times
 WARMED_WITHIN = 3600.0  # a large file on a slow line
+_MOMENTS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries to unmount what nobody seems to use
 DETACHED_WAIT = 5.0  # seconds `umount --force` waits for a process with open files to end
 NAMES_SHOWN = 3  # of what could not be sent
 
@@ -269,14 +271,26 @@ def _wait_for_exit(pid: int, timeout: float) -> None:
 
 
 def detach(mountpoint: Path, *, lazy: bool) -> None:
-    """Take the filesystem off its mountpoint."""
+    """Take the filesystem off its mountpoint; what looks at it just now, and has no name, is waited for."""
+    for pause in _MOMENTS:
+        if _detach(mountpoint, lazy=lazy):
+            return
+        if registry.mounted_below(mountpoint) or _users(mountpoint):
+            break
+        time.sleep(pause)
+    if not _detach(mountpoint, lazy=lazy):
+        raise _busy(mountpoint)
+
+
+def _detach(mountpoint: Path, *, lazy: bool) -> bool:
+    """Return False if it is in use."""
     if os.getuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.umount2(os.fsencode(mountpoint), MNT_DETACH if lazy else 0) == 0:
-            return
+            return True
         code = ctypes.get_errno()
         if code == errno.EBUSY:
-            raise _busy(mountpoint)
+            return False
         raise COSError(f"{mountpoint} cannot be unmounted: {os.strerror(code)}")
     tool = shutil.which("fusermount3") or shutil.which("fusermount")
     if tool is None:
@@ -286,8 +300,9 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
     )
     if done.returncode:
         if "busy" in done.stderr:
-            raise _busy(mountpoint)
+            return False
         raise COSError(f"{mountpoint} cannot be unmounted: {done.stderr.strip()}")
+    return True
 
 
 def _busy(mountpoint: Path) -> FilesystemError:

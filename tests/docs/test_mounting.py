@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.mounting import in_namespace
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -53,7 +54,7 @@ def test_helpers_and_fstab(
         lines = block("fstab").replace("cos://bucket", f"cos://{bucket}").replace("/srv/", f"{disk}/")
         (disk / "fstab").write_text(lines)
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", AS_ROOT, "sh", os.fspath(disk)],
+            in_namespace("sh", "-c", AS_ROOT, "sh", disk),
             env=cos_environment, capture_output=True, text=True, timeout=180,
         )  # fmt: skip
     finally:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.fuse.support import until
 from tests.fuse.users import User, alive, fails, user_of
-from tests.mounting import Mounted, is_mounted
+from tests.mounting import Mounted, in_namespace, is_mounted
 from tests.objects import keys
 
 if TYPE_CHECKING:
@@ -159,10 +159,9 @@ def test_no_credentials(user: User, bucket: str) -> None:
 )
 def test_fuse_that_is_missing(user: User, bucket: str, hidden: str, says: str) -> None:
     """In a mount namespace of its own, which sees neither."""
-    namespace = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
     command = f'{hidden} && exec cos mount cos://{bucket} "$1"'
     done = subprocess.run(
-        [*namespace, "sh", "-c", command, "sh", os.fspath(user.mountpoint)],
+        in_namespace("sh", "-c", command, "sh", user.mountpoint),
         env=user.environment,
         capture_output=True,
         text=True,

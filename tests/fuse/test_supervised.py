@@ -17,7 +17,7 @@ import pytest
 
 from tests.fuse.support import fails_with, until
 from tests.fuse.users import User
-from tests.mounting import Mounted, is_mounted
+from tests.mounting import Mounted, in_namespace, is_mounted
 from tests.objects import keys
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def helpers(user: User) -> Path:
     return place
 
 
-def in_namespace(user: User, script: str, *args: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+def run_alone(user: User, script: str, *args: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", *map(os.fspath, args)],
+        in_namespace("sh", "-c", script, "sh", *args),
         env=user.environment, capture_output=True, text=True, timeout=150,
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_mount_8_and_umount_8_find_the_helpers(
     user: User, bucket: str, client: CosClient, helpers: Path, kind: str
 ) -> None:
     client.put_object(bucket, "file", b"text")
-    done = in_namespace(user, MOUNT_8, helpers, f"cos://{bucket}", user.mountpoint, kind)
+    done = run_alone(user, MOUNT_8, helpers, f"cos://{bucket}", user.mountpoint, kind)
     assert (done.returncode, done.stdout) == (0, "12\ntext"), done.stderr
     # No waiting: umount(8) returned when everything was sent.
     assert keys(client, bucket) == ["file", "new"]
@@ -110,7 +110,7 @@ def test_mount_a_mounts_once(user: User, bucket: str, client: CosClient, helpers
         fstab.write_text(
             f"cos://{name} {user.mountpoint} fuse.cosfs _netdev,nofail,x-systemd.automount,umask=027 0 0\n"
         )
-        done = in_namespace(user, FSTAB, helpers, fstab, user.mountpoint)
+        done = run_alone(user, FSTAB, helpers, fstab, user.mountpoint)
         assert (done.returncode, done.stdout) == (0, "text"), done.stderr
 
 
@@ -283,5 +283,5 @@ cos umount "$2"
 
 
 def test_root_lets_the_kernel_ask_for_more_at_once(user: User, bucket: str) -> None:
-    done = in_namespace(user, KNOBS, f"cos://{bucket}", user.mountpoint)
+    done = run_alone(user, KNOBS, f"cos://{bucket}", user.mountpoint)
     assert (done.returncode, done.stdout) == (0, "4096\n64\n"), done.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from cosfs.errors import FilesystemError
 from cosfs.fuse import control, registry
 from tests.fuse.support import fails_with, until
 from tests.fuse.users import User, alive, detach
-from tests.mounting import Mounted, is_mounted
+from tests.mounting import Mounted, in_namespace, is_mounted
 from tests.objects import keys, stored
 
 if TYPE_CHECKING:
@@ -84,10 +85,28 @@ def test_umount_of_a_busy_mount_names_who_uses_it(
             sleeper.kill()
 
 
+def test_umount_waits_for_who_only_looked(user: User, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As programs do that look at all mounts: gone before they could be named."""
+    user.mount(f"cos://{bucket}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", user.environment["XDG_RUNTIME_DIR"])
+    looking = os.open(user.mountpoint, os.O_RDONLY)
+    named: list[Path] = []
+
+    def nobody(mountpoint: Path) -> list[str]:
+        if not named:
+            os.close(looking)
+        named.append(mountpoint)
+        return []
+
+    monkeypatch.setattr(control, "_users", nobody)
+    control.unmount(user.mountpoint)
+    assert named and not is_mounted(user.mountpoint)
+
+
 def test_umount_of_what_is_mounted_elsewhere_too_says_where(user: User, bucket: str) -> None:
     user.mount(f"cos://{bucket}")
-    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-    with subprocess.Popen([*unshare, "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE) as sleeper:
+    command = in_namespace("sh", "-c", "echo; exec sleep 60", keep=user.mountpoint)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as sleeper:
         assert sleeper.stdout is not None and sleeper.stdout.readline()
         try:
             tries = [user.cos("umount", user.mountpoint, *more) for more in ((), ("--timeout", "1"))]

@@ -21,7 +21,7 @@ import pytest
 
 from tests.fuse.support import fails_with, until
 from tests.fuse.users import User, user_of
-from tests.mounting import is_mounted
+from tests.mounting import in_namespace, is_mounted
 from tests.objects import keys
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Nobody:
 
     def __call__(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["unshare", "--mount", "sh", "-c", PREPARE + script, "sh", str(self.home)],
+            in_namespace("sh", "-c", PREPARE + script, "sh", self.home),
             env=self.environment, capture_output=True, text=True, timeout=150,
         )  # fmt: skip
 
