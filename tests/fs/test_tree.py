@@ -531,7 +531,7 @@ async def test_what_was_looked_for_and_then_made_here_is_not_taken_from_the_kern
     files.tree.use_kernel(kernel)
     for name in (b"dir", b"other"):
         assert await error_of(files.fs.lookup(ROOT_INO, name)) == errno.ENOENT
-        files.tree.note_absent(ROOT_INO, name, 1.0)
+        files.tree.note_absent(ROOT_INO, name, 3600.0)
     await files.mkdir("dir")
     await files.upload("other")
     await trio.sleep(0.1)

@@ -120,5 +120,6 @@ def place(
     yield Place(path, client, request.param)
     emulator.faults.clear()
     mounted.wait_until_idle()
+    emulator.requests.leave_out(path.name)
     logged = mounted.log_text()[before:]
     assert "Traceback" not in logged and " ERROR " not in logged, logged

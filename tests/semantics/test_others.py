@@ -183,17 +183,19 @@ def test_a_listing_that_shows_a_new_name_makes_it_known_at_once(
     mount_bucket: Callable[..., Path], outside: Outside
 ) -> None:
     top = mount_bucket("--metadata-ttl", "0.5s")
-    soon = []
-    for count in range(5):
+    for count in range(50):
         assert not (top / f"new{count}").exists()  # the kernel believes this for longer than it takes to look
         outside.put(f"new{count}", b"x")
         while f"new{count}" not in names(top):
             assert not (top / f"new{count}").exists() or f"new{count}" in names(top)
             time.sleep(0.05)
         settle(top)  # the notification is on its way while the names are
-        soon.append(_soon_there(top / f"new{count}", 0.3))
+        soon = _soon_there(top / f"new{count}", 0.3)
         until((top / f"new{count}").exists, "the kernel knows it")
-    assert any(soon)  # without the notification it is none of them; a busy machine is late for some
+        if soon:
+            break  # without the notification it is none of them; a busy machine is late for some
+    else:
+        pytest.fail("the kernel was not told")
 
 
 def _soon_there(path: Path, seconds: float) -> bool:
