@@ -14,7 +14,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import Settings
 from cosfs.emulator import Emulator
-from cosfs.fs import commit, deleter, openfiles, outbox, recovery, uploads
+from cosfs.fs import commit, deleter, fetcher, openfiles, outbox, recovery, uploads
 from tests.fs.support import Files, fs_settings, running
 
 Make = Callable[..., Awaitable[Files]]
@@ -37,6 +37,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit, "NOTE_INTERVAL", 0.05)
     monkeypatch.setattr(uploads, "LOOK_DELAYS", (0.02,))
     monkeypatch.setattr(openfiles, "ASYNC_DELAY", 0.01)
+    # Should the machine stand still, a file that is cut is not sent twice for that, nor a failure remembered.
+    monkeypatch.setattr(openfiles, "CUT_WITHIN", NEVER)
+    monkeypatch.setattr(fetcher, "SLOW_FAILURE", NEVER)
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
 
 from cosfs.emulator import Emulator
 from cosfs.fs import prefetch
+from cosfs.fs.inodes import FileNode
 from cosfs.fs.line import Line
 from cosfs.fs.prefetch import Prefetcher
 from cosfs.fs.readahead import Readahead
@@ -22,6 +24,7 @@ from tests.fs.support import Files, content, until
 BLOCK = 64 * 1024  # as in support.fs_settings
 SIZE = 8 * MIB
 DATA = content(SIZE)
+MEASURED = Line.rate
 BLOCKS = SIZE // BLOCK
 
 
@@ -33,8 +36,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def far(filesystem: Filesystems, emulator: Emulator) -> Files:
-    """A filesystem with the object k, and a COS that answers after a while."""
+async def far(filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """A filesystem with the object k, and a COS that answers after a while, on a line of a known rate."""
+    monkeypatch.setattr(Line, "rate", 10 * MIB)
     files = await filesystem()
     await files.upload("k", DATA)
     await files.stat("k")
@@ -85,7 +89,6 @@ async def test_then_neighbours_are_fetched_for_as_long_as_was_waited(
 ) -> None:
     monkeypatch.setattr(prefetch, "MISSES", 1000)
     monkeypatch.setattr(Prefetcher, "_run_blocks", lambda self: 4)
-    monkeypatch.setattr(Line, "rate", 10 * MIB)
     source = far.fs._source(await far.file("k"))
     read: list[int] = []
     async with far.opened("k", os.O_RDONLY) as fh:
@@ -121,8 +124,17 @@ async def test_what_is_on_disk_is_read_in_part(far: Files, monkeypatch: pytest.M
         assert far.cache.is_hot(source.block(40))
 
 
-async def test_on_a_slow_line_nothing_is_fetched_ahead(far: Files, emulator: Emulator) -> None:
+async def test_on_a_slow_line_nothing_is_fetched_ahead(
+    far: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There the bytes cost the time, and they arrive as fast for who asks for one block."""
+    missed = Prefetcher._missed
+
+    def waited(self: Prefetcher, node: FileNode, reading: Any, block_no: int, seconds: float) -> None:
+        missed(self, node, reading, block_no, min(seconds, 0.2))  # more is the machine that stands still
+
+    monkeypatch.setattr(Prefetcher, "_missed", waited)
+    monkeypatch.setattr(Line, "rate", MEASURED)
     emulator.faults.clear()
     emulator.faults.slow(MIB // 2, "GetObject")
     offsets = places(prefetch.MISSES + 8)

@@ -16,7 +16,7 @@ from cosfs.errors import COSError, NetworkTimeoutError
 from cosfs.fs.patience import Patience
 from cosfs.fs.remote import Remote
 
-IO_TIMEOUT = 2.4
+IO_TIMEOUT = 4.0
 CALLS = 12
 
 
@@ -84,15 +84,15 @@ async def test_who_waits_behind_stuck_ones_fails_without_being_sent(
 async def test_who_waits_behind_slow_ones_is_sent_when_it_is_his_turn(
     remote: Remote, emulator: Emulator, bucket: str
 ) -> None:
-    data = os.urandom(12_000)
+    data = os.urandom(20_000)
     await trio.to_thread.run_sync(remote.client.put_object, bucket, "key", data)
-    fault = emulator.faults.slow(24_000, "GetObject")  # 0.5 s each, two at once: longer than the timeout
+    fault = emulator.faults.slow(24_000, "GetObject")  # 0.8 s each, two at once: longer than the timeout
     assert await ended(remote, bucket) == [None] * CALLS
     emulator.faults.remove(fault)
 
 
 async def test_answers_that_say_no_are_answers(remote: Remote, emulator: Emulator, bucket: str) -> None:
-    fault = emulator.faults.latency(0.4, "GetObject")
+    fault = emulator.faults.latency(0.7, "GetObject")
     found = await ended(remote, bucket, key="not-there")
     assert all("NoSuchKey" in str(each) for each in found)
     emulator.faults.remove(fault)

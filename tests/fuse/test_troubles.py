@@ -262,7 +262,7 @@ def test_network_loss(server: Emulator, tmp_path: Path, write_back: str) -> None
     with user_of(server, tmp_path.resolve() / "home") as user:
         path = user.mountpoint
         options = ("--write-back", write_back, "--metadata-ttl", "1s", "--max-retries", "1")
-        user.mount("cos://b-1250000000", *options, "--io-timeout", "2s", "--retry-max", "1s")
+        user.mount("cos://b-1250000000", *options, "--io-timeout", "4s", "--retry-max", "1s")
         data = os.urandom(3 * MIB)
         (path / "cached").write_bytes(data)
         (path / "removed").write_bytes(b"x")
