@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cosfs.client import xml
 from cosfs.client.actions import action_of, resource_of, statement_of
@@ -17,6 +18,8 @@ __all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "Request has expired"})
 # Clocks that differ by less are no reason to refuse a signature, which is good for minutes at least.
 _SAME_TIME = 60.0
+# What can be wrong with the source of a copy only.
+_OF_SOURCE = frozenset({"InvalidObjectState", "NoSuchKey", "NoSuchVersion", "PreconditionFailed"})
 _NEW_BUCKET = "The name of a new bucket must end in the APPID of your own account"
 _ID_HEADERS = ("x-cos-request-id", "x-amz-request-id")
 
@@ -34,6 +37,7 @@ class Failure:
     region: str = ""  # where it was asked for
     now: float = 0.0  # this machine's time when the answer came
     signed: bool = True
+    source: str = ""  # what was to be copied to target
 
 
 def is_cos(headers: Mapping[str, str]) -> bool:
@@ -53,6 +57,8 @@ def from_document(document: xml.ErrorBody, failure: Failure) -> ServiceError:
     """Return the exception for an error document (its status may be 200)."""
     headers = failure.headers
     code, message = document.code, document.message
+    if failure.source and code in _OF_SOURCE:
+        failure = replace(failure, target=failure.source)
     if code == "AccessDenied" and "has expired" in message.lower():
         kind = SKEW
     else:

@@ -72,6 +72,7 @@ class Call:
         "redirected",
         "signed",
         "slow",
+        "source",
         "work",
     )
 
@@ -101,6 +102,7 @@ class Call:
         self.expects = expects  # bytes of the answer that are read within the time limit
         self.redirected = False
         self.signed = True
+        self.source = ""  # what is copied, as the user writes it
         self.instead_of = ""  # the operation that failed without a reason, which this one is to tell
 
     @property
@@ -464,6 +466,7 @@ class Session:
             self.regions.get(call.bucket) or self.settings.region if call.bucket else "",
             time.time(),
             self.credentials is not None,
+            call.source,
         )
 
     def _region_told(self, call: Call, response: Response, body: bytes) -> str:

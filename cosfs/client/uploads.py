@@ -108,6 +108,7 @@ class Uploads(Writing):
         call = Call(
             "UploadPartCopy", "PUT", upload.bucket, upload.key, params, sent, slow=True, work=stop - start
         )
+        call.source = f"cos://{source_bucket}/{source_key}"
 
         def finish(response: Response, attempt: Attempt) -> Part:
             root = self._session.element(call, response, "CopyPartResult")

@@ -124,6 +124,7 @@ class Writing(Reading):
             # The tags have a directive of their own, and without it the source's are kept.
             sent["x-cos-tagging-directive"] = "Replaced"
         call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True, work=size)
+        call.source = f"cos://{source_bucket}/{source_key}"
 
         def finish(response: Response, attempt: Attempt) -> PutResult:
             root = self._session.element(call, response, "CopyObjectResult")

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 
-from cosfs.client.model import Headers
+from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs import names
 from cosfs.fs.extents import Extents
@@ -43,15 +43,9 @@ class Conflicts:
         self, node: FileNode, content: Staging, bucket: str, key: str, headers: Headers
     ) -> FilesystemError:
         """Send an open file's version beside the object, go on with the latter; return what to raise."""
-        self.count += 1
-        other = conflict_key(key)
         node.epoch += 1  # from here on writers are refused
         await content.settled()
-        await self.put_beside(bucket, key, other, content, headers)
-        try:
-            info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
-        except NotFoundError:
-            info = None
+        other, info = await self._keep(bucket, key, content, headers)
         self._records.remove(node)
         content.close()
         node.content = None
@@ -65,37 +59,53 @@ class Conflicts:
             node.parent.listing = None
         return FilesystemError(
             errno.ESTALE,
-            f"cos://{bucket}/{key} was changed by somebody else while it was open here",
+            f"cos://{bucket}/{key} was {_done(info)} by somebody else while it was open here",
             hint=f"Your version is kept as cos://{bucket}/{other}",
         )
 
     async def keep_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> str:
         """Send a version that an earlier mount left; return its key."""
-        self.count += 1
-        other = conflict_key(key)
-        await self.put_beside(bucket, key, other, content, headers)
+        other, _ = await self._keep(bucket, key, content, headers)
         return other
 
-    async def put_beside(self, bucket: str, key: str, other: str, content: Staging, headers: Headers) -> None:
-        """Send our version of a file under another name, as much of it as can be had."""
-        what = "ours"
+    async def _keep(
+        self, bucket: str, key: str, content: Staging, headers: Headers
+    ) -> tuple[str, ObjectInfo | None]:
+        """Put our version beside the object; return its key, and the object if there is one."""
+        self.count += 1
+        other = conflict_key(key)
+        what = await self._put_beside(bucket, other, content, headers)
+        try:
+            info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
+        except NotFoundError:
+            info = None
+        both = "" if info is None else "both are kept: the other's under its name, "
+        log.error(
+            "cos://%s/%s was %s by somebody else while it was open here; %s%s is kept as cos://%s/%s",
+            bucket, key, _done(info), both, what, bucket, other,
+        )  # fmt: skip
+        return other, info
+
+    async def _put_beside(self, bucket: str, other: str, content: Staging, headers: Headers) -> str:
+        """Send our version of a file under another name, as much of it as can be had; return how much."""
         try:
             await self._sender.put_whole(bucket, other, content, headers, forbid=False)
         except (NotFoundError, PreconditionFailedError):
             if not await self._sender.is_gone(content.base):
                 raise
             # What was not changed here was only in the object that is no more.
-            what = f"what was written here (bytes {_shown(content.changed)})"
             part = content.without_base()
             try:
                 await self._sender.put_whole(bucket, other, part, headers, forbid=False)
             finally:
                 part.close(keep=True)
-        log.error(
-            "cos://%s/%s was changed by somebody else while it was open here; "
-            "both are kept: the other's under its name, %s as cos://%s/%s",
-            bucket, key, what, bucket, other,
-        )  # fmt: skip
+            return f"what was written here (bytes {_shown(content.changed)}, and zeros elsewhere)"
+        return "what was written here"
+
+
+def _done(info: ObjectInfo | None) -> str:
+    """What somebody did to an object of which COS says this now."""
+    return "changed" if info is not None else "removed"
 
 
 def conflict_key(key: str) -> str:

@@ -36,12 +36,19 @@ class Metadata(OpenFiles):
         if change == Change(size=change.size):
             await self.tree.ensure_known(node)
         else:
-            await self.tree.ensure_stored(node)
+            await self._about_to_change(node)
         await self._may_write(node)
         if change.size is not None:
             await self._truncate(self._file(ino), change.size)
         self._change_attributes(node, change)
         return node
+
+    async def _about_to_change(self, node: Node) -> None:
+        """Know all that is stored of a node; refuse what COS cannot copy onto itself."""
+        await self.tree.ensure_stored(node)
+        if isinstance(node, FileNode) and not self.tree.local(node):
+            if node.info is not None and node.info.archived:
+                await self._check_restored(node)
 
     def _change_attributes(self, node: Node, change: Change) -> None:
         before = node.attrs
@@ -145,7 +152,7 @@ class Metadata(OpenFiles):
         text = xattrs.check_name(name)
         xattrs.check_writable(text)
         node = self._present(ino)
-        await self.tree.ensure_stored(node)
+        await self._about_to_change(node)
         await self._may_write(node)
         found = dict(node.attrs.xattrs)
         if value is None:

@@ -61,7 +61,7 @@ class OpenFiles(Calls):
         return fh
 
     async def _check_restored(self, node: FileNode) -> None:
-        """Refuse to open an archived object, unless it was restored lately."""
+        """Refuse what an archived object must be read for, unless it was restored lately."""
         try:
             info = await self.remote.metadata(self.remote.client.head_object, node.bucket, node.key)
         except NotFoundError as exc:

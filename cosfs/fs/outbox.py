@@ -188,7 +188,9 @@ class Outbox:
         level = logging.WARNING if exc.may_pass else logging.ERROR
         if isinstance(exc, UnreachableError):
             level = logging.DEBUG  # that has been told once for all
-        log.log(level, "%s is not in COS yet, next try in %.0f s: %s", node.url, delay, exc)
+        bytes_wait = isinstance(node, FileNode) and node.dirty
+        what = f"{node.url} is" if bytes_wait else f"the attributes of {node.url} are"
+        log.log(level, "%s not in COS yet, next try in %.0f s: %s", what, delay, exc)
 
     def _note_failure(self, node: Changed, exc: COSError | OSError) -> None:
         self.schedule(node, RETRY_DELAYS[0])

@@ -35,6 +35,23 @@ async def test_a_conflict_keeps_both_and_tells(
     assert files.journal.records() == []
 
 
+async def test_what_was_written_to_a_part_of_a_removed_file_is_kept_and_told(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    await files.upload("a", b"base of it")
+    fh = await files.open("a", os.O_RDWR)
+    await files.write(fh, b"ours")
+    await files.delete("a")
+    with pytest.raises(FilesystemError, match="was removed by somebody else") as caught:
+        await files.fs.flush(fh)
+    assert caught.value.errno == errno.ESTALE
+    await files.fs.release(fh)
+    [other] = await files.keys()
+    assert await files.stored(other) == b"ours" + bytes(6)
+    told = f"what was written here (bytes 0-3, and zeros elsewhere) is kept as cos://{files.bucket}/{other}"
+    assert told in caplog.text
+
+
 @pytest.mark.parametrize("flags", [os.O_TRUNC, 0], ids=["anew", "in place"])
 async def test_what_others_write_while_a_large_file_is_on_its_way_is_kept(
     files: Files, emulator: Emulator, flags: int

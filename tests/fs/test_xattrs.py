@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 
 import pytest
 import trio
@@ -136,6 +137,18 @@ async def test_nonsense_does_not_restore(files: Files, value: bytes) -> None:
 def test_restore_values() -> None:
     assert xattrs.parse_restore(b"7") == (7, "Standard")
     assert xattrs.parse_restore(b" 2:EXPEDITED\n") == (2, "Expedited")
+
+
+async def test_attributes_of_an_archived_object_are_refused_at_once(files: Files) -> None:
+    await archived(files, "a")
+    node = await files.file("a")
+    await fails(errno.EIO, files.chmod("a", 0o600))
+    await fails(errno.EIO, files.fs.setxattr(node.ino, b"user.k", b"v"))
+    assert not node.changed
+    await files.fs.setxattr(node.ino, b"user.cos.restore", b"1")
+    await files.chmod("a", 0o600)
+    await files.fs.drain()
+    assert (await files.metadata("a"))["mode"] == str(stat.S_IFREG | 0o600)
 
 
 async def test_an_archived_object_can_be_replaced(files: Files) -> None:
