@@ -46,9 +46,10 @@ class Metadata(OpenFiles):
     async def _about_to_change(self, node: Node) -> None:
         """Know all that is stored of a node; refuse what COS cannot copy onto itself."""
         await self.tree.ensure_stored(node)
-        if isinstance(node, FileNode) and not self.tree.local(node):
-            if node.info is not None and node.info.archived:
-                await self._check_restored(node)
+        if not isinstance(node, FileNode) or self.tree.local(node):
+            return
+        if node.info is not None and node.info.archived:
+            await self._check_restored(node)
 
     def _change_attributes(self, node: Node, change: Change) -> None:
         before = node.attrs

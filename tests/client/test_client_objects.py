@@ -330,7 +330,9 @@ def test_empty_key_never_means_the_bucket(client: CosClient, bucket: str) -> Non
     client.head_bucket(bucket)
 
 
-def test_what_is_wrong_with_the_source_of_a_copy_is_said_of_the_source(client: CosClient, bucket: str) -> None:
+def test_what_is_wrong_with_the_source_of_a_copy_is_said_of_the_source(
+    client: CosClient, bucket: str
+) -> None:
     client.put_object(bucket, "cold", b"x", headers=Headers(storage_class="ARCHIVE"))
     for source, kind in (("cold", ArchivedError), ("none", ObjectNotFoundError)):
         with pytest.raises(kind) as raised:
