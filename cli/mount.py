@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _IGNORED = frozenset(
     {"_netdev", "nofail", "user", "users", "nouser", "owner", "group", "auto", "noauto", "defaults", "rw",
      "comment", "async", "nosync", "default_permissions", "relatime", "norelatime", "strictatime",
-     "diratime", "nodiratime", "iversion", "noiversion", "mand", "nomand", "lazytime", "nolazytime", "silent", "loud"}
+     "diratime", "nodiratime", "iversion", "noiversion", "mand", "nomand", "lazytime", "nolazytime", "silent",
+     "loud"}
 )  # fmt: skip
 # Passed on to libfuse.
 _KERNEL = frozenset(
