@@ -55,7 +55,7 @@ def cat(
         raise UsageError("--version-id is for one object")
     start, stop = _wanted(byte_range, offset, count)
     state.out.only_errors = True
-    report = Report(state)
+    report = Report(state, writes_data=True)
 
     async def job(run: Run) -> None:
         for url in urls:

@@ -71,6 +71,8 @@ class Options(Common):
             if self.version_id and self.recursive:
                 raise UsageError("--version-id is for one object", hint="Leave out --recursive")
             return
+        if self.version_id:
+            raise UsageError(f"--version-id is for a source in COS, which {source} is not")
         if source.is_stream:
             return
         if self.preserve_symlinks and not self.recursive and os.path.islink(source.path):  # noqa: PTH114

@@ -72,9 +72,10 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     options = Options(**common, move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])
     pairs = options.check(sources, destination)
-    if isinstance(destination, Local) and destination.is_stream:
+    to_stdout = isinstance(destination, Local) and destination.is_stream
+    if to_stdout:
         state.out.only_errors = True
-    report = Report(state, report_file=setup.report)
+    report = Report(state, report_file=setup.report, writes_data=to_stdout)
 
     async def job(run: Run) -> None:
         # One object's size is known before its first byte moves; that of a tree when it is listed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +99,11 @@ def file_sides(path: str) -> tuple[Side, Content] | tuple[None, None]:
     return Side(info.st_size, info.st_mtime_ns), FileContent(path)
 
 
-def object_sides(bucket: str, info: ObjectInfo | None) -> tuple[Side, Content] | tuple[None, None]:
-    """Return what an object is to a comparison; (None, None) for none."""
-    return (None, None) if info is None else (object_side(info), ObjectContent(bucket, info))
+def object_sides(
+    bucket: str, info: ObjectInfo | None, keys: Mapping[str, str]
+) -> tuple[Side, Content] | tuple[None, None]:
+    """Return what an object is to a comparison; (None, None) for none. keys: headers of its encryption."""
+    return (None, None) if info is None else (object_side(info), ObjectContent(bucket, info, keys))
 
 
 async def needed(
@@ -136,7 +138,8 @@ def _must_compare(candidate: Candidate) -> bool:
 def is_same(client: CosClient, candidate: Candidate) -> bool:
     """Whether both ends hold the same bytes, as far as that can be told; blocks."""
     assert candidate.found_content is not None
+    trust = candidate.verdict is None or candidate.verdict.reason != "content"
     try:
-        return bool(same_content(client, candidate.content, candidate.found_content, ask=True))
+        return bool(same_content(client, candidate.content, candidate.found_content, trust_etags=trust))
     except OSError:
         return False

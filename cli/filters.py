@@ -24,7 +24,7 @@ class Filters:
 
     def __init__(self, rules: Sequence[tuple[bool, str]] = ()) -> None:
         for _, pattern in rules:
-            _check(pattern)
+            check_pattern(pattern)
         self._rules = [(including, pattern, _compile(pattern)) for including, pattern in rules]
         self._default = not (rules and rules[0][0])
 
@@ -133,7 +133,7 @@ def _may_match_below(pattern: str, directory: str) -> bool:
     return literal.startswith(directory) or directory.startswith(literal)
 
 
-def _check(pattern: str) -> None:
+def check_pattern(pattern: str) -> None:
     if not pattern:
         raise UsageError("a filter pattern is empty", hint="Write for example --exclude '*.tmp'")
     position = 0

@@ -104,6 +104,8 @@ def find(state: State, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
 def _check(options: Options) -> None:
     from cosfs.errors import UsageError
 
+    from .filters import check_pattern
+
     ways = {
         "--count": options.count,
         "--print0": options.print0,
@@ -117,6 +119,8 @@ def _check(options: Options) -> None:
             if match[1] is not None and match[1] not in _FIELDS:
                 known = " ".join(f"{{{name}}}" for name in _FIELDS if name)
                 raise UsageError(f"there is no field {match[0]}", hint=f"There are {known}; {{{{ is a brace")
+    for pattern in (*options.name, *options.iname, *options.path):
+        check_pattern(pattern)
     for regex in options.regex:
         try:
             re.compile(regex)

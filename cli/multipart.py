@@ -131,8 +131,10 @@ async def _abort_all(
     bucket = await run.engine.run(client.resolve_bucket, url.bucket)
 
     is_old = _older_than(older_than)
+    found = False
 
     async def wanted() -> AsyncIterator[Upload]:
+        nonlocal found
         async for each in list_uploads(run.engine, bucket, url.key):
             if run.stopping:
                 return
@@ -140,6 +142,7 @@ async def _abort_all(
                 continue
             if not recursive and (each.key != url.key or upload_id not in ("", each.upload_id)):
                 continue
+            found = True
             if dryrun:
                 run.report.would_delete(_name(each))
                 continue
@@ -156,6 +159,9 @@ async def _abort_all(
             raise error
 
     await run.engine.run_many(client.abort_upload, wanted(), on_result)
+    if not found:
+        named = f"no upload {printable(upload_id)} of" if upload_id else "no unfinished upload at"
+        run.state.out.warn(f"there is {named} {printable(str(url))}")
 
 
 def _older_than(seconds: float) -> Callable[[Upload], bool]:

@@ -28,10 +28,18 @@ class Report:
     That of a line of `cos run` hands everything on to the report of the whole run.
     """
 
-    def __init__(self, state: State, *, report_file: str | None = None, compares: bool = False) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        report_file: str | None = None,
+        compares: bool = False,
+        writes_data: bool = False,
+    ) -> None:
         self._out = state.out
         self._format = state.format
         self._compares = compares  # two places: nothing is done
+        self._writes_data = writes_data  # stdout is the content of objects: no result may stand behind it
         self._file: IO[str] | None = _open(report_file) if report_file else None
         self._whole = state.batch.report if state.batch is not None else None
         self._state = state
@@ -249,7 +257,7 @@ class Report:
         if self._whole is not None:
             self._whole.add(self)
             self._state.failed_items += self.failed
-        elif not self._hushed:
+        elif not (self._out.quiet or self._writes_data):
             if self._format == "jsonl":
                 self._out.event(_event_text(summary))
             elif self._format == "json":
@@ -276,15 +284,13 @@ class Report:
         except OSError as error:
             raise OSError(error.errno, error.strerror, file.name) from None
 
-    @property
-    def _hushed(self) -> bool:
-        return self._out.quiet
-
     def _event(self, line: str, **event: Any) -> None:
-        wanted = not self._hushed and (event["status"] in ("failed", "skipped") or not self._out.only_errors)
+        wanted = not self._out.quiet and (
+            event["status"] in ("failed", "skipped") or not self._out.only_errors
+        )
         if self._whole is not None:
             self._whole._tell(line, event, wanted=wanted)
-        self._tell(line, event, wanted=wanted and self._whole is None)
+        self._tell(line, event, wanted=wanted and self._whole is None and not self._writes_data)
 
     def _tell(self, line: str, event: dict[str, Any], *, wanted: bool) -> None:
         """Write an event to the file, and where results go if that is wanted."""
@@ -317,6 +323,8 @@ class Report:
 
 
 def _open(path: str) -> IO[str]:
+    if path == "-":
+        raise UsageError("--report needs a file", hint="--output jsonl writes the same to standard output")
     try:
         return Path(path).open("w", encoding="utf-8")
     except OSError as error:

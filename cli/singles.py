@@ -109,18 +109,21 @@ class SingleCopy(Copying):
         from .existing import file_sides, no_file, object_sides
 
         file = no_file(source.path) if source.is_stream else file_sides(source.path)
-        return *file, *object_sides(bucket, await self._object(bucket, key))
+        keys = self.options.transfer.key_headers
+        return *file, *object_sides(bucket, await self._object(bucket, key), keys)
 
     async def _local_ends(self, bucket: str, info: ObjectInfo, path: str) -> tuple[Any, ...]:
         from .existing import file_sides, object_sides
 
-        return *object_sides(bucket, info), *file_sides(path)
+        return *object_sides(bucket, info, self.options.transfer.key_headers), *file_sides(path)
 
     async def _object_ends(self, bucket: str, info: ObjectInfo, to_bucket: str, key: str) -> tuple[Any, ...]:
         from .existing import object_sides
 
         there = await self._object(to_bucket, key)
-        return *object_sides(bucket, info), *object_sides(to_bucket, there)
+        transfer = self.options.transfer
+        source = object_sides(bucket, info, transfer.source_key_headers)
+        return *source, *object_sides(to_bucket, there, transfer.key_headers)
 
     async def _upload_stream(
         self, source: Local, bucket: str, key: str, headers: Headers, progress: Progress

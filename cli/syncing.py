@@ -49,7 +49,8 @@ class SyncCopy(JobMaker):
                 await Watching(self, cast("Local", source).path, selector).run()
                 return
             found = await self.run_once(selector)
-            if not found and not self.run.stopping and not self.report.failed:
+            empty = not found or (self._sync.plan.sources == 0 and not self.options.allow_empty_source)
+            if empty and not self.run.stopping and not self.report.failed:
                 self.run.state.out.warn(f"nothing to sync below {source}")
 
     async def run_once(self, selector: Selector, *, part_of: int = 0) -> int:

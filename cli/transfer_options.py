@@ -216,6 +216,10 @@ class CommonValues(TypedDict):
 
 def pop_common(ctx: click.Context, values: dict[str, Any]) -> CommonValues:
     """Turn the values that need it into fields of Common; the others in `values` are fields as they are."""
+    if values["sse"] and (values["sse_c"] or values["sse_c_key"]):
+        raise UsageError("--sse has COS keep the key and --sse-c does not", hint="Leave one of them out")
+    if values["sse_kms_key_id"] and values["sse"] not in (None, "cos/kms"):
+        raise UsageError(f"--sse-kms-key-id is for --sse cos/kms, not {values['sse']}")
     directive, props = values["metadata_directive"], values.pop("copy_props")
     if directive == "REPLACE" and props not in (None, "none"):
         raise UsageError("--metadata-directive REPLACE keeps nothing, --copy-props something")

@@ -82,13 +82,14 @@ class TreeCopy(JobMaker):
         from .existing import Candidate, Existing, needed, object_sides
 
         existing = Existing(self.engine, bucket, prefix)
+        keys = self.options.transfer.key_headers
 
         async def candidates() -> AsyncGenerator[Candidate, None]:
             async with aclosing(entries):
                 async for entry in entries:
                     key = prefix + entry.relative
                     facts, content = Side(entry.size, entry.mtime_ns), FileContent(entry.path)
-                    found = object_sides(bucket, await existing.find(key))
+                    found = object_sides(bucket, await existing.find(key), keys)
                     yield Candidate(entry, entry.path, str(CosUrl(bucket, key)), facts, content, *found)
 
         async with aclosing(needed(self, self.options.rules, candidates())) as left:
@@ -212,14 +213,16 @@ class TreeCopy(JobMaker):
         from .existing import Candidate, Existing, needed, object_sides
 
         existing = Existing(self.engine, to_bucket, prefix)
+        transfer = self.options.transfer
+        keys, source_keys = transfer.key_headers, transfer.source_key_headers
 
         async def candidates() -> AsyncGenerator[Candidate, None]:
             async with aclosing(infos):
                 async for info in infos:
                     key = prefix + info.key[len(base) :]
                     source, target = str(CosUrl(bucket, info.key)), str(CosUrl(to_bucket, key))
-                    facts, content = object_side(info), ObjectContent(bucket, info)
-                    found = object_sides(to_bucket, await existing.find(key))
+                    facts, content = object_side(info), ObjectContent(bucket, info, source_keys)
+                    found = object_sides(to_bucket, await existing.find(key), keys)
                     yield Candidate(info, source, target, facts, content, *found)
 
         async with aclosing(needed(self, self.options.rules, candidates())) as left:
@@ -292,7 +295,8 @@ class TreeCopy(JobMaker):
         async def candidates() -> AsyncGenerator[Candidate, None]:
             async for info, target in found:
                 source = str(CosUrl(bucket, info.key))
-                facts, content = object_side(info), ObjectContent(bucket, info)
+                keys = self.options.transfer.key_headers
+                facts, content = object_side(info), ObjectContent(bucket, info, keys)
                 yield Candidate((info, target), source, target.path, facts, content, *file_sides(target.path))
 
         async for candidate in needed(self, self.options.rules, candidates()):

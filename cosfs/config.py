@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cosfs.errors import ConfigError
+from cosfs.errors import ConfigError, COSError, UsageError
 from cosfs.profiles import DEFAULT_PROFILE, ConfigFile, home_of
 from cosfs.records import dataclass
 from cosfs.units import MIB, parse_duration, parse_rate, parse_size
@@ -318,7 +318,7 @@ def _look_up(
     # A switch that is off was not given: it must not hide the profile's value.
     if option in options and options[option] is not False:
         parse = setting.option_parse or setting.parse
-        return "option", _parsed(parse, options[option], f"--{option.replace('_', '-')}")
+        return "option", _parsed(parse, options[option], f"--{option.replace('_', '-')}", UsageError)
     if setting.env and environ.get(setting.env):
         return "environment", _parsed(setting.parse, environ[setting.env], setting.env)
     if values.get(setting.key):
@@ -326,8 +326,10 @@ def _look_up(
     return None
 
 
-def _parsed(parse: Callable[[str], Any], value: object, place: str) -> Any:
+def _parsed(
+    parse: Callable[[str], Any], value: object, place: str, mistake: type[COSError] = ConfigError
+) -> Any:
     try:
         return parse(str(value))
     except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from None
+        raise mistake(f"{place}: {error}") from None

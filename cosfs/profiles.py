@@ -186,15 +186,21 @@ def _entries(lines: list[str], profile: str, is_config: bool, path: Path) -> dic
     """Read the entries of one profile."""
     entries: dict[str, str] = {}
     inside, parent = False, ""
+    started = False  # what stands before the first section would be read by nobody
     for number, line in enumerate(lines, 1):
         if _COMMENT.fullmatch(line):
             continue
         if section := _SECTION.fullmatch(line):
             inside, parent = _section_profile(section[1], is_config) == profile, ""
+            started = True
             continue
         entry = _ENTRY.fullmatch(line)
         if entry is None:
             raise ConfigError(f"{path}, line {number}: neither [profile NAME] nor key = value")
+        if not started:
+            raise ConfigError(
+                f"{path}, line {number}: belongs to no profile", hint=f"Write [{DEFAULT_PROFILE}] above it"
+            )
         if not inside:
             continue
         indent, key, value = entry[1], entry[2].lower().replace("-", "_"), _value(entry[3])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cosfs import profiles
 from cosfs.config import ClientSettings, ConfigFile, Settings, TransferSettings, load_settings, setting_names
-from cosfs.errors import ConfigError
+from cosfs.errors import ConfigError, UsageError
 from cosfs.units import MIB
 
 CONFIG = """\
@@ -158,7 +158,7 @@ def test_profile_that_does_not_exist(home: Path) -> None:
     ],
 )
 def test_bad_option_is_named(home: Path, options: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UsageError) as caught:
         load(home, options)
     assert words in str(caught.value)
 
@@ -334,6 +334,7 @@ def test_any_value_comes_back(tmp_path_factory: pytest.TempPathFactory, value: s
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"# mine\nregion = ap-x\n[default]\n", "line 2: belongs to no profile"),
         (b"[default]\nnonsense\n", "line 2: neither [profile NAME] nor key = value"),
         (b"\xff\xfe", "it is not UTF-8 text"),
     ],

@@ -98,8 +98,8 @@ async def check(
                 events.found(Finding("differs", one, other, reason))
             elif options.size_only or not one.facts.size:
                 events.found(Finding("same", one, other))
-            elif not options.download and (same := same_by_etag(one.item, other.item)) is not None:
-                compared((one, other), same, None)
+            elif not options.download and same_by_etag(one.item, other.item):
+                compared((one, other), True, None)
             else:
                 await flow.put((one, other), compare, (one, other))
 

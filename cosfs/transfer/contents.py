@@ -59,19 +59,28 @@ class ObjectContent:
 Content = FileContent | ObjectContent
 
 
-def same_content(client: CosClient, first: Content, second: Content, *, ask: bool = True) -> bool | None:
+def same_content(
+    client: CosClient, first: Content, second: Content, *, ask: bool = True, trust_etags: bool = False
+) -> bool | None:
     """Compare two contents of equal size; None means that nothing tells.
 
     Where ETags do not decide, a HEAD asks for the CRC64 that COS keeps, or for the MD5 that an uploader
-    left as metadata. Without ask no request is made.
+    left as metadata. An ETag that differs may be that of an encrypted object, which is no MD5 of its
+    content: a HEAD tells that, too, unless trust_etags. Without ask no request is made.
     """
     if isinstance(first, FileContent) and isinstance(second, FileContent):
         return first.md5 == second.md5
     if isinstance(first, ObjectContent) and isinstance(second, ObjectContent):
-        return _same_objects(client, first, second, ask)
+        same = same_by_etag(first.info, second.info)
+        return same if same or _decided(same, ask, trust_etags) else _same_objects(client, first, second)
     file, stored = (first, second) if isinstance(first, FileContent) else (second, first)
     assert isinstance(file, FileContent) and isinstance(stored, ObjectContent)
-    return _same_as_file(client, file, stored, ask)
+    same = file.md5 == stored.info.etag.lower() if is_md5(stored.info.etag) else None
+    return same if same or _decided(same, ask, trust_etags) else _same_as_file(client, file, stored, same)
+
+
+def _decided(same: bool | None, ask: bool, trust_etags: bool) -> bool:
+    return not ask or (same is False and trust_etags)
 
 
 def same_by_etag(first: object, second: object) -> bool | None:
@@ -83,26 +92,23 @@ def same_by_etag(first: object, second: object) -> bool | None:
     return False if is_md5(first.etag) and is_md5(second.etag) else None
 
 
-def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent, ask: bool) -> bool | None:
-    same = same_by_etag(first.info, second.info)
-    if same is not None or not ask:
-        return same
+def _same_objects(client: CosClient, first: ObjectContent, second: ObjectContent) -> bool | None:
     one, two = _head(client, first), _head(client, second)
     if one.crc64 is not None and two.crc64 is not None:
         return one.crc64 == two.crc64
-    digest, other_digest = _md5_known(one), _md5_known(two)
+    digest, other_digest = _md5_known(first, one), _md5_known(second, two)
     return digest == other_digest if digest and other_digest else None
 
 
-def _same_as_file(client: CosClient, file: FileContent, stored: ObjectContent, ask: bool) -> bool | None:
-    if is_md5(stored.info.etag):
-        return file.md5 == stored.info.etag.lower()
-    if not ask:
-        return None
+def _same_as_file(
+    client: CosClient, file: FileContent, stored: ObjectContent, by_etag: bool | None
+) -> bool | None:
     head = _head(client, stored)
+    if by_etag is False and not _is_sealed(stored, head):
+        return False  # the file need not be read once more
     if head.crc64 is not None:
         return file.crc64 == head.crc64
-    digest = _md5_known(head)
+    digest = _md5_known(stored, head)
     return file.md5 == digest if digest else None
 
 
@@ -166,11 +172,17 @@ def _head(client: CosClient, stored: ObjectContent) -> ObjectInfo:
     return found
 
 
-def _md5_known(info: ObjectInfo) -> str:
+def _is_sealed(stored: ObjectContent, head: ObjectInfo) -> bool:
+    """Whether an object is encrypted with a key of the user's own or of KMS: its ETag is no MD5 then."""
+    extra = head.headers.extra if head.headers is not None else {}
+    return bool(stored.headers) or extra.get("x-cos-server-side-encryption") == "cos/kms"
+
+
+def _md5_known(stored: ObjectContent, head: ObjectInfo) -> str:
     """Return the MD5 of an object in hex, empty if nobody says it."""
-    if is_md5(info.etag):
-        return info.etag.lower()
-    metadata = info.headers.metadata if info.headers is not None else {}
+    if is_md5(head.etag) and not _is_sealed(stored, head):
+        return head.etag.lower()
+    metadata = head.headers.metadata if head.headers is not None else {}
     # The second name, in base64, is what rclone writes beside what it uploads in parts.
     for name in ("md5", "md5chksum"):
         digest = _hex(metadata.get(name, ""))

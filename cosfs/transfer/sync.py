@@ -117,7 +117,7 @@ class Sync:
                     continue
                 assert transfer.destination is not None
                 same = same_by_etag(transfer.source.item, transfer.destination.item)
-                if same is None:
+                if same is None or (not same and not self._trusts_etags):
                     await flow.put(transfer, self._same_content, transfer)
                 else:
                     compared(transfer, same, None)
@@ -134,7 +134,12 @@ class Sync:
         assert transfer.destination is not None
         first = self.source.content(transfer.source)
         second = self.destination.content(transfer.destination)
-        return same_content(self.engine.client, first, second)
+        return same_content(self.engine.client, first, second, trust_etags=self._trusts_etags)
+
+    @property
+    def _trusts_etags(self) -> bool:
+        """Whether ETags that differ are enough to send: a HEAD for each would cost as much as it may save."""
+        return not self.options.rules.checksum
 
     async def _pass(self, transfer: Transfer, gate: _Gate) -> None:
         source = transfer.source

@@ -112,6 +112,19 @@ def test_what_came_in_parts_is_compared_by_its_crc(
     run("check", "d", f"cos://{bucket}/p", code=1)
 
 
+def test_objects_that_kms_encrypts_are_compared_by_their_crc(run: Run, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/f").write_bytes(b"content")
+    for prefix in ("p", "q"):
+        run("sync", "d", f"cos://{bucket}/{prefix}", "--sse", "cos/kms")
+    run("check", "d", f"cos://{bucket}/p")
+    run("check", f"cos://{bucket}/p", f"cos://{bucket}/q")
+    (tmp_path / "d/f").write_bytes(b"CONTENT")
+    run("check", "d", f"cos://{bucket}/p", code=1)
+    run("sync", "d", f"cos://{bucket}/q", "--checksum", "--sse", "cos/kms")
+    run("check", f"cos://{bucket}/p", f"cos://{bucket}/q", code=1)
+
+
 def test_two_directories_and_two_buckets(run: Run, client: CosClient, bucket: str, differing: Path) -> None:
     run("sync", f"cos://{bucket}/p", "e")
     assert sorted(run("check", "d", "e", code=1).lines) == [

@@ -223,6 +223,11 @@ def test_filters_need_recursive(run: Run, bucket: str, local: Path) -> None:
     assert "--recursive" in run("cp", "f", f"cos://{bucket}/", "--exclude", "x", code=252).err
 
 
+def test_version_id_is_for_a_source_in_cos(run: Run, client: CosClient, bucket: str, local: Path) -> None:
+    assert "--version-id" in run("cp", "f", f"cos://{bucket}/k", "--version-id", "v", code=252).err
+    assert keys(client, bucket) == []
+
+
 def test_patterns_from_files(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     (local / "patterns").write_text("# logs\n*.log\n\nsub/*\n")
     run("cp", "-r", "d", f"cos://{bucket}", "--exclude-from", "patterns")

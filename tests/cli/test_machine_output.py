@@ -114,6 +114,14 @@ def test_changes_of_settings_are_counted(run: Run, place: str) -> None:
     assert [event["type"] for event in events] == ["bucket", "summary"] and events[1]["ok"] == 1
 
 
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_where_standard_output_is_data_nothing_stands_behind_it(run: Run, place: str, form: str) -> None:
+    assert run("cp", f"cos://{place}/a", "-", "--output", form).out == "hello\n"
+    assert run("cat", f"cos://{place}/a", "--output", form).out == "hello\n"
+    missing = run("cat", f"cos://{place}/a", f"cos://{place}/missing", "--output", form, code=1)
+    assert missing.out == "hello\n" and "NoSuchKey" in missing.err
+
+
 def test_failed_listing_leaves_no_half_document(run: Run) -> None:
     assert run("ls", "cos://nosuch-1250000000", "--output", "json", code=254).out == ""
 

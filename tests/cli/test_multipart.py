@@ -46,7 +46,8 @@ def test_parts(run: Run, uploads: str) -> None:
 
 def test_abort(run: Run, client: CosClient, uploads: str) -> None:
     run("multipart", "abort", f"cos://{uploads}", code=252)
-    run("multipart", "abort", f"cos://{uploads}/a")  # no such key
+    assert "no unfinished upload" in run("multipart", "abort", f"cos://{uploads}/a").err  # no such key
+    assert "no upload gone" in run("abort", f"cos://{uploads}/a/1", "--upload-id", "gone").err
     assert len(client.list_uploads(uploads).uploads) == 3
     run("multipart", "abort", f"cos://{uploads}", "-r", "--older-than", "7d")
     assert run("multipart", "abort", f"cos://{uploads}", "-r", "--dryrun").out.count("(dryrun) delete") == 3

@@ -199,11 +199,26 @@ def test_checksum_asks_only_where_the_etag_does_not_tell(
     emulator.requests.reset()
     result = run("sync", "d", f"cos://{bucket}/p", "--checksum")
     assert result.out == f"upload: d/other to cos://{bucket}/p/other\n"
-    assert emulator.requests.snapshot() == {"ListObjects": 1, "HeadObject": 1, "PutObject": 1}
+    # The second HEAD shows that the ETag which differs is an MD5.
+    assert emulator.requests.snapshot() == {"ListObjects": 1, "HeadObject": 2, "PutObject": 1}
     # The same where the object is the source.
     (tmp_path / "d/large").write_bytes(data_of(20 * MIB, seed=2))
     run("sync", f"cos://{bucket}/p", "d", "--checksum")
     assert (tmp_path / "d/large").read_bytes() == data_of(20 * MIB)
+
+
+@pytest.mark.parametrize(
+    "encryption", [("--sse", "cos/kms"), ("--sse-c", "AES256", "--sse-c-key", "k" * 32)], ids=["kms", "own"]
+)
+@pytest.mark.parametrize("command", [("sync",), ("cp", "-r")], ids=["sync", "cp"])
+def test_checksum_of_objects_whose_etag_is_no_md5(
+    run: Run, bucket: str, tmp_path: Path, encryption: tuple[str, ...], command: tuple[str, ...]
+) -> None:
+    write(tmp_path / "d", "same", "other")
+    run("sync", "d", f"cos://{bucket}/p", *encryption)
+    write(tmp_path / "d", "other", text="OTHER")
+    result = run(*command, "d", f"cos://{bucket}/p", *encryption, "--checksum")
+    assert result.out == f"upload: d/other to cos://{bucket}/p/other\n"
 
 
 def test_objects_encrypted_with_a_key_of_ones_own(
@@ -218,6 +233,12 @@ def test_objects_encrypted_with_a_key_of_ones_own(
     assert run("sync", "d", f"cos://{bucket}/p", *key).out == ""
     run("sync", f"cos://{bucket}/p", "e", *key)
     assert (tmp_path / "e/large").read_bytes() == data_of(17 * MIB)
+
+
+def test_a_source_without_anything_is_told(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    write(tmp_path / "d", "here")
+    assert "nothing to sync below" in run("sync", f"cos://{bucket}/mistyped", "d").err
+    assert run("sync", f"cos://{bucket}/mistyped", "d", "--delete", "--allow-empty-source").err == ""
 
 
 def test_page_size(run: Run, client: CosClient, bucket: str, tmp_path: Path, emulator: Emulator) -> None:
@@ -251,6 +272,11 @@ def test_page_size(run: Run, client: CosClient, bucket: str, tmp_path: Path, emu
         (("cos://b", "d", "--backup-dir", "d/old"), "overlap"),
         (("d", "cos://b", "--min-size", "big"), "size"),
         (("d", "cos://b", "--size-only", "--checksum"), "--size-only"),
+        (("d", "cos://b", "--sse", "AES256", "--sse-c-key", "k" * 32), "--sse-c"),
+        (("d", "cos://b", "--sse", "AES256", "--sse-kms-key-id", "id"), "cos/kms"),
+        (("d", "cos://b", "--report", "-"), "jsonl"),
+        (("d", "cos://b", "--region", "not one"), "--region"),
+        (("d", "cos://b", "--read-timeout", "0"), "--read-timeout"),
     ],
 )
 def test_usage_errors_come_before_any_request(

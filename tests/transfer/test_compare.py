@@ -134,11 +134,11 @@ def test_an_md5_decides_without_a_request(
     stored, second = content_of(client, bucket, "k"), content_of(client, bucket, "l")
     emulator.requests.reset()
     same, other = FileContent(str(tmp_path / "same")), FileContent(str(tmp_path / "other"))
-    assert same_content(client, same, stored, ask=True) is True
-    assert same_content(client, stored, other, ask=True) is False
-    assert same_content(client, same, other, ask=True) is False
-    assert same_content(client, stored, stored, ask=True) is True
-    assert same_content(client, stored, second, ask=True) is False
+    assert same_content(client, same, stored, trust_etags=True) is True
+    assert same_content(client, stored, other, trust_etags=True) is False
+    assert same_content(client, same, other, trust_etags=True) is False
+    assert same_content(client, stored, stored, trust_etags=True) is True
+    assert same_content(client, stored, second, trust_etags=True) is False
     assert emulator.requests.total == 0
 
 
