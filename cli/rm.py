@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .running import Run
     from .selecting import Chosen
     from .state import State
+
+    Named = tuple[CosUrl, Sequence[ObjectId] | None]  # None: not counted yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,9 @@ def rm(ctx: click.Context, /, urls: tuple[CosUrl, ...], **values: Any) -> int:
         held = None if options.max_delete is None else await _counted_first(run, urls, options)
         if held is None and options.max_delete is not None:
             return
-        for place, url in enumerate(urls):
-            await _remove(run, url, options, held[place] if held is not None else None)
+        named = list(zip(urls, held if held is not None else [None] * len(urls), strict=True))
+        for group in _together(named, options):
+            await _remove(run, group, options)
 
     return run_job(state, job, report, verb="removing")
 
@@ -133,34 +136,50 @@ def _ask(state: State, urls: tuple[CosUrl, ...], options: Options) -> None:
         confirm(state, f"Remove all objects of {printable(', '.join(map(str, emptied)))}{versions}?")
 
 
-async def _remove(run: Run, url: CosUrl, options: Options, held: Sequence[ObjectId] | None) -> None:
+def _together(named: Sequence[Named], options: Options) -> Iterator[list[Named]]:
+    """Yield what is removed together: single keys of one bucket. What has to be listed may fail, alone."""
+    group: list[Named] = []
+    for each in named:
+        alone = options.all_versions or _is_recursive(each[0], options)
+        if group and (alone or group[0][0].bucket != each[0].bucket):
+            yield group
+            group = []
+        if alone:
+            yield [each]
+        else:
+            group.append(each)
+    if group:
+        yield group
+
+
+async def _remove(run: Run, group: Sequence[Named], options: Options) -> None:
+    """Remove what URLs of one bucket mean, or what was counted of each before."""
     from cosfs.transfer.delete import delete_many
 
-    bucket = await run.engine.run(run.state.client.resolve_bucket, url.bucket)
-    recursive = _is_recursive(url, options)
-    counted = _Counter()
+    bucket = await run.engine.run(run.state.client.resolve_bucket, group[0][0].bucket)
+    numbers: list[int] = []
 
     async def chosen() -> AsyncGenerator[ObjectId, None]:
-        found = _candidates(run, bucket, url.key, options, recursive) if held is None else _each(held)
-        async with aclosing(found) as ids:
-            async for each in ids:
-                if run.stopping:
-                    return
-                counted.number += 1
-                if options.dryrun:
-                    run.report.would_delete(f"cos://{bucket}/{each.key}", each.version_id)
-                else:
-                    run.display.expect(0)
-                    yield each
+        for url, held in group:
+            numbers.append(0)
+            recursive = _is_recursive(url, options)
+            found = _candidates(run, bucket, url.key, options, recursive) if held is None else _each(held)
+            async with aclosing(found) as ids:
+                async for each in ids:
+                    if run.stopping:
+                        return
+                    numbers[-1] += 1
+                    if options.dryrun:
+                        run.report.would_delete(f"cos://{bucket}/{each.key}", each.version_id)
+                    else:
+                        run.display.expect(0)
+                        yield each
 
     async with aclosing(chosen()) as ids:
         await delete_many(run.engine, bucket, ids, on_result=tell_deleted(run, bucket))
     run.display.complete = True
-    _remark(run, url, options, recursive, counted.number)
-
-
-class _Counter:
-    number = 0
+    for (url, _), number in zip(group, numbers, strict=False):  # fewer if it was stopped
+        _remark(run, url, options, _is_recursive(url, options), number)
 
 
 async def _counted_first(run: Run, urls: Sequence[CosUrl], options: Options) -> list[list[ObjectId]] | None:

@@ -267,6 +267,7 @@ class Plan:
         if destination is not None:
             # Its name on disk may be spelled otherwise than we would spell it.
             path = destination.item.path[len(self.destination.name("")) :]  # type: ignore[union-attr]
+            path += "/" if is_marker(source.relative) else ""
         in_the_way = self._collisions.add(path)
         if in_the_way:
             reason = f"{in_the_way!r} is a file here, so nothing can be below it"

@@ -89,6 +89,16 @@ def test_several_urls(run: Run, client: CosClient, filled: str) -> None:
     assert keys(client, filled) == ["p/a.log", "p/s/c.log", "p2/d.log"]
 
 
+def test_keys_named_one_by_one_go_in_one_request(
+    run: Run, client: CosClient, filled: str, emulator: Emulator
+) -> None:
+    named = [f"cos://{filled}/{key}" for key in keys(client, filled)]
+    emulator.requests.reset()
+    assert run("rm", *named).lines == [f"delete: {url}" for url in named]
+    assert emulator.requests["DeleteObjects"] == 1
+    assert keys(client, filled) == []
+
+
 def test_failure_is_told_and_exits_1(run: Run, filled: str, emulator: Emulator) -> None:
     emulator.faults.error("DeleteObjects", "AccessDenied", count=0)
     try:

@@ -93,6 +93,8 @@ def test_empty_directories(run: Run, client: CosClient, bucket: str, tmp_path: P
     run("sync", f"cos://{bucket}/p", "e", "--delete", "--keep-dirs")
     names = sorted(str(path.relative_to(tmp_path / "e")) for path in (tmp_path / "e").rglob("*"))
     assert names == ["empty", "empty/deep", "full", "full/a"]
+    # What is there already is no file that a marker could not replace.
+    assert run("sync", f"cos://{bucket}/p", "e", "--delete", "--keep-dirs").out == ""
 
 
 def test_keys_that_differ_in_case_alone(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
