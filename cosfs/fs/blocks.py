@@ -27,7 +27,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -215,9 +215,9 @@ class BlockCache:
         finally:
             self._expected -= 1
 
-    async def half_written(self) -> bool:
-        """Wait until little waits for the disk, as what nobody waits for may; False as of room()."""
-        return await self.room(self._queue_limit // 2 - ENTRY_COST)
+    async def room_for_more(self) -> bool:
+        """Wait until there is room for what nobody waits for, and some is left; False as of room()."""
+        return await self.room(self._queue_limit // 4)
 
     async def give_way(self, length: int) -> bool:
         """Leave a full filesystem length bytes and some more to who asks; False if there is nothing."""
@@ -270,16 +270,19 @@ class BlockCache:
 
     def has_on_disk(self, key: BlockKey) -> bool:
         """Whether a block is on disk or about to be; its bytes are not looked at."""
-        if self._waits(key):
-            return True
-        if self._store is None or self._is_off() or self._is_corrupt:
-            return False
+        return not self.missing([key])
+
+    def missing(self, keys: Iterable[BlockKey]) -> list[BlockKey]:
+        """Those of some blocks (a few hundred at most) that has_on_disk() is not true of."""
+        wanted = {self._digest(key): key for key in keys if not self._waits(key)}
+        if not wanted or self._store is None or self._is_off() or self._is_corrupt:
+            return list(wanted.values())
         try:
-            path = self._store.find(self._digest(key))
-            return bool(path) and Path(path).exists()
+            found = self._store.find_all(list(wanted))
+            return [key for digest, key in wanted.items() if not _exists(found.get(digest, ""))]
         except STORE_ERRORS as error:
             self._note_failure("cannot be read", error)
-            return False
+            return list(wanted.values())
 
     async def run(self) -> None:
         """Write, evict and drop in the background until cancelled."""
@@ -529,6 +532,10 @@ def _make_file(path: Path) -> None:
         path.touch(mode=0o600)
     except OSError:
         pass  # the next start looks for lost files, that is all
+
+
+def _exists(path: str) -> bool:
+    return bool(path) and Path(path).exists()
 
 
 def _now() -> float:

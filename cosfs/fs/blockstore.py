@@ -39,7 +39,8 @@ _INSERT = (
     "INSERT INTO Cache (key, raw, store_time, access_time, tag, size, mode, filename)"
     " VALUES (?, 1, ?, ?, ?, ?, ?, ?)"
 )
-MANY = 2 << 20  # bytes from which on a second thread is worth having
+MANY = 2 << 20  # bytes from which on more threads than one are worth having
+THREADS = 3
 BATCH = 256  # entries a transaction, where nobody waits for the whole
 
 
@@ -65,28 +66,34 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
     def __init__(self, directory: str, **settings: Any) -> None:
         super().__init__(directory, **settings)
         self.written: list[str] = []  # by the open transaction
-        self.helped = 0.0  # seconds of a processor, likewise, in another thread
-        self._direct = DirectWriter(), DirectWriter()
+        self.helped = 0.0  # seconds of a processor, likewise, in other threads
+        self._direct = [DirectWriter() for _ in range(THREADS)]
 
     def store_all(self, blocks: Sequence[NewBlock]) -> list[tuple[NewBlock, str]]:
-        """Write new files; return their names. Two threads do large ones: one sums while the disk works."""
+        """Write new files; return their names. Some threads do large ones: one sums while the disk works."""
         todo = iter(blocks)
         done: list[tuple[NewBlock, str]] = []
         if sum(len(block.data) for block in blocks) < MANY:
             self._store_some(todo, done, self._direct[0])
             return done
-        with ThreadPoolExecutor(1) as pool:
-            helper = pool.submit(self._help, todo, done)
-            self._store_some(todo, done, self._direct[0])
-            helper.result()
-        return done
+        spent: list[float] = []
 
-    def _help(self, todo: Iterator[NewBlock], done: list[tuple[NewBlock, str]]) -> None:
-        began = time.thread_time()
+        def help_with(direct: DirectWriter) -> None:
+            began = time.thread_time()
+            try:
+                self._store_some(todo, done, direct)
+            finally:
+                spent.append(time.thread_time() - began)
+
         try:
-            self._store_some(todo, done, self._direct[1])
+            with ThreadPoolExecutor(THREADS - 1) as pool:
+                helpers = [pool.submit(help_with, direct) for direct in self._direct[1:]]
+                self._store_some(todo, done, self._direct[0])
+                for helper in helpers:
+                    helper.result()
         finally:
-            self.helped += time.thread_time() - began
+            self.helped = sum(spent)
+        return done
 
     def _store_some(
         self, todo: Iterator[NewBlock], done: list[tuple[NewBlock, str]], direct: DirectWriter
@@ -150,6 +157,12 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
     def find(self, digest: bytes) -> str:
         """Return the path of a block's file, empty if there is none."""
         return str(self.get(digest, ""))
+
+    def find_all(self, digests: Sequence[bytes]) -> dict[bytes, str]:
+        """Return the paths of those blocks that there are."""
+        marks = ", ".join("?" * len(digests))
+        rows = self._sql(f"SELECT key, filename FROM Cache WHERE raw = 1 AND key IN ({marks})", digests)
+        return {bytes(digest): f"{self.directory}/{name}" for digest, name in rows}
 
     def volume(self) -> int:
         """Bytes of all block files and of the database, without pages it will use again."""

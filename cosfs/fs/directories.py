@@ -181,7 +181,7 @@ class Directories(Calls):
         listing = directory.listing
         if directory.marker is not None or not directory.prefix or directory.parent is None:
             return
-        if listing is None or not listing.whole or any(n != leaving for n in listing.entries):
+        if listing is None or not listing.whole or len(listing.entries) > (leaving in listing.entries):
             return
         if not directory.known:
             await self.tree.ensure_known(directory)

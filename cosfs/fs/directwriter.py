@@ -38,10 +38,9 @@ class DirectWriter:
         """Write an empty file: a page and whole pages; False if that is left to the caller."""
         if not self._takes(head, data):
             return False
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         began = time.monotonic()
         try:
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags | self._flag)
+            fcntl.fcntl(fd, fcntl.F_SETFL, self._flag)
             self._head[:] = head
             done = os.writev(fd, (self._head, data))
         except OSError as error:
@@ -52,7 +51,7 @@ class DirectWriter:
         else:
             self._note_speed(done, time.monotonic() - began)
         if done != len(head) + len(data):
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+            fcntl.fcntl(fd, fcntl.F_SETFL, 0)
             os.lseek(fd, 0, os.SEEK_SET)
             return False
         return True

@@ -138,9 +138,14 @@ class Fetcher:
             self.give_up(source)
 
     async def blocks(self, source: Source, run: list[int], *, urgent: bool) -> AsyncGenerator[Block, None]:
-        """Bring consecutive blocks, each once; yields them in order, even what memory has let go of since."""
+        """Bring consecutive blocks, each once; yields them in order, even what memory has let go of since.
+
+        What is not urgent was looked for on disk already.
+        """
         self.fetch(source, run[0], run[-1] + 1, urgent=urgent)
         flights = [self._flights.get(source.block(block_no)) for block_no in run]
+        if not urgent and (last := flights[-1]) is not None:
+            await last.done.wait()  # once for all: nobody wants one of them now
         for number, block_no in enumerate(run):
             flight, flights[number] = flights[number], None
             data = await flight.landing() if flight is not None else None
@@ -202,9 +207,9 @@ class Fetcher:
 
     async def _bring(self, source: Source, run: list[int], urgent: bool) -> None:
         """Land every block of a run: from disk where it is there, the rest by GETs."""
-        missing: list[int] = []
+        missing = [] if urgent else run
         try:
-            for block_no in run:
+            for block_no in run if urgent else ():
                 # A short block in the middle of a file would become zeros in the kernel.
                 data = await self.cache.get(source.block(block_no), self._length(source, block_no))
                 if data is not None:

@@ -40,7 +40,7 @@ MISSES = 16  # at least, before all of a file is
 PAUSED = 5.0  # seconds; who has not read at random for so long is not waited for
 SLOW_FOR = 60.0  # seconds for which nothing is fetched after COS asked for fewer requests
 CACHE_SHARE = 4  # a file of more than this part of the cache is not fetched
-PARALLEL = 3  # requests of one file: the round trip of one passes while others bring bytes
+PARALLEL = 4  # requests of one file: the round trip of one passes while others bring bytes
 FASTER = 2  # times as many bytes arrive in these together as in one alone, at least (measured: 2.5 to 4)
 NEARBY = 0.002  # seconds; so much of a miss is our own work, and a closer COS is not worth a file
 RUN_SECONDS = 0.05  # what one request brings, at most: a reader may have to wait for the end of it
@@ -200,6 +200,8 @@ class Prefetcher:
 
     async def _work(self, node: FileNode, reading: _Reading, todo: Iterator[list[int]]) -> None:
         for run in todo:
+            if not await self._fetcher.cache.room_for_more():
+                raise CacheFull
             for part in runs(self._absent(reading.source, run), len(run)):  # some came since, for readers
                 if not self._may_fetch(node, reading, len(part) * self._fetcher.block_size):
                     return
@@ -210,8 +212,5 @@ class Prefetcher:
 
     def _absent(self, source: Source, run: Iterable[int]) -> list[int]:
         fetcher = self._fetcher
-        return [
-            number
-            for number in run
-            if fetcher.wanted(source, number) and not fetcher.cache.has_on_disk(source.block(number))
-        ]
+        wanted = (source.block(number) for number in run if fetcher.wanted(source, number))
+        return [key.block_no for key in fetcher.cache.missing(wanted)]

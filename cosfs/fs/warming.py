@@ -16,6 +16,7 @@ from cosfs.fs.inodes import FileNode
 
 __all__ = ["CacheFull", "Warmed", "bring", "missing_blocks", "runs", "warm"]
 
+TOGETHER = 64  # blocks looked for at once
 PARALLEL = 4  # GETs of one file; many files are warmed at once
 
 
@@ -62,12 +63,12 @@ async def warm(fetcher: Fetcher, node: FileNode) -> Warmed:
 
 async def missing_blocks(fetcher: Fetcher, source: Source) -> list[int]:
     """Return the numbers of the blocks that are not on disk."""
-    missing = []
-    for block_no in range(-(-source.size // fetcher.block_size)):
-        if not fetcher.cache.has_on_disk(source.block(block_no)):
-            missing.append(block_no)
-        if block_no % 64 == 63:
-            await trio.lowlevel.checkpoint()
+    missing: list[int] = []
+    count = -(-source.size // fetcher.block_size)
+    for first in range(0, count, TOGETHER):
+        keys = map(source.block, range(first, min(first + TOGETHER, count)))
+        missing += [key.block_no for key in fetcher.cache.missing(keys)]
+        await trio.lowlevel.checkpoint()
     return missing
 
 
@@ -82,8 +83,6 @@ async def bring(
 
     CacheFull if the disk takes no more.
     """
-    if not urgent and not await fetcher.cache.half_written():
-        raise CacheFull
     numbers = iter(run)
     async with aclosing(fetcher.blocks(source, run, urgent=urgent)) as blocks:
         async for data in blocks:

@@ -220,7 +220,7 @@ def test_what_is_not_in_the_page_cache_is_not_waited_for(
     assert read_part(path, DIGEST, 0, 10, MIB, nowait=True) is None
 
 
-def test_many_blocks_are_written_by_two_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_blocks_are_written_by_some_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a transaction, or nothing of it."""
     reserve = Reserve(0, 0)
     blocks = [NewBlock(bytes([number]) * 16, TAG, block(number)) for number in range(9)]
@@ -235,12 +235,12 @@ def test_many_blocks_are_written_by_two_threads(tmp_path: Path, monkeypatch: pyt
     ] * 5
     before = sorted(tmp_path.glob("??/*"))
     assert len(before) == 5
-    threads, both = set(), threading.Barrier(2)
+    threads, all_of_them = set(), threading.Barrier(blockstore.THREADS)
 
     def write(path: str, digest: bytes, *rest: object) -> None:
         if threading.get_ident() not in threads:
             threads.add(threading.get_ident())
-            both.wait(60)
+            all_of_them.wait(60)
         if digest == blocks[7].digest:
             raise OSError(errno.ENOSPC, "full")
         write_block(path, digest, *rest)
@@ -248,7 +248,7 @@ def test_many_blocks_are_written_by_two_threads(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(blockstore, "write_block", write)
     with pytest.raises(OSError, match="full"):
         apply(blocks)
-    assert len(threads) == 2
+    assert len(threads) == blockstore.THREADS
     assert store.helped > 0.0  # counted as work of the disk cache
     assert sorted(tmp_path.glob("??/*")) == before
     assert [bool(store.find(each.digest)) for each in blocks] == [True] * 5 + [False] * 4
