@@ -143,11 +143,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(autouse=True)
 def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let no fault of one test strike another."""
+    """Let no fault of one test strike another, and what was asked in one be counted in no other."""
     if "emulator" not in request.fixturenames:
         yield
         return
     emulator: Emulator = request.getfixturevalue("emulator")
+    emulator.requests.reset()
     yield
     emulator.faults.clear()
 

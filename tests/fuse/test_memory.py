@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from cosfs.emulator import Emulator
 from tests.mounting import Mounted
 
@@ -49,9 +51,14 @@ def test_open_and_close_leave_nothing_behind(
                 (mounted.path / f"{number:04}").read_bytes()
 
     read_all(3)
-    before = most(mounted)
-    read_all(20)
-    assert most(mounted) - before < 3 * 1024, "4,000 files were opened, read and closed"
+    grown = []
+    for _ in range(3):  # threads that it never had before take memory once: the least counts
+        before = most(mounted)
+        read_all(20)
+        grown.append(most(mounted) - before)
+        if grown[-1] < 3 * 1024:
+            return
+    pytest.fail(f"whenever 4,000 files were opened, read and closed it grew: {grown} KiB")
 
 
 def faults(mounted: Mounted) -> int:

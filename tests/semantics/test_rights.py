@@ -15,9 +15,7 @@ from cosfs.emulator import Emulator
 from tests.fuse.support import fails_with
 from tests.mounting import Mounted
 from tests.policies import MULTIPART, READ, policy
-from tests.semantics.conftest import Counted, Outside, names
-
-Status = Callable[[Mounted], str]
+from tests.semantics.conftest import Outside, names
 
 
 @pytest.fixture
@@ -27,10 +25,24 @@ def filled(outside: Outside) -> Outside:
     return outside
 
 
-def keys(emulator: Emulator, *actions: str) -> dict[str, str]:
-    """The environment of a user who may do this."""
-    user = emulator.add_user(policies=[policy(*actions)])
-    return {"COS_SECRET_ID": user.secret_id, "COS_SECRET_KEY": user.secret_key}
+Keys = Callable[..., dict[str, str]]
+PATIENT = "from cosfs.fs import rights\nrights.ASK_WITHIN = 60.0\n"
+
+
+@pytest.fixture
+def keys(emulator: Emulator, tmp_path: Path) -> Keys:
+    """Make the environment of a user who may do this, and whose mounts wait for what COS says of it."""
+    (tmp_path / "sitecustomize.py").write_text(PATIENT)
+
+    def make(*actions: str) -> dict[str, str]:
+        user = emulator.add_user(policies=[policy(*actions)])
+        return {
+            "COS_SECRET_ID": user.secret_id,
+            "COS_SECRET_KEY": user.secret_key,
+            "PYTHONPATH": str(tmp_path),
+        }
+
+    return make
 
 
 def check_nothing_changes(place: Path) -> None:
@@ -59,13 +71,9 @@ def check_nothing_changes(place: Path) -> None:
 
 
 def test_every_change_with_keys_that_may_only_read_is_refused_at_once(
-    filled: Outside,
-    emulator: Emulator,
-    mount: Callable[..., Mounted],
-    cos_environment: Mapping[str, str],
-    counted: Callable[[], Counted],
+    filled: Outside, keys: Keys, mount: Callable[..., Mounted], cos_environment: Mapping[str, str]
 ) -> None:
-    env = keys(emulator, *READ)
+    env = keys(*READ)
     mounted = mount(f"cos://{filled.bucket}", env=env)
     assert "--read-only makes that clear" in mounted.log_text()
     check_nothing_changes(mounted.path)
@@ -88,16 +96,16 @@ def test_every_change_with_keys_that_may_only_read_is_refused_at_once(
 
 
 def test_in_a_mount_of_all_buckets_as_well(
-    filled: Outside, emulator: Emulator, mount: Callable[..., Mounted]
+    filled: Outside, keys: Keys, mount: Callable[..., Mounted]
 ) -> None:
-    place = mount("cos://", env=keys(emulator, *READ)).path / filled.bucket
+    place = mount("cos://", env=keys(*READ)).path / filled.bucket
     check_nothing_changes(place)
 
 
 def test_what_may_be_written_and_not_removed_keeps_its_name(
-    filled: Outside, emulator: Emulator, mount: Callable[..., Mounted]
+    filled: Outside, keys: Keys, mount: Callable[..., Mounted]
 ) -> None:
-    mounted = mount(f"cos://{filled.bucket}", env=keys(emulator, *READ, "PutObject", *MULTIPART))
+    mounted = mount(f"cos://{filled.bucket}", env=keys(*READ, "PutObject", *MULTIPART))
     place = mounted.path
     (place / "new").write_bytes(b"x")
     with fails_with(errno.EACCES):
