@@ -80,7 +80,7 @@ async def test_a_file_sent_while_it_was_written_gets_its_holes_too(files: Files,
     with counted(emulator) as requests:
         fh = await files.create("f")
         await files.write(fh, data)
-        await until(lambda: emulator.requests["UploadPart"] == 6)
+        await until(lambda: emulator.requests["UploadPart"] >= 6)
         await files.truncate("f", SIZE)
         await files.write(fh, b"again", 100)
         await files.write(fh, b"end", SIZE - 3)

@@ -41,7 +41,7 @@ async def test_parts_are_sent_while_the_file_is_written(files: Files, emulator: 
     with counted(emulator) as requests:
         fh = await files.create("a")
         await files.write(fh, data[: 5 * MIB])
-        await until(lambda: emulator.requests["UploadPart"] == 5)
+        await until(lambda: emulator.requests["UploadPart"] >= 5)
         assert await files.stored("a") is None
         await files.write(fh, data[5 * MIB :], 5 * MIB)
         await files.close(fh)
@@ -229,7 +229,7 @@ async def test_a_file_cut_to_nothing_and_written_anew_is_streamed(files: Files, 
     fh = await files.open("a", os.O_RDWR | os.O_TRUNC)
     emulator.requests.reset()
     await files.write(fh, new)
-    await until(lambda: emulator.requests["UploadPart"] == 4)
+    await until(lambda: emulator.requests["UploadPart"] >= 4)
     await files.close(fh)
     assert await files.stored("a") == new
 
