@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -164,10 +163,7 @@ def test_many_retired_bytes_do_not_wait(directory: Path, monkeypatch: pytest.Mon
     for path in paths:
         path.write_bytes(b"x" * 5000)
         journal.retire(path)
-    deadline = time.monotonic() + 30
-    while any(path.exists() for path in paths) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not [path for path in paths[:2] if path.exists()]
+    until(lambda: not any(path.exists() for path in paths[:2]), "they are removed")
     journal.close()
 
 
