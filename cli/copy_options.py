@@ -43,8 +43,10 @@ class Options(Common):
             self._check_stream(source, destination)
             if isinstance(source, CosUrl) and isinstance(destination, CosUrl):
                 self.check_overlap(source, destination)
-        if self.recursive and isinstance(destination, Local) and Path(destination.path).is_file():
-            raise UsageError(f"{destination} is a file", hint="A recursive copy needs a directory")
+        if self.recursive and isinstance(destination, Local):
+            there = Path(destination.path)
+            if there.exists() and not there.is_dir():
+                raise UsageError(f"{destination} is no directory", hint="A recursive copy needs one")
         return [(source, destination) for source in sources]
 
     def check_overlap(self, source: CosUrl, destination: CosUrl) -> None:

@@ -89,9 +89,14 @@ def complete_places(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def meant_url(text: str) -> str:
-    """Guess which cos:// URL was meant: s3://b/k, cos:/b/k, b:k as rclone and s3fs write it, b/k."""
-    _, found, rest = text.partition("://")
-    if not found:
+    """Guess which cos:// URL was meant: an object's address, s3://b/k, cos:/b/k, b:k as of rclone, b/k."""
+    scheme, found, rest = text.partition("://")
+    if scheme in ("http", "https"):
+        from urllib.parse import unquote
+
+        host, _, path = rest.partition("?")[0].partition("/")
+        rest = f"{host.partition('.cos')[0]}/{unquote(path)}"
+    elif not found:
         bucket, slash, key = text.removeprefix("cos:").lstrip("/").partition("/")
         rest = bucket.replace(":", "/", 1) + slash + key
     return f"cos://{rest.rstrip('/')}"

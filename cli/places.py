@@ -42,8 +42,9 @@ def parse_place(text: str) -> Place:
     """Read a source or destination."""
     if is_cos_url(text):
         return parse_cos_url(text)
-    scheme, found, _ = text.partition("://")
-    if found and scheme in {"s3", "cosn", "oss", "gs"}:
+    scheme, _, rest = text.partition("://")
+    is_address = scheme in {"http", "https"} and ".cos" in rest.partition("/")[0]
+    if is_address or (rest and scheme in {"s3", "cosn", "oss", "gs"}):
         parse_cos_url(text)  # raises, with the right spelling
     if not text:
         raise UsageError("a source or destination is empty")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cosfs.errors import COSError, ServiceError, UsageError
+from cosfs.errors import COSError, ServiceError, SourceChangedError, UsageError
 
 from .output import printable
 
@@ -378,7 +378,7 @@ def _error_record(error: BaseException) -> dict[str, object]:
             "trace_id": error.trace_id,
         }
     return {
-        "code": type(error).__name__,
+        "code": error.code if isinstance(error, SourceChangedError) else type(error).__name__,
         "message": describe(error),
         "http": None,
         "request_id": "",

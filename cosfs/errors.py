@@ -63,6 +63,7 @@ __all__ = [
     "PreconditionFailedError",
     "ServerError",
     "ServiceError",
+    "SourceChangedError",
     "ThrottledError",
     "TooLargeError",
     "TransferError",
@@ -286,6 +287,12 @@ class TransferError(COSError):
     """Some of many transfers failed; each was reported where it happened."""
 
     exit_code = 1
+
+
+class SourceChangedError(TransferError):
+    """A file was written to while it was uploaded, also the second time."""
+
+    code = "changed-during-upload"
 
 
 class CancelledError(COSError):

@@ -12,7 +12,7 @@ import trio
 
 from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers
-from cosfs.errors import COSError, IntegrityError, TransferError, UsageError
+from cosfs.errors import COSError, IntegrityError, SourceChangedError, TransferError, UsageError
 from cosfs.records import dataclass
 from cosfs.transfer import parts
 from cosfs.transfer.engine import SMALL, Engine
@@ -127,7 +127,7 @@ def _check_unchanged(file: LocalFile, fd: int, before: os.stat_result) -> None:
 
 
 def _changed(file: LocalFile) -> TransferError:
-    return TransferError(
+    return SourceChangedError(
         f"{file.path}: changed while it was uploaded",
         hint="Upload it again when nothing writes to it any more.",
     )

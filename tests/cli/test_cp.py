@@ -223,6 +223,10 @@ def test_filters_need_recursive(run: Run, bucket: str, local: Path) -> None:
     assert "--recursive" in run("cp", "f", f"cos://{bucket}/", "--exclude", "x", code=252).err
 
 
+def test_a_tree_does_not_go_into_a_device(run: Run, bucket: str, local: Path) -> None:
+    assert "no directory" in run("cp", "-r", f"cos://{bucket}/p", "/dev/null", code=252).err
+
+
 def test_version_id_is_for_a_source_in_cos(run: Run, client: CosClient, bucket: str, local: Path) -> None:
     assert "--version-id" in run("cp", "f", f"cos://{bucket}/k", "--version-id", "v", code=252).err
     assert keys(client, bucket) == []

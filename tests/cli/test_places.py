@@ -72,9 +72,12 @@ def test_operation() -> None:
         operation(local, CosUrl("", ""))
 
 
-def test_url_of_another_service_is_refused() -> None:
+@pytest.mark.parametrize(
+    "text", ["s3://b/k", "https://b.cos.ap-x.myqcloud.com/k?sign=1", "http://b.cos-website/k"]
+)
+def test_url_of_another_kind_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"Did you mean cos://b/k\?"):
-        parse_place("s3://b/k")
+        parse_place(text)
 
 
 @pytest.mark.parametrize("text", ["cos:/b/k", "cos:b/k", "cos:b:k"])

@@ -22,7 +22,7 @@ from cosfs.errors import (
     BucketNotFoundError,
     IntegrityError,
     ServerError,
-    TransferError,
+    SourceChangedError,
     UsageError,
 )
 from cosfs.transfer.engine import Engine
@@ -294,8 +294,9 @@ async def test_source_that_keeps_changing_fails(
 
     interfering: Any = Interfering(client, operation, append, 1000)
     async with Engine(interfering, SMALL_LIMITS) as engine:
-        with pytest.raises(TransferError, match="changed while it was uploaded"):
+        with pytest.raises(SourceChangedError, match="changed while it was uploaded") as caught:
             await upload_file(engine, path, bucket, "k")
+    assert caught.value.code == "changed-during-upload"
     assert open_uploads(client, bucket) == []
 
 
