@@ -325,13 +325,14 @@ with cosfs.Session() as cos:
     (home / ".cos/config").write_text(
         "[default]\ncos =\n  resume_threshold = 8MB\n  max_concurrent_requests = 1\n"
     )
+    emulator.requests.reset()
     fault = emulator.faults.latency(HELD, operation)
     fault.skip = 5
     with subprocess.Popen(
         [sys.executable, "-c", code], env=cos_environment, cwd=tmp_path, stderr=subprocess.PIPE
     ) as process:
         deadline = time.monotonic() + 90
-        while not any(len(job["done"]) >= 4 for job in jobs(home)):
+        while emulator.requests[operation] < 6 or not any(len(job["done"]) >= 4 for job in jobs(home)):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()

@@ -44,13 +44,18 @@ def make(path: Path) -> bytes:
 
 
 def killed(cos: Cos, emulator: Emulator, operation: str, *args: object) -> None:
-    """Run a command that needs many requests of an operation; kill it when its record tells of some."""
+    """Run a command that needs many requests of an operation; kill it when its record tells of some.
+
+    And when it has sent all that it can: what came later would be counted with the next command.
+    """
     emulator.requests.reset()
     emulator.faults.latency(HELD, operation, skip=5)
     records = Path(cos.environment["HOME"]) / ".cos/resume"
     process = subprocess.Popen(["cos", *map(str, args)], env=cos.environment, cwd=cos.directory)
     end = time.monotonic() + 90
-    while not any(json.loads(path.read_text())["done"] for path in records.glob("*.json")):
+    while emulator.requests[operation] < 5 + 2 or not any(
+        json.loads(path.read_text())["done"] for path in records.glob("*.json")
+    ):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
