@@ -115,5 +115,13 @@ async def settled(engine: Engine) -> None:
             await trio.sleep(0.01)
 
 
+async def arrived(engine: Engine, bucket: str) -> None:
+    """Wait until nothing that was given up is still on its way to the server, to be counted there later."""
+    await settled(engine)
+    for _ in range(2):  # a connection that came before is looked at before, and then read
+        engine.client.close()
+        await trio.to_thread.run_sync(engine.client.head_bucket, bucket)
+
+
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))

@@ -27,7 +27,15 @@ from cosfs.transfer.resume import Records, State
 from cosfs.transfer.upload import upload_file
 from cosfs.units import MIB
 from tests.objects import stored
-from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, open_uploads, settled
+from tests.transfer.support import (
+    SMALL_LIMITS,
+    Moved,
+    arrived,
+    content,
+    make_file,
+    open_uploads,
+    settled,
+)
 
 # One request at a time, so that a test knows which parts are done.
 LIMITS = replace(SMALL_LIMITS, max_concurrent_requests=1, resume_threshold=4 * MIB)
@@ -70,7 +78,7 @@ async def interrupted_upload(engine: Engine, emulator: Emulator, path: Path, buc
     deny(emulator, "UploadPart", 4)
     with pytest.raises(PermissionDeniedError):
         await upload_file(engine, path, bucket, "k")
-    await settled(engine)  # a part that was given up may still be on its way
+    await arrived(engine, bucket)
     emulator.faults.clear()
     emulator.requests.reset()
     assert engine.records is not None
@@ -205,7 +213,7 @@ async def test_cancelled_upload_goes_on(
         await upload_file(engine, tmp_path / "f", bucket, "k", progress=cancel)
     assert scope.cancelled_caught
     assert len(records.kept) == 1
-    await settled(engine)
+    await arrived(engine, bucket)
     emulator.requests.reset()
     await upload_file(engine, tmp_path / "f", bucket, "k")
     assert emulator.requests["UploadPart"] <= 7
@@ -220,6 +228,7 @@ async def interrupted_download(
     deny(emulator, "GetObject", 4)
     with pytest.raises(PermissionDeniedError):
         await download_file(engine, bucket, "k", target, info=client.head_object(bucket, "k"))
+    await arrived(engine, bucket)
     emulator.faults.clear()
     emulator.requests.reset()
     return data
@@ -323,6 +332,7 @@ async def test_copy_goes_on_and_begins_again_if_the_source_has_changed(
         deny(emulator, "UploadPartCopy", 4)
         with pytest.raises(PermissionDeniedError):
             await copy_object(engine, bucket, "k", bucket, "l", options=COPY)
+        await arrived(engine, bucket)
         emulator.faults.clear()
         if changed:
             client.put_object(bucket, "k", content(SIZE, seed=5))

@@ -20,7 +20,7 @@ from cosfs.transfer.resume import Records
 from cosfs.transfer.upload import upload_file
 from cosfs.units import KIB, MIB
 from tests.objects import stored
-from tests.transfer.support import SMALL_LIMITS, Moved, content, make_file, settled
+from tests.transfer.support import SMALL_LIMITS, Moved, arrived, content, make_file, settled
 
 LIMITS = replace(SMALL_LIMITS, max_concurrent_requests=1, resume_threshold=4 * MIB)
 SIZE = 8 * MIB + 5
@@ -112,7 +112,7 @@ async def test_parts_of_another_size_are_gone_on_with(
             await upload_file(engine, tmp_path / "f", bucket, "u")
         with pytest.raises(PermissionDeniedError):
             await download_file(engine, bucket, "k", tmp_path / "d", info=info)
-        await settled(engine)
+        await arrived(engine, bucket)
     emulator.faults.clear()
     emulator.requests.reset()
     async with Engine(client, replace(LIMITS, multipart_chunksize=3 * MIB), records=records) as engine:
