@@ -258,6 +258,7 @@ class OpenFiles(Calls):
                 self.committer.promise(node)
                 self.committer.send_later(node, ASYNC_DELAY)
                 await trio.to_thread.run_sync(self.journal.sync)
+                content.rest()
                 return
 
     async def fsync(self, fh: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -19,6 +20,11 @@ from cosfs.transfer.receive import WRITE_PIECE
 __all__ = ["MEMORY_MAX", "Scratch", "pwrite_all", "pwrite_until", "remove_file"]
 
 MEMORY_MAX = 64 * 1024  # bytes; what needs more goes into a file
+
+
+def descriptors_at_hand() -> int:
+    """How many descriptors this process may have open before those of files that wait are closed."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def remove_file(path: Path) -> None:
@@ -121,6 +127,15 @@ class Scratch:
         if self._memory is not None:
             other._memory = self._memory.copy()
         return other
+
+    def rest(self) -> None:
+        """Close the descriptor if many are open; the next use opens the file again.
+
+        Else it stays open: the bytes then get to COS even if somebody removes the directory.
+        """
+        if self._fd >= descriptors_at_hand() and self._path is not None:  # numbers are given from the lowest on
+            os.close(self._fd)
+            self._fd = -1
 
     def close(self, *, keep: bool = False, remove: Callable[[Path], None] = remove_file) -> None:
         """Let go of everything; keep leaves the file on disk, else remove is called with it."""

@@ -72,6 +72,8 @@ class Staging:
         self._cut_at = -1  # where bytes begin that truncate() has left on disk
         # Size and end of what was written when all of it was forced to the local disk last.
         self._durable: tuple[int, int] | None = None
+        self._forced = -1  # version that was forced to the local disk last
+        self._is_lent = False  # the descriptor's number was handed out, and may be in use for ever
         # The file's mtime without the changes that nobody was promised, None if there are none.
         self.mtime_before: int | None = None
 
@@ -320,6 +322,7 @@ class Staging:
     def body(self, start: int, stop: int) -> FileBody:
         """A window of the staging file; holes read as zeros. The range must have been filled."""
         fd = self.fileno()
+        self._is_lent = True
         if os.fstat(fd).st_size < stop:
             os.posix_fallocate(fd, stop - 1, 1)  # unlike ftruncate it cannot cut what is just being written
         return FileBody(fd, start, stop - start)
@@ -328,7 +331,17 @@ class Staging:
         """All bytes of a small, filled file."""
         if self.size == 0:
             return b""
-        return self._scratch.get(self.size, 0)
+        data = self._scratch.get(self.size, 0)
+        self.rest()
+        return data
+
+    def rest(self) -> None:
+        """Do without a descriptor while nobody writes, where many wait to be sent and few are left.
+
+        Not before the bytes are on disk: make_durable() forces what was written through this one.
+        """
+        if self._forced == self.version and not self._writes and not self._is_lent:
+            self._scratch.rest()
 
     def detach(self) -> None:
         """Everything is here: do without the object from now on."""
@@ -382,12 +395,13 @@ class Staging:
         """Force the staged bytes to the local disk; those in memory go there with the journal."""
         if self._scratch.is_open:
             fd = os.dup(self.fileno())
-            state = self.size, self._end
+            state, version = (self.size, self._end), self.version
             await trio.to_thread.run_sync(_sync, fd, self._directory, abandon_on_cancel=True)
             self._durable = (
                 min(self.size, state[0]),
                 min(self.size, state[1]),
             )  # it may have been cut meanwhile
+            self._forced = version
 
     @property
     def _end(self) -> int:
@@ -431,6 +445,7 @@ class Staging:
             staging._let_go_lost()
         staging.valid = staging.changed.copy()
         staging.touch()
+        staging._forced = staging.version
         return staging
 
     def _let_go_lost(self) -> None:

@@ -8,7 +8,7 @@ import random
 import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -281,6 +281,15 @@ def stored(client: CosClient, bucket: str, key: str) -> bytes | None:
             return b"".join(stream.chunks())
     except NotFoundError:
         return None
+
+
+def open_below(directory: Path) -> list[str]:
+    """Files of a directory that this process has open."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # another thread has closed it meanwhile
+            links.append(os.readlink(descriptor))  # noqa: PTH115
+    return [link for link in links if link.startswith(f"{directory.resolve()}/")]
 
 
 @asynccontextmanager

@@ -10,9 +10,10 @@ import trio
 import trio.testing
 
 from cosfs.errors import FilesystemError
+from cosfs.fs import scratch
 from cosfs.fs.fetcher import Fetcher, Source
 from cosfs.fs.staging import Staging
-from tests.fs.support import Files, content
+from tests.fs.support import Files, content, open_below
 
 KIB = 1024
 
@@ -155,6 +156,31 @@ async def test_the_journal_can_bring_it_back(files: Files, fetcher: Fetcher, tmp
     again = Staging.from_json(tmp_path, record)
     assert again.dirty
     assert await read_all(again, fetcher) == expected == b"aBCdef\0\0I"
+
+
+async def test_a_descriptor_is_closed_only_where_all_is_on_disk_and_none_sends_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "descriptors_at_hand", lambda: 0)
+    staging = Staging(tmp_path, None)
+
+    def is_open() -> bool:
+        staging.rest()
+        return bool(open_below(tmp_path))
+
+    data = content(100 * KIB)
+    await staging.write(0, data)
+    assert is_open()  # closed, it would not be forced to disk any more
+    await staging.make_durable()
+    assert not is_open()
+    await staging.write(0, b"again")
+    assert is_open()
+    await staging.make_durable()
+    assert not is_open()
+    body = staging.body(0, 10)
+    assert is_open()  # a thread may read from it long after it was given up
+    assert bytes(next(body.chunks())) == b"again" + data[5:10]
+    staging.close()
 
 
 async def test_a_detached_file_can_be_brought_back_without_its_object(

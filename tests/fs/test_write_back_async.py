@@ -13,10 +13,10 @@ import trio.testing
 
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError
-from cosfs.fs import commit, openfiles, staging
+from cosfs.fs import commit, openfiles, scratch, staging
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import content, counted, until
+from tests.fs.support import content, counted, open_below, until
 
 KIB = 1024
 
@@ -211,6 +211,28 @@ async def test_async_files_outlive_an_outage_and_keys_that_end_in_it(
     assert {key: await files.stored(key) for key in await files.keys()} == wanted
     uploads = await trio.to_thread.run_sync(files.client.list_uploads, files.bucket)
     assert not uploads.uploads
+
+
+async def test_async_files_that_wait_in_an_outage_use_no_descriptors_when_few_are_left(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "descriptors_at_hand", lambda: 0)
+    files = await filesystem(write_back="async")
+    await files.list()
+    wanted = {f"f{number}": content(100 * KIB + number) for number in range(5)}
+    away = emulator.faults.reset("*", count=0)
+    for name, data in wanted.items():
+        await files.put(name, data)
+    fh = await files.open("f3", os.O_RDWR)
+    await files.write(fh, b"changed", 70 * KIB)
+    await files.close(fh)
+    wanted["f3"] = wanted["f3"][: 70 * KIB] + b"changed" + wanted["f3"][70 * KIB + 7 :]
+    await until(lambda: away.struck > len(wanted))
+    assert open_below(files.journal.staging) == []
+    assert await files.get("f3") == wanted["f3"]
+    emulator.faults.clear()
+    await until(lambda: not files.journal.records())
+    assert {key: await files.stored(key) for key in await files.keys()} == wanted
 
 
 async def test_async_rename_in_an_outage_sends_the_new_name_only(
