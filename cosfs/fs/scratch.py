@@ -133,7 +133,8 @@ class Scratch:
 
         Else it stays open: the bytes then get to COS even if somebody removes the directory.
         """
-        if self._fd >= descriptors_at_hand() and self._path is not None:  # numbers are given from the lowest on
+        # The kernel gives the lowest number that is free, so the number says how many are open.
+        if self._fd >= descriptors_at_hand() and self._path is not None:
             os.close(self._fd)
             self._fd = -1
 
