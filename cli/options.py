@@ -346,7 +346,11 @@ filter_options = apply(
         "Of several filters the last that matches wins; if the first is an --include, all else is left out.",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches ('sub/*', not 'sub')."
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Leave out what matches. 'sub' is not what is in sub: write 'sub/*'. 'a.txt' is not sub/a.txt:"
+        " write '*a.txt'.",
     ),
     click.option("--include-from", multiple=True, metavar="FILE", help="One --include pattern a line."),
     click.option("--exclude-from", multiple=True, metavar="FILE", help="One --exclude pattern a line."),

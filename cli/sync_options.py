@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cosfs.client.url import CosUrl
+from cosfs.client.url import CosUrl, is_cos_url
 from cosfs.errors import UsageError
 from cosfs.records import dataclass
 
@@ -62,7 +62,9 @@ deleting_options: Callable[[F], F] = apply(
         help="Delete what only the destination has, once all was sent without a failure. What filters leave "
         "out stays.",
     ),
-    click.option("--delete-excluded", is_flag=True, help="With that, delete what filters leave out as well."),
+    click.option(
+        "--delete-excluded", is_flag=True, help="The same, and delete what filters leave out as well."
+    ),
     click.option(
         "--max-delete",
         type=LimitType(),
@@ -138,6 +140,8 @@ class Options(Common):
             )
         if self.watch and self.dryrun:
             raise UsageError("--watch with --dryrun would never do anything")
+        if self.snapshot and is_cos_url(self.snapshot):
+            raise UsageError("--snapshot needs a file on this machine")
         if (self.max_delete or self.allow_empty_source) and not (self.delete or self.delete_excluded):
             raise UsageError("--max-delete and --allow-empty-source concern --delete, which is not there")
 

@@ -399,7 +399,7 @@ _OURS: Mapping[str, Kind] = {
     "SsecDecryptHeaderInvalid": Kind(
         ServiceError,
         "the object is encrypted with a key of yours, and this key is missing or wrong",
-        "Give --sse-c and --sse-c-key as it was uploaded with",
+        "Give the one it was uploaded with: cos cp and cos sync take --sse-c-key",
     ),
     "SSEContentNotSupported": Kind(
         ServiceError, "this object cannot be encrypted as asked", "Check --sse", True

@@ -275,6 +275,7 @@ def test_page_size(run: Run, client: CosClient, bucket: str, tmp_path: Path, emu
         (("d", "cos://b", "--sse", "AES256", "--sse-c-key", "k" * 32), "--sse-c"),
         (("d", "cos://b", "--sse", "AES256", "--sse-kms-key-id", "id"), "cos/kms"),
         (("d", "cos://b", "--report", "-"), "jsonl"),
+        (("d", "cos://b", "--snapshot", "cos://b/snap", "--dryrun"), "on this machine"),
         (("d", "cos://b", "--region", "not one"), "--region"),
         (("d", "cos://b", "--read-timeout", "0"), "--read-timeout"),
     ],
