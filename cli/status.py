@@ -125,7 +125,7 @@ def _waiting(pending: dict[str, Any]) -> str:
     """One file that COS does not have yet: how large, since when, how often it was tried, what happened."""
     from cosfs.units import format_duration, format_size
 
-    text = f"{pending['url']}, {format_size(pending['bytes'])}"
+    text = f"{pending['url']}, {format_size(pending['bytes']) if pending['bytes'] else 'no bytes'}"
     if pending.get("age"):
         text += f", for {format_duration(pending['age'])}"
     tries = pending.get("tries", 0)
@@ -147,9 +147,11 @@ def _pending(details: dict[str, Any]) -> str:
     from cosfs.units import format_duration, format_size
 
     files, removals = details.get("pending_files", 0), details.get("pending_removals", 0)
-    parts = [f"{files} files, {format_size(details.get('pending_bytes', 0))}"] if files else []
+    parts = []
+    if files:
+        parts.append(f"{files} file{'s' * (files != 1)}, {format_size(details.get('pending_bytes', 0))}")
     if removals:
-        parts.append(f"{removals} removals")
+        parts.append(f"{removals} removal{'s' * (removals != 1)}")
     oldest = max((each.get("age", 0.0) for each in details.get("pending", ())), default=0.0)
     if oldest >= 1:
         parts.append(f"the oldest for {format_duration(oldest)}")

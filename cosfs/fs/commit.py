@@ -270,7 +270,14 @@ class Committer:
 
     async def flush_dir(self, node: DirNode) -> None:
         """Return when COS has a directory's attributes."""
-        await self._attributes.flush_dir(node)
+        place = (node.bucket, node.prefix)
+        try:
+            await self._attributes.flush_dir(node)
+        except (COSError, OSError) as exc:
+            self.failures += 1
+            if isinstance(exc, PermissionDeniedError):
+                self._rights.was_refused(Action.WRITE, *place, exc)
+            raise
 
     async def put_marker(self, node: DirNode, attrs: attributes.Attributes) -> None:
         """Make (or make again) the object that stands for a directory."""

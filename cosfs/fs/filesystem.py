@@ -9,6 +9,7 @@ from __future__ import annotations
 from cosfs.fs.entries import Entries
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.metadata import Metadata
+from cosfs.fs.outbox import Changed
 
 
 class Filesystem(Entries, Metadata):
@@ -25,6 +26,11 @@ class Filesystem(Entries, Metadata):
         """How many files and directories are open, and how many files COS lacks bytes of."""
         dirty = {handle.node for handle in self._files.values() if handle.node.dirty}
         return len(self._files), len(self._dirs), len(dirty)
+
+    @property
+    def pending(self) -> list[Changed]:
+        """All that COS does not have as it is here; of directories, their attributes."""
+        return list(self.committer.changed())
 
     @property
     def pending_files(self) -> list[FileNode]:

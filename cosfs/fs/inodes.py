@@ -272,6 +272,11 @@ class FileNode(Node):
         return self.dirty or self.attrs_dirty
 
     @property
+    def unsent(self) -> int:
+        """The bytes to be sent, if attributes are not all that waits."""
+        return self.size if self.dirty else 0
+
+    @property
     def idle(self) -> bool:
         return not self.opens and self.content is None and not self.attrs_dirty
 

@@ -20,7 +20,7 @@ from cosfs.fs.refresh import Refresher
 from cosfs.fs.warming import warm
 from cosfs.fuse import registry
 from cosfs.fuse.gauges import sample
-from cosfs.fuse.running import Mount
+from cosfs.fuse.running import Mount, unsent
 
 log = logging.getLogger("cosfs.mount")
 
@@ -128,10 +128,10 @@ async def _warm(running: Mount, inode: int) -> dict[str, Any]:
 
 def _left(running: Mount) -> dict[str, Any]:
     assert running.fs is not None
-    files = running.fs.pending_files
+    pending = running.fs.pending
     return {
         "pending": running.pending_count(),
-        "files": len(files),
-        "bytes": sum(node.size for node in files),
-        "names": [node.url for node in files[:10]],
+        "files": len(pending),
+        "bytes": sum(unsent(node) for node in pending),
+        "names": [node.url for node in pending[:10]],
     }

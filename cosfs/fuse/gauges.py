@@ -11,7 +11,7 @@ from typing import Any
 import trio
 
 from cosfs.fs.metrics import Family, Metrics
-from cosfs.fuse.running import Mount
+from cosfs.fuse.running import Mount, unsent
 
 
 def sample(running: Mount) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def pending(running: Mount) -> dict[str, Any]:
     now = trio.current_time()
     waiting = fs.committer.outbox.waiting
     oldest = min([since for _, since in waiting] + [fs.deleter.oldest or now])
-    files = [node for node, _ in waiting if not node.is_dir]
+    files = [node for node, _ in waiting]
     return {
         "files": len(files),
-        "bytes": sum(getattr(node, "size", 0) for node in files),
+        "bytes": sum(unsent(node) for node in files),
         "removals": fs.deleter.pending,
         "oldest_seconds": max(0.0, now - oldest),
     }
@@ -173,8 +173,8 @@ def _pending(running: Mount, now: dict[str, Any]) -> Iterator[Family]:
     assert fs is not None
     waiting = now["pending"]
     yield _one("cosfs_dirty_files", "gauge", "Open files with bytes that COS lacks.", now["dirty_files"])
-    yield _one("cosfs_pending_files", "gauge", "Closed files waiting to be sent.", waiting["files"])
-    yield _one("cosfs_pending_bytes", "gauge", "Their size.", waiting["bytes"])
+    yield _one("cosfs_pending_files", "gauge", "Closed files and attributes to be sent.", waiting["files"])
+    yield _one("cosfs_pending_bytes", "gauge", "Their bytes.", waiting["bytes"])
     yield _one("cosfs_pending_removals", "gauge", "Objects waiting to be removed.", waiting["removals"])
     text = "How long the oldest of these has been waiting."
     yield _one("cosfs_pending_oldest_seconds", "gauge", text, waiting["oldest_seconds"])

@@ -21,6 +21,7 @@ from cosfs.fs.helpers import PROBE
 from cosfs.fs.inodes import FileNode
 from cosfs.fs.journal import Journal
 from cosfs.fs.metrics import Metrics
+from cosfs.fs.outbox import Changed
 from cosfs.fs.patience import Patience
 from cosfs.fs.place import BLOCKS, Place, lock_directory
 from cosfs.fs.recovery import Recovery, left_over
@@ -148,7 +149,7 @@ class Mount:
         fs = self.fs
         assert fs is not None
         stats = self.client.stats.snapshot()
-        files = fs.pending_files
+        pending = fs.pending
         blocks = self.cache.stats
         hits = blocks.hits_memory + blocks.hits_disk
         asked = hits + blocks.misses
@@ -169,11 +170,11 @@ class Mount:
             "cache_bytes": self.cache.volume(),
             "cache_limit": self.settings.cache_size,
             "hit_rate": hits / asked if asked else None,
-            "pending_files": len(files),
-            "pending_bytes": sum(node.size for node in files),
+            "pending_files": len(pending),
+            "pending_bytes": sum(unsent(node) for node in pending),
             "pending_removals": fs.deleter.pending,
             "refused": [_refusal_entry(refusal) for refusal in fs.rights.refusals()][-PENDING_SHOWN:],
-            "pending": [_pending_entry(fs, node, trio.current_time()) for node in files[:PENDING_SHOWN]],
+            "pending": [_pending_entry(fs, node, trio.current_time()) for node in pending[:PENDING_SHOWN]],
             "recovered": self.recovery.salvage.count,
             "recovered_dir": str(self.recovery.salvage.directory),
             "requests": stats,
@@ -185,7 +186,7 @@ class Mount:
 
     def pending_count(self) -> int:
         assert self.fs is not None
-        return len(self.fs.pending_files) + self.fs.deleter.pending
+        return len(self.fs.pending) + self.fs.deleter.pending
 
 
 def _refusal_entry(refusal: Refusal) -> dict[str, Any]:
@@ -194,12 +195,17 @@ def _refusal_entry(refusal: Refusal) -> dict[str, Any]:
     return {"action": refusal.action.value, "url": refusal.url, "age": age, "error": str(refusal.error)}
 
 
-def _pending_entry(fs: Filesystem, node: FileNode, now: float) -> dict[str, Any]:
-    """What is known of a file that COS does not have yet; times in seconds."""
+def unsent(node: Changed) -> int:
+    """The bytes that wait to be sent; none of what has other attributes only."""
+    return node.unsent if isinstance(node, FileNode) else 0
+
+
+def _pending_entry(fs: Filesystem, node: Changed, now: float) -> dict[str, Any]:
+    """What is known of what COS does not have yet; times in seconds."""
     due = fs.committer.outbox.trouble(node)
     return {
         "url": node.url,
-        "bytes": node.size,
+        "bytes": unsent(node),
         "age": now - due.since if due is not None else 0.0,
         "tries": due.tries if due is not None else 0,
         "next": max(0.0, due.at - now) if due is not None else 0.0,

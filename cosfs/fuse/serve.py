@@ -78,7 +78,8 @@ async def serve(
         running.close()
     if running.unsent:
         raise TransferError(
-            f"{mount.mountpoint} is unmounted, but {running.unsent} changes could not be sent to COS",
+            f"{mount.mountpoint} is unmounted, but {running.unsent} change{'s' * (running.unsent != 1)} "
+            "could not be sent to COS",
             hint=f"They are kept in {place.own}; the next mount with it sends them",
         )
 

@@ -17,7 +17,7 @@ from cosfs.fuse import control, registry
 from tests.fuse.support import fails_with, until
 from tests.fuse.users import User, alive, detach
 from tests.mounting import Mounted, in_namespace, is_mounted
-from tests.objects import keys, stored
+from tests.objects import keys, put, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -149,6 +149,22 @@ def test_umount_several(user: User, bucket: str) -> None:
         assert not is_mounted(user.mountpoint) and not is_mounted(second)
     finally:
         detach(second)
+
+
+def test_attributes_that_cos_refuses_are_pending(
+    user: User, bucket: str, client: CosClient, emulator: Emulator
+) -> None:
+    put(client, bucket, "dir/", "file")
+    user.mount(f"cos://{bucket}")
+    emulator.faults.error("CopyObject", "AccessDenied", 403, count=0)
+    for name in ("dir", "file"):  # both have bytes already, so both are copied onto themselves
+        (user.mountpoint / name).chmod(0o700)
+    until(lambda: user.one()["errors"] >= 2, "both were refused")
+    found = user.one()
+    assert (found["pending_files"], found["pending_bytes"]) == (2, 0)
+    assert {each["url"] for each in found["pending"]} == {f"cos://{bucket}/dir/", f"cos://{bucket}/file"}
+    done = user.cos("umount", user.mountpoint)
+    assert done.returncode == 255 and "2 changes" in done.stderr, done.stderr
 
 
 def test_umount_while_cos_refuses(user: User, bucket: str, client: CosClient, emulator: Emulator) -> None:
