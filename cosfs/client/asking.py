@@ -76,6 +76,7 @@ class Asking(Uploads):
             except ServiceError as error:
                 if error.status not in _NOT_ABOUT_RIGHTS or isinstance(error, AuthenticationError):
                     raise
+                self._session.stats.add(errors=-1)  # this is what was wanted
                 return error
 
         return self._session.run_operation(call, operation)

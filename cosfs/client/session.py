@@ -53,6 +53,7 @@ SLOW_SILENCE = 300.0
 # A signature is good this long before (for clocks ahead of COS) and after it was made.
 _SIGNED_BEFORE = 300
 _SIGNED_AFTER = 3600
+_NO = frozenset({304, 404, 412})  # what was asked is answered, and nothing is wrong
 _SIGNED = frozenset({"content-md5", "content-type", "host", "range", "if-match", "if-none-match"})
 
 
@@ -440,7 +441,7 @@ class Session:
             body = response.read(most=1024 * KIB)
         if body and log.isEnabledFor(logging.DEBUG):
             log.debug("%s", shown_answer(response.status, {}, body))
-        self.stats.add(errors=1, received=len(body))
+        self.stats.add(errors=response.status not in _NO, received=len(body))
         attempt.headers = response.headers
         failure = self._as_failure(call, response, body)
         error: COSError = failures.from_answer(failure)

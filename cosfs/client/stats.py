@@ -86,7 +86,7 @@ class ClientStats:
         self.statuses: Counter[tuple[str, int]] = Counter()  # by operation and status; 0: no answer
         self.latency: dict[str, Histogram] = {}  # until the head of the answer, by operation
         self.retries = 0
-        self.errors = 0  # error answers, and requests without an answer
+        self.errors = 0  # answers that are errors and not just a "no", and requests without an answer
         self.bytes_sent = 0  # of bodies
         self.bytes_received = 0
 

@@ -16,6 +16,7 @@ from cosfs.fs.inodes import DirNode, FileNode, Node
 from cosfs.fs.moves import is_inside
 from cosfs.fs.openfiles import OpenFiles
 from cosfs.fs.rights import Action
+from cosfs.fs.sparing import SYMLINK_MAX
 from cosfs.fs.staging import Staging
 from cosfs.transfer import attributes
 from cosfs.transfer.attributes import Attributes
@@ -117,6 +118,13 @@ class Entries(Directories, OpenFiles):
             raise FilesystemError(errno.EINVAL)
         if node.target is None:
             assert node.info is not None
+            if node.info.size > SYMLINK_MAX:
+                raise FilesystemError(
+                    errno.ENAMETOOLONG,
+                    f"{node.url} says that it is a symbolic link, and has {node.info.size} bytes; "
+                    f"links have {SYMLINK_MAX} at most",
+                    hint=f"Read it as an object: cos cat {node.url}",
+                )
             data = await self.fetcher.read(self._source(node), 0, node.info.size)
             node.target = bytes(data)
         return node.target

@@ -6,7 +6,7 @@ import pytest
 
 from cosfs.client.client import CosClient
 from cosfs.emulator import Emulator
-from cosfs.errors import IntegrityError
+from cosfs.errors import IntegrityError, ObjectNotFoundError
 from tests.objects import keys, stored
 
 ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
@@ -18,6 +18,9 @@ def test_what_does_not_match_its_checksum_is_refused_for_that(client: CosClient,
     client.check_put(bucket, "there")
     assert keys(client, bucket) == ["there"]
     assert stored(client, bucket, "there") == b"as it was"
+    with pytest.raises(ObjectNotFoundError):
+        client.head_object(bucket, "none")
+    assert client.stats.snapshot()["errors"] == 0, "all answers are what was asked for"
 
 
 @pytest.mark.parametrize("versions", [False, True])

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from cosfs.client.client import CosClient
+from cosfs.client.model import Headers
 from cosfs.client.waiting import sleep
 from cosfs.emulator import Emulator
 from cosfs.fs.calls import Caller
@@ -273,6 +274,17 @@ async def test_symlinks(filesystem: Filesystems) -> None:
     await files.put("a", b"")
     await fails(errno.EINVAL, files.fs.readlink((await files.file("a")).ino))
     await fails(errno.EEXIST, files.symlink("a", b"x"))
+
+
+async def test_what_is_too_long_for_a_link_is_not_read_as_one(files: Files, emulator: Emulator) -> None:
+    metadata = {"mode": str(stat.S_IFLNK | 0o777)}
+    for key, size in (("longest", 4095), ("longer", 4096)):
+        await files.upload(key, b"x" * size, headers=Headers(metadata=metadata))
+    assert await files.fs.readlink((await files.stat("longest")).ino) == b"x" * 4095
+    ino = (await files.stat("longer")).ino
+    with counted(emulator) as requests:
+        await fails(errno.ENAMETOOLONG, files.fs.readlink(ino))
+    assert not requests
 
 
 async def test_special_files(filesystem: Filesystems) -> None:
