@@ -220,7 +220,8 @@ def _connect_error(error: Exception, host: str, via: str) -> NetworkError:
 
 def _in_words(error: Exception, host: str, via: str) -> NetworkError:
     through = f" through the proxy {via}" if via else ""
-    peer = via or host
+    peer = f"the proxy {via}" if via else host
+    where = "the proxy's address" if via else "endpoint_url"
     cause = _innermost(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return CertificateError(
@@ -244,12 +245,12 @@ def _in_words(error: Exception, host: str, via: str) -> NetworkError:
         kind = NetworkError if cause.errno == socket.EAI_AGAIN else UnknownHostError
         return kind(
             f"the name of {peer.rpartition(':')[0]} cannot be resolved",
-            hint="Check the network, the region and endpoint_url",
+            hint="Check the network and the proxy's address"
+            if via
+            else "Check the network, the region and endpoint_url",
         )
     if isinstance(cause, ConnectionRefusedError):
-        return NetworkError(
-            f"{peer} refuses connections", hint="Check endpoint_url and whether it is running"
-        )
+        return NetworkError(f"{peer} refuses connections", hint=f"Check {where} and whether it is running")
     if isinstance(cause, TimeoutError):
         return NetworkTimeoutError(
             f"no connection to {peer} in time", hint="Check the network, a firewall and the proxy"

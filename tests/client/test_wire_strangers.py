@@ -81,6 +81,16 @@ def test_refused_connection() -> None:
     assert str(caught.value).startswith(f"127.0.0.1:{port} refuses connections. Check endpoint_url")
 
 
+def test_proxy_that_refuses_is_named() -> None:
+    with (
+        refusing() as port,
+        _client("http://cos.ap-x.myqcloud.com", proxy=f"http://127.0.0.1:{port}") as client,
+        pytest.raises(NetworkError) as caught,
+    ):
+        client.list_buckets()
+    assert str(caught.value).startswith(f"the proxy 127.0.0.1:{port} refuses connections. Check the proxy's")
+
+
 def test_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
