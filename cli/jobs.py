@@ -291,7 +291,7 @@ class JobMaker(Copying):
             )
         return None if self._case_policy == "ignore" else CaseNames()
 
-    def takes_twin(self, source: str, relative: str) -> bool:
+    def takes_twin(self, source: str, target: str) -> bool:
         """Tell of a name that differs from an earlier one in case alone; whether to download it."""
         text = "its name differs from another one in case alone"
         if self._case_policy == "warn":
@@ -299,7 +299,7 @@ class JobMaker(Copying):
         elif self._case_policy == "skip":
             self.report.skip(self.label, source, "case-conflict", text)
         else:
-            self.report.failure(self.label, source, relative, TransferError(text))
+            self.report.failure(self.label, source, target, TransferError(text))
         return self._case_policy == "warn"
 
     async def make_directory(

@@ -326,7 +326,7 @@ class SyncCopy(JobMaker):
             self._names_known, self._names = True, self.case_names(_existing(str(self._to)))
         if self._names is None or not self._names.add(path):
             return True
-        return self.takes_twin(self._from.name(source.relative), path)
+        return self.takes_twin(self._from.name(source.relative), self._to.name(path))
 
     def blocked(self, source: Entry, path: str, reason: str) -> None:
         """Report a file that cannot be where something else is."""

@@ -272,9 +272,10 @@ class TreeCopy(JobMaker):
                     continue
                 if names is None:
                     names = self.case_names(destination.path)
-                if names is not None and names.add(relative) and not self.takes_twin(source, relative):
+                target = f"{top}/{relative}"
+                if names is not None and names.add(relative) and not self.takes_twin(source, target):
                     continue
-                yield info, LocalTarget(f"{top}/{relative}") if root is None else root.target(relative)
+                yield info, LocalTarget(target) if root is None else root.target(relative)
 
     def _collides(self, collisions: Collisions, source: str, relative: str, top: str) -> bool:
         in_the_way = collisions.add(relative)

@@ -102,7 +102,10 @@ def test_keys_that_differ_in_case_alone(run: Run, client: CosClient, bucket: str
     run("sync", f"cos://{bucket}/p", "d")
     assert len(tree(tmp_path / "d")) == 4
     result = run("sync", f"cos://{bucket}/p", "e", "--case-conflict", "error", code=1)
-    assert "case alone" in result.err and len(tree(tmp_path / "e")) == 2
+    assert "p/file to e/file: its name differs from another one in case alone" in result.err
+    assert len(tree(tmp_path / "e")) == 2
+    copied = run("cp", "-r", f"cos://{bucket}/p", "f", "--case-conflict", "error", code=1)
+    assert "p/file to f/file: its name differs" in copied.err
     assert run("sync", f"cos://{bucket}/p", "e", "--case-conflict", "skip", code=2).out == ""
 
 
