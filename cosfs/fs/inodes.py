@@ -81,7 +81,7 @@ class Node:
 
     @property
     def url(self) -> str:
-        return f"cos://{self.bucket}/{self.key}"
+        return f"cos://{self.bucket}/{self.key}" if self.bucket else "cos://"
 
     @property
     def idle(self) -> bool:

@@ -119,7 +119,7 @@ class Operations(pyfuse3.Operations):
         text = self._fs.url_of(number, is_handle=call in BY_HANDLE)
         names = [os.fsdecode(arg) for arg in args if isinstance(arg, bytes)]
         if names:
-            text = f"{text.rstrip('/')}/{' to '.join(names)}"
+            text = f"{text}{'' if text.endswith('/') else '/'}{' to '.join(names)}"
         numbers = [repr(arg) for arg in args if not isinstance(arg, bytes)]
         return ascii(text) + (f" ({', '.join(numbers)})" if numbers else "")
 

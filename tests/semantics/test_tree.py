@@ -201,6 +201,14 @@ def test_mkdir_and_rmdir_make_and_remove_buckets(
     assert new not in {each.name for each in client.list_buckets()}
 
 
+def test_what_is_no_name_of_a_bucket_is_refused_by_name(mount: Callable[..., Mounted]) -> None:
+    made = mount("cos://")
+    with pytest.raises(OSError) as raised:
+        (made.path / "Bad_Name").mkdir()
+    assert raised.value.errno == errno.EINVAL
+    assert "mkdir of 'cos://Bad_Name' failed" in made.log_text()
+
+
 def test_prefix_is_mounted_alone(mount: Callable[..., Mounted], bucket: str, outside: Outside) -> None:
     outside.put("in/file", b"content")
     outside.put("out", b"content")
