@@ -43,9 +43,21 @@ class Conflicts:
         self, node: FileNode, content: Staging, bucket: str, key: str, headers: Headers
     ) -> FilesystemError:
         """Send an open file's version beside the object, go on with the latter; return what to raise."""
-        node.epoch += 1  # from here on writers are refused
-        await content.settled()
-        other, info = await self._keep(bucket, key, content, headers)
+        self.count += 1
+        other, version = conflict_key(key), -1
+        while content.version != version:  # somebody may open it meanwhile, and write
+            node.epoch += 1  # from here on writers are refused
+            await content.settled()
+            version = content.version
+            info = await self._keep(bucket, key, other, content, headers)
+            await content.settled()
+        told = FilesystemError(
+            errno.ESTALE,
+            f"cos://{bucket}/{key} was {_done(info)} by somebody else while it was open here",
+            hint=f"Your version is kept as cos://{bucket}/{other}",
+        )
+        if node.content is not content:
+            return told  # emptied meanwhile: what comes in its place meets the other's version as well
         self._records.remove(node)
         content.close()
         node.content = None
@@ -57,23 +69,19 @@ class Conflicts:
             self._tree.lose(node)
         if node.parent is not None:
             node.parent.listing = None
-        return FilesystemError(
-            errno.ESTALE,
-            f"cos://{bucket}/{key} was {_done(info)} by somebody else while it was open here",
-            hint=f"Your version is kept as cos://{bucket}/{other}",
-        )
+        return told
 
     async def keep_recovered(self, bucket: str, key: str, content: Staging, headers: Headers) -> str:
         """Send a version that an earlier mount left; return its key."""
-        other, _ = await self._keep(bucket, key, content, headers)
+        self.count += 1
+        other = conflict_key(key)
+        await self._keep(bucket, key, other, content, headers)
         return other
 
     async def _keep(
-        self, bucket: str, key: str, content: Staging, headers: Headers
-    ) -> tuple[str, ObjectInfo | None]:
-        """Put our version beside the object; return its key, and the object if there is one."""
-        self.count += 1
-        other = conflict_key(key)
+        self, bucket: str, key: str, other: str, content: Staging, headers: Headers
+    ) -> ObjectInfo | None:
+        """Put our version beside the object under another key; return the object if there is one."""
         what = await self._put_beside(bucket, other, content, headers)
         try:
             info = await self._remote.metadata(self._remote.client.head_object, bucket, key)
@@ -84,7 +92,7 @@ class Conflicts:
             "cos://%s/%s was %s by somebody else while it was open here; %s%s is kept as cos://%s/%s",
             bucket, key, _done(info), both, what, bucket, other,
         )  # fmt: skip
-        return other, info
+        return info
 
     async def _put_beside(self, bucket: str, other: str, content: Staging, headers: Headers) -> str:
         """Send our version of a file under another name, as much of it as can be had; return how much."""
@@ -111,7 +119,7 @@ def _done(info: ObjectInfo | None) -> str:
 def conflict_key(key: str) -> str:
     """A name beside key that says when and where the other version came from."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    suffix = f".conflict-{socket.gethostname().split('.')[0][:40]}-{stamp}-{os.urandom(2).hex()}"
+    suffix = f".conflict-{socket.gethostname().split('.')[0][:40]}-{stamp}-{os.urandom(4).hex()}"
     room = names.KEY_MAX - len(suffix.encode(errors="replace"))
     return key.encode(errors="surrogatepass")[:room].decode(errors="ignore") + suffix
 

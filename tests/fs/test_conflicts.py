@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import openfiles
 from cosfs.units import MIB
+from tests.fs.conftest import NEVER, Filesystems
 from tests.fs.support import Files, content, until
 
 
@@ -81,6 +85,38 @@ async def test_what_others_write_while_a_large_file_is_on_its_way_is_kept(
     assert await files.stored("a") == b"theirs"
     [other] = [key for key in await files.keys() if key != "a"]
     assert await files.stored(other) == ours
+
+
+@pytest.mark.parametrize("flags", [0, os.O_TRUNC], ids=["in place", "anew"])
+async def test_what_is_written_while_our_version_is_put_aside_is_kept_too(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch, flags: int
+) -> None:
+    monkeypatch.setattr(openfiles, "ASYNC_DELAY", NEVER)
+    monkeypatch.setattr(openfiles, "SETTLED_WITHIN", 0.0)
+    files = await filesystem(write_back="async")
+    await files.upload("a", b"base")
+    await files.put("a", b"ours!")
+    await files.upload("a", b"theirs")
+    conflicts, opened = files.fs.committer.conflicts, list[int]()
+    put_beside = conflicts._put_beside
+
+    async def busy(*args: Any) -> str:
+        done = await put_beside(*args)
+        if not opened:
+            opened.append(await files.fs.open((await files.node("a")).ino, os.O_WRONLY | flags))
+            await files.write(opened[0], b"late")
+        return done
+
+    monkeypatch.setattr(conflicts, "_put_beside", busy)
+    await files.fs.drain()
+    with suppress(FilesystemError):
+        await files.fs.flush(opened[0])
+    await files.fs.release(opened[0])
+    await files.fs.drain()
+    assert await files.stored("a") == b"theirs"
+    kept = {await files.stored(key) for key in await files.keys() if key != "a"}
+    assert kept == ({b"ours!", b"late"} if flags else {b"late!"})
+    assert files.journal.records() == []
 
 
 async def test_after_a_conflict_the_writer_cannot_write_into_the_others_file(files: Files) -> None:
