@@ -32,13 +32,22 @@ def adopt_file(fs: Filesystem, record: Record, content: Staging) -> FileNode | N
     node.content = content
     content.promised = content.version
     node.pending_id = record.id
-    node.expected = body["expected"]
+    node.expected = expected(fs, record)
     node.attrs_dirty = True
     node.obsolete = [(bucket, key, etag) for bucket, key, etag in body["obsolete"]]
     node.info = _object_before(record, content)
     fs.committer.leavings.adopt(node)
     fs.committer.send_later(node)
     return node
+
+
+def expected(fs: Filesystem, record: Record) -> str:
+    """The etag that an object may have which a recovered file takes the place of, "" if there may be none.
+
+    After a loss of power the record may be one of before, and what COS has have come later.
+    """
+    etag: str | None = record.body["expected"]
+    return etag if etag is not None else fs.deleter.expected(record.bucket, record.key) or ""
 
 
 def _object_before(record: Record, content: Staging) -> ObjectInfo | None:

@@ -293,8 +293,9 @@ class Committer:
         content = node.content
         assert content is not None
         bucket, key = node.bucket, node.key
+        removed = self.deleter.expected(bucket, key)
         if await self.leavings.take(bucket, key) and node.expected == "":
-            node.expected = None  # the object that was removed here is still in COS
+            node.expected = removed  # the object that was removed here is still in COS
         await content.settled()  # what is being written now is either sent or comes after
         version, attrs = content.begin_send(), node.attrs
         done = await self._check(node, content, bucket, key)
@@ -312,6 +313,7 @@ class Committer:
             result, size = _as_result(done), done.size
         if done is not None:
             headers = done.headers or headers
+        await self.deleter.replaced_for_good(bucket, {key: result.etag})
         info = ObjectInfo(
             key=key,
             size=size,

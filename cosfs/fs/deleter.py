@@ -8,7 +8,7 @@ the removal back, or waits for it when it is on its way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ import trio
 from cosfs.client.model import DeleteFailure, ObjectId
 from cosfs.errors import COSError, NotFoundError, PermissionDeniedError, ServiceError
 from cosfs.fs.background import together
+from cosfs.fs.bygone import ANY, Bygone, etags_of
 from cosfs.fs.doomed import Doomed
 from cosfs.fs.emptied import Emptied, Place
 from cosfs.fs.journal import Journal, Record
@@ -89,7 +90,9 @@ class Deleter:
         self._sending: dict[Place, _Removal] = {}
         # Lately, when, and whether a directory went with it; the oldest first.
         self._finished: dict[Place, tuple[float, bool]] = {}
-        self._held: dict[Place, list[int]] = {}  # records of removals that a new object replaces
+        # Removals that a new object replaces: their records, and the etags of what they were to take along.
+        self._held: dict[Place, tuple[list[int], set[str]]] = {}
+        self._bygone = Bygone(journal)
         self._wake = trio.Event()
         self._tried = trio.Event()  # of the next batch that comes back
         self.failures = 0
@@ -225,7 +228,7 @@ class Deleter:
             self._finished.pop((bucket, key), None)
             removal = self._waiting.pop((bucket, key), None)
             if removal is not None:
-                self.hold(bucket, key, *removal.records)
+                self.hold(bucket, key, *removal.records, etags=etags_of(removal.doomed))
                 removal.done.set()
                 self._note_try()
                 return True
@@ -234,14 +237,23 @@ class Deleter:
                 return False
             await sent.answered.wait()
 
-    def hold(self, bucket: str, key: str, *records: int) -> None:
+    def expected(self, bucket: str, key: str) -> str | None:
+        """The etag of what a careful removal is about, and nothing else; None where there is none such."""
+        removal = self._waiting.get((bucket, key)) or self._sending.get((bucket, key))
+        if removal is None or not removal.careful or len(removal.doomed) > 1:
+            return None
+        return removal.doomed[0].etag or None
+
+    def hold(self, bucket: str, key: str, *records: int, etags: Iterable[str] = (ANY,)) -> None:
         """A key is written anew: until that is done the journal still says that the old object is to go."""
         if any(records):
-            self._held.setdefault((bucket, key), []).extend(filter(None, records))
+            rows, known = self._held.setdefault((bucket, key), ([], set()))
+            rows.extend(filter(None, records))
+            known.update(etags)
 
     def not_replaced(self, bucket: str, key: str) -> None:
         """Writing a key anew failed for good: what was to be removed before is to be removed all the same."""
-        held = self._held.pop((bucket, key), [])
+        held, _ = self._held.pop((bucket, key), ([], set()))
         for record in self._journal.records() if held else ():
             if record.id in held:
                 self.adopt(record)
@@ -258,10 +270,27 @@ class Deleter:
 
     def replaced(self, bucket: str, key: str) -> None:
         """A key was written anew: nothing is left of what was to be removed."""
-        held = self._held.pop((bucket, key), None)
+        self._let_go(bucket, [key])
+
+    async def replaced_for_good(self, bucket: str, made: Mapping[str, str]) -> None:
+        """The same of keys and the etags that they have now, before anybody relies on these objects.
+
+        Power may be lost, and with it what the journal was told last: the removals are back then, and take
+        objects along that have the same bytes.
+        """
+        self._let_go(bucket, made)
+        if any(self._bygone.may_return((bucket, key), etag) for key, etag in made.items()):
+            await trio.to_thread.run_sync(self._journal.sync)
+
+    def _let_go(self, bucket: str, keys: Iterable[str]) -> None:
+        keys = list(keys)
+        held = {key: self._held.pop((bucket, key)) for key in keys if (bucket, key) in self._held}
         if held:
-            self._journal.remove(*held)
-        self.emptied.written(bucket, key)
+            self._journal.remove(*(row for rows, _ in held.values() for row in rows))
+        for key, (_, etags) in held.items():
+            self._bygone.note((bucket, key), etags)
+        for key in keys:
+            self.emptied.written(bucket, key)
 
     def settle(self) -> None:
         """Forget directories that were removed when nothing is left of them."""
@@ -353,6 +382,8 @@ class Deleter:
         gone = [(r.place, r.records[0]) for r in removals if r.directory and r.key not in failed]
         kept = self.emptied.take_over(gone)
         self._journal.remove(*(number for r in removals for number in r.records if number not in kept))
+        for removal in removals:
+            self._bygone.note(removal.place, etags_of(removal.doomed))
         self.settle()
         for removal in removals:
             if removal.refusal is not None:

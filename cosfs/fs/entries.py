@@ -100,6 +100,7 @@ class Entries(Directories, OpenFiles):
             result = await self.remote.change(
                 put, bucket, key, body, headers=headers, forbid_overwrite=not there
             )
+        await self.deleter.replaced_for_good(bucket, {key: result.etag})
         node = self.tree.add_file(directory, name, component, attrs)
         info = ObjectInfo(
             key,

@@ -35,6 +35,7 @@ RETIRED_MOST = 16 << 20  # bytes of staging files that wait to be removed, and
 RETIRED_FOR = 1.0  # seconds for which they do
 WAL_SIZE = 1100 * (4096 + 24)  # bytes; SQLite empties the log when it has 1,000 pages
 _VERSION = 0  # of the database; a higher one is not ours to write
+_PUT = "insert or replace into record (id, kind, bucket, key, body, written) values (?, ?, ?, ?, ?, ?)"
 _SELECT = "select id, kind, bucket, key, body, written from record"
 _SCHEMA = """
 create table if not exists record (
@@ -81,14 +82,17 @@ class Journal:
         self._depth = 0
         self._is_grown = False
         self._done: set[int] = set()  # records that are to go, but the disk was full
+        self._going: set[int] = set()  # those that the transaction under way removes
         self._retiring = threading.Lock()
         self._retired: list[Path] = []  # staging files to remove when everything so far is on disk
         self.retired_size = 0  # bytes of the disk
         self._is_retiring = False
+        self._begun = self._forced = 0  # how many times records were forced to disk
         self._hurry = threading.Event()
         self._reserve = directory / "journal.reserve"
         self._reserved = 0.0  # when it was tried last
         self._db = self._open()
+        ((self._last,),) = self._db.execute("select coalesce(max(seq), 0) from sqlite_sequence")
         self._keep_reserve()
 
     def _open(self) -> sqlite3.Connection:
@@ -154,9 +158,11 @@ class Journal:
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
+                self._done |= self._going  # whoever had them removed does not ask for it again
                 raise
             finally:
                 self._depth = 0
+                self._going.clear()
 
     def _commit(self) -> None:
         try:
@@ -178,12 +184,10 @@ class Journal:
         def insert() -> list[int]:
             numbers = []
             for key, body in rows:
-                cursor = self._db.execute(
-                    "insert into record (kind, bucket, key, body, written) values (?, ?, ?, ?, ?)",
-                    (kind, bucket, key, json.dumps(body), now),
-                )
-                assert cursor.lastrowid is not None
-                numbers.append(cursor.lastrowid)
+                # Not SQLite's own: of a transaction that fails it would use them again.
+                self._last += 1
+                self._db.execute(_PUT, (self._last, kind, bucket, key, json.dumps(body), now))
+                numbers.append(self._last)
             return numbers
 
         if len(rows) > 1:
@@ -192,13 +196,9 @@ class Journal:
         return self._run(insert)
 
     def replace(self, record_id: int, kind: str, bucket: str, key: str, body: dict[str, Any]) -> None:
-        """Write a record anew; its number stays."""
-        row = (kind, bucket, key, json.dumps(body), time.time(), record_id)
-        self._run(
-            lambda: self._db.execute(
-                "update record set kind = ?, bucket = ?, key = ?, body = ?, written = ? where id = ?", row
-            )
-        )
+        """Write a record anew, also if the transaction failed that wrote it first; its number stays."""
+        row = (record_id, kind, bucket, key, json.dumps(body), time.time())
+        self._run(lambda: self._db.execute(_PUT, row))
 
     def remove(self, *record_ids: int) -> None:
         """What the records stood for is done. Never fails: a full disk only puts it off."""
@@ -220,6 +220,7 @@ class Journal:
                     raise  # the rest of the transaction is lost as well
                 log.error("the journal could not be written: %s", exc)
                 return
+            self._going |= self._done if self._depth else set()
             self._done.clear()
 
     def _run(self, write: Callable[[], T]) -> T:
@@ -291,14 +292,27 @@ class Journal:
         """Make all records so far safe from power loss. Takes milliseconds; nobody waits for its lock."""
         with self._retiring:
             retired, self._retired, self.retired_size = self._retired, [], 0
+            self._begun += 1
+            number = self._begun
         try:
             self._force()
         except BaseException:
             with self._retiring:
                 self._retired += retired
             raise
+        with self._retiring:
+            self._forced = max(self._forced, number)
         for path in retired:
             path.unlink(missing_ok=True)
+
+    @property
+    def moment(self) -> int:
+        """Something to ask is_forced() with, about what was written so far."""
+        return self._begun
+
+    def is_forced(self, moment: int) -> bool:
+        """Whether no loss of power can undo what was written up to a moment."""
+        return self._forced > moment
 
     def retire(self, path: Path) -> None:
         """Remove a staging file that no record names, when no loss of power can bring its record back.

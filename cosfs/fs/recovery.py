@@ -21,7 +21,7 @@ from cosfs.errors import (
     NotFoundError,
     PreconditionFailedError,
 )
-from cosfs.fs.adoption import adopt_file
+from cosfs.fs.adoption import adopt_file, expected
 from cosfs.fs.attrdb import DATABASE, forget
 from cosfs.fs.background import together
 from cosfs.fs.filesystem import Filesystem
@@ -350,16 +350,17 @@ class Recovery:
     async def _send(self, record: Record, content: Staging) -> None:
         """Send a file; both are kept if somebody was faster."""
         fs = self._fs
-        bucket, key, expected = record.bucket, record.key, record.body["expected"]
+        bucket, key, before = record.bucket, record.key, expected(fs, record)
+        removed = fs.deleter.expected(bucket, key)
         headers = headers_from_json(record.body["headers"])
         if await fs.deleter.claim(bucket, key):
-            expected = None  # removed before this was written
+            before = removed  # before this was written
         found: ObjectInfo | None
         try:
             found = await fs.remote.metadata(fs.remote.client.head_object, bucket, key)
         except NotFoundError:
             found = None
-        if found is not None and expected is not None and found.etag != expected:
+        if found is not None and before is not None and found.etag != before:
             if not await is_same(content, headers, found):
                 await fs.committer.conflicts.keep_recovered(bucket, key, content, headers)
         else:

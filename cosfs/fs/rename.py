@@ -97,6 +97,8 @@ class Renamer:
         held = not own and await self._committer.leavings.rescue(bucket, key)
         if not node.dirty:
             intent = await self._copy_with_intent(node, target, bucket, key)
+            # Before the old object goes: there is no other copy then.
+            await self._deleter.replaced_for_good(bucket, {key: node.info.etag if node.info else ""})
         place = node.parent, node.name, node.component
         with self._journal.together():
             if intent:
@@ -303,6 +305,7 @@ class Renamer:
                 await trio.to_thread.run_sync(self._journal.sync)
                 await mover.copy_all(bucket, prefix, new_bucket, new_prefix)
                 await self._check_removal(bucket, mover)
+                await self._deleter.replaced_for_good(new_bucket, mover.etags)
             except BaseException:
                 with self._journal.together():
                     mover.undo(new_bucket, keep=new_prefix if target is not None else "")

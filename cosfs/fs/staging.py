@@ -115,6 +115,7 @@ class Staging:
         stop = offset + len(data)
         if data == b"\0" and offset >= self.base_limit and not self.valid.overlap(offset, stop):
             # It is zero there. posix_fallocate() writes such a byte into each page of the file.
+            self.cut_off()
             self.size = max(self.size, stop)
             self.touch()
             return

@@ -219,6 +219,11 @@ class TreeMover:
             if not marker:
                 return
 
+    @property
+    def etags(self) -> dict[str, str]:
+        """Of the copies, by their keys."""
+        return {key: copy.etag for key, copy in self.made.items()}
+
     def moved(self, prefix: str) -> list[tuple[str, str]]:
         """What is to be removed now, the name of the directory included though it may have no object."""
         if self.stayed or any(key == prefix for key, _ in self.copied):

@@ -37,6 +37,8 @@ async def finish_file_rename(
         raise
     if copy is None:
         fs.deleter.not_replaced(*target)
+    else:
+        await fs.deleter.replaced_for_good(target[0], {target[1]: copy.etag})
     with fs.journal.together():
         if copy is not None:
             fs.deleter.replaced(*target)
@@ -121,6 +123,7 @@ async def finish_tree_rename(
     mover = TreeMover(fs.remote, fs.engine, fs.committer, resume=True, left=left_behind(others))
     try:
         await mover.copy_all(record.bucket, record.key, bucket, prefix)
+        await fs.deleter.replaced_for_good(bucket, mover.etags)
     except COSError as exc:
         if exc.may_pass:
             raise

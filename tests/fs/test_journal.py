@@ -199,6 +199,25 @@ def test_a_full_disk_leaves_the_journal_usable(directory: Path) -> None:
     journal.close()
 
 
+def test_a_transaction_that_fails_leaves_no_number_that_is_another_record_later(directory: Path) -> None:
+    """Whoever writes a record keeps its number, and writes it anew when there is room again."""
+    journal = Journal(directory)
+    done = journal.add("delete", "b", "done", {})
+    pages = journal._db.execute("pragma page_count").fetchone()[0]
+    journal._db.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(FilesystemError), journal.together():
+        mine = journal.add("file", "b", "mine", {"x": 1})
+        journal.remove(done)
+        journal.add("file", "b", "too large", {"x": "y" * 30_000})
+    journal._db.execute("pragma max_page_count = 1000000")
+    other = journal.add("file", "b", "other", {})
+    journal.replace(mine, "file", "b", "mine", {"x": 2})
+    journal.remove()
+    found = {r.id: (r.key, r.body) for r in journal.records()}
+    assert found == {mine: ("mine", {"x": 2}), other: ("other", {})}
+    journal.close()
+
+
 def test_a_log_made_longer_ahead_holds_what_is_written_into_it(directory: Path) -> None:
     """Round after round, also when SQLite begins the log anew, and after a kill."""
     script = (

@@ -174,3 +174,87 @@ async def test_what_was_closed_is_there_after_a_loss_of_power(
         aside = tmp_path / moment / "recovered" / "LIST.txt"
         assert not aside.exists() or "its staging file" not in aside.read_text(), moment
         await filesystem.end(second)
+
+
+def _forced_from_now_on(patch: pytest.MonkeyPatch, files: Files, cache: Path) -> str:
+    """The name of a directory that always has the journal as it was forced to disk last."""
+    forced = cache.parent / "forced"
+    (forced / "staging").mkdir(parents=True)
+    force = Journal._force
+
+    def then_copy(journal: Journal) -> None:
+        force(journal)
+        _copy_journal(cache, forced)
+
+    patch.setattr("cosfs.fs.journal.RETIRED_FOR", NEVER)
+    patch.setattr(Journal, "_force", then_copy)
+    files.journal.sync()
+    return forced.name
+
+
+async def _make_anew(files: Files) -> None:
+    await files.put("d/a", SMALL)
+
+
+async def _rename_onto_it(files: Files) -> None:
+    await files.rename("new/a", "d/a")
+
+
+async def _rename_its_directory(files: Files) -> None:
+    await files.rmdir("d")
+    await files.rename("new", "d")
+
+
+@pytest.mark.parametrize("call", [_make_anew, _rename_onto_it, _rename_its_directory])
+@pytest.mark.parametrize("carried_out", [False, True], ids=["at once", "later"])
+async def test_a_removal_that_comes_back_does_not_take_the_same_bytes_along(
+    filesystem: Filesystems,
+    emulator: Emulator,
+    tmp_path: Path,
+    call: Callable[[Files], Awaitable[None]],
+    carried_out: bool,
+) -> None:
+    """A file is removed, and there is one of the same bytes, and so of the same etag, when power is lost."""
+    files = await filesystem("cache")
+    for directory in ("d", "new"):
+        await files.mkdir(directory)
+        await files.put(f"{directory}/a", SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+        await files.unlink("d/a")
+        files.journal.sync()  # as for any other file
+        if carried_out:
+            emulator.faults.clear()
+            assert await files.fs.deleter.drain()
+        await call(files)
+        emulator.faults.clear()
+        assert await files.fs.deleter.drain()  # the other name
+    await filesystem.kill(files)
+    second = await filesystem(forced)
+    await second.fs.drain()
+    assert await second.stored("d/a") == SMALL
+    assert await second.get("d/a") == SMALL
+
+
+async def test_a_file_that_comes_back_does_not_replace_what_was_sent_later(
+    filesystem: Filesystems, emulator: Emulator, tmp_path: Path
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.put("a", b"removed")
+    await files.fs.drain()
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        patch.setattr("cosfs.fs.openfiles.ASYNC_DELAY", NEVER)
+        emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+        await files.unlink("a")
+        await files.put("a", b"closed")  # the last time that the journal is forced to disk
+        await files.fs.committer.flush(await files.file("a"))
+        async with files.opened("a") as fh:
+            await files.write(fh, b"synced")
+            await files.fs.fsync(fh)
+        emulator.faults.clear()
+    await filesystem.kill(files)
+    second = await filesystem(forced, write_back="async")
+    await second.fs.drain()
+    assert await second.stored("a") == b"synced"

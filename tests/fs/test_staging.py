@@ -123,6 +123,18 @@ async def test_cut_during_sending_is_not_undone_by_it(files: Files, fetcher: Fet
     assert await read_all(staging, fetcher) == b"Ab\0\0\0\0"
 
 
+async def test_what_was_cut_off_does_not_come_back_where_a_page_is_reserved(
+    files: Files, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    staging = Staging(tmp_path, None)
+    await staging.write(0, b"a" * (100 * KIB))
+    staging.promise()
+    staging.truncate(10)
+    await staging.write(20, b"\0")
+    assert await read_all(staging, fetcher) == b"a" * 10 + bytes(11)
+    assert b"".join(staging.body(0, 21).chunks()) == b"a" * 10 + bytes(11)
+
+
 async def test_a_closed_staging_file_is_not_made_again_full_of_zeros(tmp_path: Path) -> None:
     staging = Staging(tmp_path, None)
     await staging.write(0, b"x")
