@@ -350,7 +350,8 @@ class Recovery:
     async def _send(self, record: Record, content: Staging) -> None:
         """Send a file; both are kept if somebody was faster."""
         fs = self._fs
-        bucket, key, before = record.bucket, record.key, expected(fs, record)
+        bucket, key = record.bucket, record.key
+        before: str | None = expected(fs, record)
         removed = fs.deleter.expected(bucket, key)
         headers = headers_from_json(record.body["headers"])
         if await fs.deleter.claim(bucket, key):
