@@ -208,7 +208,7 @@ def test_new_mount_while_the_old_process_still_sends(
 ) -> None:
     user.mount(f"cos://{bucket}", "--write-back", "async")
     old = user.one()["pid"]
-    slow = emulator.faults.latency(3600.0, "PutObject", count=1)
+    slow = emulator.faults.latency(3600.0, "PutObject", key="file")  # however often it is tried
     (user.mountpoint / "file").write_bytes(b"x")
     os.kill(old, signal.SIGTERM)
     until(lambda: not is_mounted(user.mountpoint), "it is unmounted")
