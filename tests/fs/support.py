@@ -357,6 +357,12 @@ async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
             await trio.sleep(0.005)
 
 
+async def nothing_staged(files: Files) -> None:
+    """Wait until no bytes are staged: what is no longer needed goes here, or a thread is at it."""
+    files.journal.sync()
+    await until(lambda: not any(files.journal.staging.iterdir()))
+
+
 async def requests_sent(emulator: Emulator, operation: str, count: int = 1) -> None:
     await until(lambda: emulator.requests[operation] >= count)
 

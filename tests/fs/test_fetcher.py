@@ -10,6 +10,7 @@ import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import FilesystemError, IntegrityError, PreconditionFailedError
+from cosfs.fs import readahead
 from cosfs.fs.fetcher import Source
 from cosfs.fs.readahead import Readahead
 from cosfs.units import MIB
@@ -284,8 +285,9 @@ async def test_widely_spaced_reads_fetch_their_blocks_only(
 
 
 async def test_many_sequential_readers_share_the_readahead_and_fetch_no_byte_twice(
-    filesystem: Filesystems,
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(readahead, "ACTIVE_SECONDS", 3600.0)  # should the machine stand still
     files = await filesystem(cache_size=0, readahead=2 * MIB)
     data = content(2 * MIB)
     for number in range(12):

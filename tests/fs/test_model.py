@@ -21,7 +21,7 @@ from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs.inodes import DirNode, FileNode
 from cosfs.units import MIB
-from tests.fs.support import Files, content, fs_settings, running
+from tests.fs.support import Files, content, fs_settings, nothing_staged, running
 from tests.reference import Directory, File, Reference, Tree
 
 _numbers = itertools.count(1)
@@ -261,22 +261,21 @@ async def check(
                     await trio.lowlevel.checkpoint()
                 else:
                     await files.fs.drain()
-                    assert_tidy(files)
+                    await assert_tidy(files)
         with trio.fail_after(150):
             async with running(client, chosen) as files:
                 await comparison.compare(files)
                 await files.fs.drain()
-                assert_tidy(files)
+                await assert_tidy(files)
         assert (await trio.to_thread.run_sync(client.list_uploads, bucket)).uploads == []
     finally:
         shutil.rmtree(directory)
 
 
-def assert_tidy(files: Files) -> None:
+async def assert_tidy(files: Files) -> None:
     """With nothing open and everything sent, nothing of the sending is left."""
     assert files.journal.records() == []
-    files.journal.sync()
-    assert list(files.journal.staging.iterdir()) == []
+    await nothing_staged(files)
     for node in files.tree.table.nodes.values():
         if isinstance(node, FileNode):
             assert node.content is None and not node.changed and not node.opens

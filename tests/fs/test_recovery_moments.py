@@ -18,7 +18,7 @@ from cosfs.fs.inodes import FileNode
 from cosfs.fs.scratch import MEMORY_MAX
 from tests.fs.conftest import Filesystems
 from tests.fs.moments import Moments
-from tests.fs.support import Files, content, until
+from tests.fs.support import Files, content, nothing_staged, until
 
 LARGE = content(3 * MEMORY_MAX)
 SMALL = content(100)
@@ -106,8 +106,7 @@ async def test_a_file_that_waits_to_be_sent_is_as_before_a_call_or_as_after_it(
         found = await second.stored("a")
         assert found in (before, after), (moment, len(found or b""))
         assert all(".conflict-" not in key for key in await second.keys()), moment
-        second.journal.sync()
-        assert os.listdir(second.journal.staging) == []  # noqa: PTH208
+        await nothing_staged(second)
         await filesystem.end(second)
 
 

@@ -75,7 +75,12 @@ with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
 def together(code: str, *calls: tuple[str | Path, ...]) -> None:
     """Run Python code in several processes at once."""
     running = [subprocess.Popen([sys.executable, "-c", code, *map(str, each)]) for each in calls]
-    assert [process.wait(150) for process in running] == [0] * len(calls)
+    try:
+        assert [process.wait(150) for process in running] == [0] * len(calls)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("journal", ["delete", "truncate", "persist"])
