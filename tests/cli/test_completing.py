@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,15 @@ _cos_completion cos "${COMP_WORDS[COMP_CWORD]}" ""
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
+# A server that stands still for some seconds has nothing to offer, which is not the matter here.
+_PATIENT = """\
+#!{python}
+from cosfs.cli import completing
+completing._HASTE.update(connect_timeout=60.0, read_timeout=60.0)
+from cosfs.cli.start import main
+main()
+"""
+
 Offer = Callable[..., list[str]]
 
 
@@ -34,9 +44,14 @@ Offer = Callable[..., list[str]]
 def offer(cos: Any, cos_environment: dict[str, str], tmp_path: Path) -> Offer:
     """Return what is offered for the last of some words, as bash splits a line."""
     (tmp_path / "script").write_text(cos("completion", "bash", check=True).stdout)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "cos").write_text(_PATIENT.format(python=sys.executable))
+    (programs / "cos").chmod(0o755)
 
     def ask(line: str, *words: str, endpoint: str = "") -> list[str]:
         env = {**cos_environment, **({"COS_ENDPOINT_URL": endpoint} if endpoint else {})}
+        env["PATH"] = f"{programs}:{env['PATH']}"
         command = ["bash", "--norc", "-c", _ASK, "bash", line, str(len(words) - 1), *words]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
         assert done.stderr == "" and done.returncode == 0
