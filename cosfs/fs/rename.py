@@ -319,6 +319,8 @@ class Renamer:
                     self._committer.record(target)
                     self._tree.remove(target)
                 self._tree.move(node, parent, name, component)
+                if isinstance(target, DirNode) and new_prefix not in mover.made:
+                    self._committer.attributes_changed(node)  # COS still has those of the other there
                 self._committer.record(node)
                 for child in _below(node):
                     if isinstance(child, FileNode):

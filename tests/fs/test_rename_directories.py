@@ -346,3 +346,18 @@ async def test_a_failed_move_to_where_something_was_just_removed_leaves_no_remov
     emulator.faults.clear()
     await until(lambda: not files.journal.records())
     assert await files.keys() == ["g/", "g/file"]
+
+
+async def test_a_directory_without_an_object_does_not_take_over_the_mode_of_one_that_it_replaces(
+    files: Files, filesystem: Filesystems
+) -> None:
+    await files.upload("a/x", b"x")
+    before = await files.mode("a")
+    await files.mkdir("b", 0o700)
+    assert before != 0o700
+    await files.rename("a", "b")
+    assert await files.mode("b") == before
+    await files.fs.drain()
+    other = await filesystem()
+    assert await other.mode("b") == before
+    assert await other.get("b/x") == b"x"
