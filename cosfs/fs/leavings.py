@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
-from cosfs.errors import NotFoundError, PreconditionFailedError
+from cosfs.errors import FilesystemError, NotFoundError, PreconditionFailedError
 from cosfs.fs.deleter import Deleter
 from cosfs.fs.doomed import Doomed
 from cosfs.fs.emptied import Place
@@ -109,18 +109,27 @@ class Leavings:
             base = Source(bucket, key, node.info.etag, node.info.size)
             content = node.content = Staging(self._journal.staging, base, remove=self._journal.retire)
         try:
-            await content.fill(self._fetcher)
+            filled = await self._fill(content)
         except (NotFoundError, PreconditionFailedError) as exc:
             log.warning("a removed file that is still open can no longer be read: %s", exc)
             self._orphans.pop((bucket, key), None)
             self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
             return there
-        if self._orphans.get((bucket, key)) is not node:
+        if not filled or self._orphans.get((bucket, key)) is not node:
             return there  # closed meanwhile, and its removal scheduled
         del self._orphans[bucket, key]
         self._deleter.hold(bucket, key, self._intents.pop((bucket, key), 0))
         content.detach()
         return True
+
+    async def _fill(self, content: Staging) -> bool:
+        """Fetch what a file still needs; False if it needs nothing any more: it is sent or gone."""
+        try:
+            await content.fill(self._fetcher)
+        except FilesystemError:
+            if not content.is_closed:
+                raise
+        return not content.is_closed
 
     def keep(self, node: FileNode) -> None:
         """A file that was to be removed or replaced is not, after all."""
@@ -213,12 +222,12 @@ class Leavings:
             return False
         content = node.content.kept
         try:
-            await content.fill(self._fetcher)
+            filled = await self._fill(content)
         except (NotFoundError, PreconditionFailedError) as exc:
             log.warning("what %s still needs of its former name is gone: %s", node.url, exc)
             self._forget_former(node, bucket, key)
             return False
-        if self._former.get((bucket, key)) is not node:
+        if not filled or self._former.get((bucket, key)) is not node:
             return False  # sent or removed meanwhile, and the old object with it
         etag = next((each for *place, each in node.obsolete if place == [bucket, key]), "")
         self._forget_former(node, bucket, key)

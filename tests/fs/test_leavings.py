@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
+import trio
 
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems, restarted
-from tests.fs.support import Files, content
+from tests.fs.support import Files, content, until
 
 
 async def remove(files: Files) -> None:
@@ -111,3 +112,26 @@ async def test_a_rename_fails_while_what_another_file_has_left_there_cannot_be_f
     assert sorted(await files.list()) == ["a", "away"]
     assert await files.stored("a") == b"next"
     assert await files.stored("away") == changed
+
+
+async def test_a_rename_goes_on_when_the_file_that_needed_what_is_there_goes_meanwhile(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    for key, data in (("a", content(4 * MIB)), ("d/", b""), ("next", b"next")):
+        await files.upload(key, data)
+    await files.list("d")
+    emulator.faults.error("*MultipartUpload", "ServiceUnavailable", 503, count=0)
+    async with files.opened("a") as fh:
+        await files.write(fh, b"XY", 4)
+    await files.rename("a", "d/away")
+    held = emulator.faults.latency(3600, "GetObject")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.rename, "next", "a")
+        await until(lambda: held.struck)
+        await files.unlink("d/away")
+        emulator.faults.release(held)
+    await files.fs.drain()
+    await files.removed()
+    assert await files.keys() == ["a", "d/"]
+    assert await files.stored("a") == b"next"
