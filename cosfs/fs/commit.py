@@ -193,8 +193,8 @@ class Committer:
                 del self._going[node.ino]
 
     async def _flush_now(self, node: FileNode, *, unasked: bool, only: Staging | None = None) -> None:
-        assert node.parent is not None
-        async with self._tree.moves.change(node.parent), node.lock:
+        # Not of its directory: while this waits for the lock the file may get into another one.
+        async with self._tree.moves.change(node), node.lock:
             if node.unlinked or not node.changed:
                 return
             if node.ino in self._going or (only is not None and node.content is not only):

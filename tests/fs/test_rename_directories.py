@@ -215,6 +215,38 @@ async def test_large_open_file_below_a_moved_directory_keeps_its_untouched_parts
     assert files.fs.committer.conflicts.count == 0
 
 
+async def test_a_file_that_came_into_a_directory_on_its_way_to_cos_moves_with_it(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(write_back="async")
+    await files.mkdir("d")
+    emulator.faults.error("PutObject", "ServiceUnavailable", 503, count=0, key="f")
+    held = emulator.faults.latency(3600, "PutObject", key="*/f")
+    await files.put("f", b"data")
+    node = await files.file("f")
+
+    def waiting() -> int:
+        return len(node.lock._waiting or ())
+
+    async with trio.open_nursery() as nursery:
+        async with node.lock:
+            others = waiting()
+            nursery.start_soon(files.rename, "f", "d/f")
+            await until(lambda: waiting() > others)
+            # It waits for the lock while the file is in another directory.
+            nursery.start_soon(files.fs.committer.flush, node)
+            await until(lambda: waiting() > others + 1)
+        await until(lambda: held.struck)
+        nursery.start_soon(files.rename, "d", "e")
+        await until(lambda: files.tree.moves.any)
+        await trio.sleep(0.3)  # enough for a move that does not wait
+        emulator.faults.release(held)
+    await files.fs.drain()
+    await files.removed()
+    assert await files.keys() == ["e/", "e/f"]
+    assert await files.stored("e/f") == b"data"
+
+
 async def test_a_file_closed_while_its_directory_is_moved_lands_in_the_new_place(
     files: Files, emulator: Emulator
 ) -> None:
