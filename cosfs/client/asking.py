@@ -22,7 +22,8 @@ __all__ = ["Asking"]
 
 log = logging.getLogger(__name__)
 
-_NOT_ABOUT_RIGHTS = frozenset({400, 409, 412})  # the checksum differs, an object is there
+# What is wanted to hear: the checksum differs, an object is there.
+_NOT_ABOUT_RIGHTS = frozenset({400, 409, 412})
 _WRONG_CHECKSUM = frozenset({"BadDigest", "InvalidDigest"})
 _BODY = b"?"
 
@@ -68,6 +69,7 @@ class Asking(Uploads):
         sent = put_headers(headers)
         sent |= {"Content-MD5": b64encode(digest(b"").md5).decode(), "x-cos-forbid-overwrite": "true"}
         call = Call("PutObject", "PUT", bucket, key, headers=sent, body=_BODY)
+        call.noes = _NOT_ABOUT_RIGHTS
 
         def operation(attempt: Attempt) -> ServiceError | str:
             try:
@@ -76,7 +78,6 @@ class Asking(Uploads):
             except ServiceError as error:
                 if error.status not in _NOT_ABOUT_RIGHTS or isinstance(error, AuthenticationError):
                     raise
-                self._session.stats.add(errors=-1)  # this is what was wanted
                 return error
 
         return self._session.run_operation(call, operation)

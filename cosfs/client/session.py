@@ -28,6 +28,7 @@ from cosfs.client.stats import ClientStats
 from cosfs.client.wire import Limits
 from cosfs.config import ClientSettings
 from cosfs.errors import (
+    AuthenticationError,
     BucketNotFoundError,
     COSError,
     NetworkError,
@@ -68,6 +69,7 @@ class Call:
         "instead_of",
         "key",
         "method",
+        "noes",
         "operation",
         "params",
         "redirected",
@@ -101,6 +103,7 @@ class Call:
         self.slow = slow  # COS works for minutes before it answers
         self.work = work  # bytes that it copies or joins meanwhile, as far as is known
         self.expects = expects  # bytes of the answer that are read within the time limit
+        self.noes = _NO
         self.redirected = False
         self.signed = True
         self.source = ""  # what is copied, as the user writes it
@@ -441,10 +444,11 @@ class Session:
             body = response.read(most=1024 * KIB)
         if body and log.isEnabledFor(logging.DEBUG):
             log.debug("%s", shown_answer(response.status, {}, body))
-        self.stats.add(errors=response.status not in _NO, received=len(body))
         attempt.headers = response.headers
         failure = self._as_failure(call, response, body)
         error: COSError = failures.from_answer(failure)
+        is_no = response.status in call.noes and not isinstance(error, AuthenticationError)
+        self.stats.add(errors=not is_no, received=len(body))
         if call.method == "HEAD" and isinstance(error, ServiceError) and self._looks_expired(response):
             error = failures.from_document(xml.ErrorBody.of("RequestTimeTooSkewed"), failure)
         elsewhere = self._region_told(call, response, body)

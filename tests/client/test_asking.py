@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from cosfs.client.client import CosClient
+from cosfs.client.stats import ClientStats
 from cosfs.emulator import Emulator
-from cosfs.errors import IntegrityError, ObjectNotFoundError
+from cosfs.errors import AuthenticationError, IntegrityError, ObjectNotFoundError
 from tests.objects import keys, stored
 
 ENABLED = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
@@ -21,6 +24,33 @@ def test_what_does_not_match_its_checksum_is_refused_for_that(client: CosClient,
     with pytest.raises(ObjectNotFoundError):
         client.head_object(bucket, "none")
     assert client.stats.snapshot()["errors"] == 0, "all answers are what was asked for"
+
+
+def test_the_answer_that_was_wanted_is_never_counted_as_an_error(
+    client: CosClient, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment either: somebody may look at the count just then."""
+    counted: list[int] = []
+    add = ClientStats.add
+
+    def note(stats: ClientStats, *, errors: int = 0, **others: Any) -> None:
+        counted.append(int(errors))
+        add(stats, errors=errors, **others)
+
+    monkeypatch.setattr(ClientStats, "add", note)
+    client.put_object(bucket, "there", b"as it was")
+    assert client.try_put(bucket, "free")
+    client.check_put(bucket, "there")
+    assert set(counted) == {0}
+
+
+def test_a_refusal_of_the_keys_themselves_is_an_error(
+    client: CosClient, bucket: str, emulator: Emulator
+) -> None:
+    emulator.faults.error("PutObject", "InvalidToken", 400)
+    with pytest.raises(AuthenticationError):
+        client.try_put(bucket, "free")
+    assert client.stats.snapshot()["errors"] == 1
 
 
 @pytest.mark.parametrize("versions", [False, True])
