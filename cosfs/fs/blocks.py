@@ -467,8 +467,7 @@ class BlockCache:
                 self._store = BlockStore(self.directory)  # another mount has made the index anew
             store = self._store
             if store is not None:
-                if not self._apply(store, batch):
-                    self.stats.dropped += len(batch.blocks)
+                self.stats.dropped += self._apply(store, batch)
                 self._failures = 0
         except STORE_ERRORS as error:
             self.stats.dropped += len(batch.blocks)
@@ -478,12 +477,13 @@ class BlockCache:
                 store.close()  # this thread's connection: the next batch may run in another one
         return time.thread_time() - began + (store.helped if store is not None else 0.0)
 
-    def _apply(self, store: BlockStore, batch: _Batch) -> bool:
+    def _apply(self, store: BlockStore, batch: _Batch) -> int:
+        """Do a batch; return how many of its blocks there was no room for."""
         if not batch and _now() - self._trimmed >= TRIM_SECONDS:
             self._trimmed = _now()
             store.trim(self.size_limit, self.reserve)
         if not batch and not batch.touched:
-            return True
+            return 0
         blocks = [
             NewBlock(self._digest(key), object_tag(key.bucket, key.key), data)
             for key, data in batch.blocks.items()

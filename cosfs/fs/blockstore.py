@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -165,10 +165,14 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         return {bytes(digest): f"{self.directory}/{name}" for digest, name in rows}
 
     def volume(self) -> int:
-        """Bytes of all block files and of the database, without pages it will use again."""
+        """Bytes of all block files and of the index."""
+        return self._index_volume() + int(self.reset("size"))
+
+    def _index_volume(self) -> int:
+        """Bytes of the database, without pages it will use again."""
         ((pages,),) = self._sql("PRAGMA page_count").fetchall()
         ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
-        return int(self._page_size * (pages - free) + self.reset("size"))
+        return int(self._page_size * (pages - free))
 
     def shares(self) -> list[BucketShare]:
         """How many blocks and bytes each bucket has, the largest first."""
@@ -203,10 +207,10 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         blocks: Sequence[NewBlock],
         size_limit: int,
         reserve: Reserve,
-    ) -> bool:
+    ) -> int:
         """In one transaction forget tags and digests, note which blocks were read, write new ones.
 
-        False if there was no room for the new ones: they would be more than size_limit, or the
+        Returns how many of the new ones there was no room for: they would be more than size_limit, or the
         filesystem is too full.
         """
         with self._writing():
@@ -273,21 +277,18 @@ class BlockStore(diskcache.Cache):  # type: ignore[misc]
         for digest in digests:
             self._sql("UPDATE Cache SET access_time = ? WHERE key = ? AND raw = 1", (now, digest))
 
-    def _write(self, blocks: Collection[NewBlock], size_limit: int, reserve: Reserve) -> bool:
-        need = sum(block_size_on_disk(block.tag, len(block.data)) + PAGE for block in blocks)
+    def _write(self, blocks: Sequence[NewBlock], size_limit: int, reserve: Reserve) -> int:
         limit = min(size_limit, self.volume() + reserve.spare(self.directory))
-        if need > limit:
-            self._evict_down_to(limit)
-            return False
+        fitting, need = _that_fit(blocks, limit - self._index_volume())
         self._evict_down_to(limit - need)
         sql, disk, now = self._sql, self._disk, time.time()
         # Another mount may have had them too.
-        new = [block for block in blocks if not sql(_HAS, (block.digest,)).fetchall()]
+        new = [block for block in fitting if not sql(_HAS, (block.digest,)).fetchall()]
         for block, name in disk.store_all(new):
             size = block_size_on_disk(block.tag, len(block.data))
             # By diskcache's own set() a small block costs three times as much.
             sql(_INSERT, (block.digest, now, now, block.tag, size, diskcache.core.MODE_BINARY, name))
-        return True
+        return len(blocks) - len(fitting)
 
     def _evict_down_to(self, limit: int) -> None:
         """Remove the least recently used blocks until the volume is at most limit."""
@@ -392,6 +393,22 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_dev, status.st_ino
+
+
+def _that_fit(blocks: Sequence[NewBlock], limit: int) -> tuple[list[NewBlock], int]:
+    """The last blocks that need no more than limit, and how much they need.
+
+    Had they come one by one, these would have pushed the others out.
+    """
+    fitting: list[NewBlock] = []
+    need = 0
+    for block in reversed(blocks):
+        size = block_size_on_disk(block.tag, len(block.data)) + PAGE
+        if need + size > limit:
+            break
+        fitting.append(block)
+        need += size
+    return fitting[::-1], need
 
 
 def _where(prefix: bytes) -> tuple[str, tuple[bytes, ...]]:

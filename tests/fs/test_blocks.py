@@ -177,6 +177,22 @@ async def test_disk_volume_stays_below_the_limit(directory: Path, no_warnings: N
         assert cache.stats.dropped == 0
 
 
+async def test_of_a_batch_that_does_not_fit_as_a_whole_the_last_are_written(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, no_warnings: None
+) -> None:
+    """As if they had come one by one: on a filesystem that is nearly full, where a batch can be too much."""
+    async with opened(directory) as cache:
+        before = cache.volume()
+        monkeypatch.setattr(Reserve, "spare", lambda self, directory: before + 500_000 - cache.volume())
+        for number in range(10):
+            cache.put(block(number), data_of(number, 100_000))
+        await written(cache)
+        kept = [number for number in range(10) if await cache.get(block(number)) is not None]
+        assert kept == [6, 7, 8, 9]
+        assert cache.stats.dropped == 6
+        assert cache.volume() <= before + 500_000
+
+
 async def test_what_was_read_lately_is_kept(directory: Path, no_warnings: None) -> None:
     async with opened(directory, size_limit=2 << 20) as cache:
         for number in range(40):

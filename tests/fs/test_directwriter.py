@@ -259,7 +259,9 @@ def test_files_of_a_lost_index_are_known_again(tmp_path: Path) -> None:
     reserve = Reserve(0, 0)
     blocks = [NewBlock(bytes([number]) * 16, TAG, block(number)) for number in range(3)]
     store = BlockStore(tmp_path)
-    assert store.apply(tags=(), digests=(), touched=(), blocks=blocks, size_limit=64 * MIB, reserve=reserve)
+    assert not store.apply(
+        tags=(), digests=(), touched=(), blocks=blocks, size_limit=64 * MIB, reserve=reserve
+    )
     size = store.reset("size")
     store.close()
     for path in tmp_path.glob("cache.db*"):
