@@ -7,9 +7,7 @@ import json
 import logging
 import math
 import os
-import socket
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -21,24 +19,9 @@ from cosfs.fs.warming import warm
 from cosfs.fuse import registry
 from cosfs.fuse.gauges import sample
 from cosfs.fuse.running import Mount, unsent
+from cosfs.fuse.sockets import listen, serve
 
 log = logging.getLogger("cosfs.mount")
-
-
-def listen(path: Path) -> trio.SocketListener:
-    """Listen at a Unix socket that only this user can reach; what was there before is replaced."""
-    bound = _bind(path)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
-
-
-def _bind(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX)
-    with registry.short_name(path) as name:
-        sock.bind(name)
-    path.chmod(0o600)
-    sock.listen(16)
-    return sock
 
 
 async def answer_forever(running: Mount) -> None:
@@ -49,8 +32,10 @@ async def answer_forever(running: Mount) -> None:
             await _answer(running, stream)
         except (trio.BrokenResourceError, ValueError, KeyError) as exc:
             log.debug("control socket: %s", exc)
+        except OSError as exc:
+            log.warning("whoever asks for the status is not answered: %s", exc)
 
-    await trio.serve_listeners(handle, [listener])
+    await serve(handle, [listener], "whoever asks for the status")
 
 
 async def _answer(running: Mount, stream: trio.SocketStream) -> None:

@@ -11,10 +11,10 @@ import trio
 from cosfs.errors import ConfigError, UsageError
 from cosfs.fs.metrics import prometheus
 from cosfs.fuse import registry
-from cosfs.fuse.answers import listen
 from cosfs.fuse.gauges import families
 from cosfs.fuse.running import Mount
 from cosfs.fuse.settings import MountSettings
+from cosfs.fuse.sockets import listen, serve
 
 log = logging.getLogger("cosfs.mount")
 
@@ -58,7 +58,7 @@ async def export(running: Mount, tcp: Sequence[trio.SocketListener]) -> None:
             log.exception("metrics")
 
     own = listen(registry.metrics_path(running.mount.mountpoint, ours=True))
-    await trio.serve_listeners(handle, [own, *tcp])
+    await serve(handle, [own, *tcp], "whoever asks for metrics")
 
 
 async def tcp_listeners(mount: MountSettings) -> list[trio.SocketListener]:
