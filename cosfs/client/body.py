@@ -42,6 +42,12 @@ class FileBody:
             os.close(self._fd)
             self._fd = -1
 
+    def with_own_file(self) -> FileBody:
+        """The same window with a descriptor of its own, which the caller closes."""
+        made = FileBody(os.dup(self._fd), self.offset, self.length)
+        made._owned = True
+        return made
+
     def __enter__(self) -> FileBody:
         return self
 

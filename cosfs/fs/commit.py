@@ -219,6 +219,8 @@ class Committer:
                 if isinstance(exc, PermissionDeniedError):
                     self._rights.was_refused(Action.WRITE, *place, exc)
                 self._records.promise(node, str(exc))
+                if content is not None:
+                    await content.rest_safely()  # an outage can last longer than there are descriptors
                 raise
             finally:
                 self.sender.ended(*place)

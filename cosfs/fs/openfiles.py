@@ -283,6 +283,8 @@ class OpenFiles(Calls):
                 self._promise(node)
         if node.opens:
             return
+        if node.content is not None:
+            node.content.rest()  # somebody may have read what waits to be sent
         node.error = None  # there is nobody left to tell
         self.prefetcher.closed(node)
         if node.unlinked:

@@ -128,13 +128,18 @@ class Scratch:
             other._memory = self._memory.copy()
         return other
 
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether the file is open, and so many are that it should not be."""
+        # The kernel gives the lowest number that is free, so the number says how many are open.
+        return self._path is not None and self._fd >= descriptors_at_hand()
+
     def rest(self) -> None:
         """Close the descriptor if many are open; the next use opens the file again.
 
         Else it stays open: the bytes then get to COS even if somebody removes the directory.
         """
-        # The kernel gives the lowest number that is free, so the number says how many are open.
-        if self._fd >= descriptors_at_hand() and self._path is not None:
+        if self.is_one_of_many:
             os.close(self._fd)
             self._fd = -1
 

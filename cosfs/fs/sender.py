@@ -5,6 +5,7 @@ Knows content, keys and headers; when to send and what it means for the tree is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -50,7 +51,8 @@ class _RevocableBody(FileBody):
 
     def __init__(self, body: FileBody | bytes) -> None:
         if isinstance(body, FileBody):
-            super().__init__(body.fileno(), body.offset, body.length)
+            super().__init__(os.dup(body.fileno()), body.offset, body.length)
+            self._owned = True
             self._data = None
         else:
             super().__init__(-1, 0, len(body))
@@ -142,6 +144,7 @@ class Sender:
         except RevokedError as exc:
             raise GivenUp from exc
         finally:
+            made.close()  # the request has ended: it is never abandoned
             del self._bodies[bucket, key]
 
     async def is_gone(self, base: Source | None) -> bool:
@@ -352,7 +355,8 @@ async def is_same(content: Staging, headers: Headers, found: ObjectInfo) -> bool
     if found.size != content.size:
         return False
     if content.valid.covers(0, content.size):
-        sums = await trio.to_thread.run_sync(digest, content.body(0, content.size))
+        with content.body(0, content.size).with_own_file() as body:
+            sums = await trio.to_thread.run_sync(digest, body)
         return found.crc64 == sums.crc64
     ours = dict(headers.metadata)
     return "mtime-ns" in ours and found.headers is not None and dict(found.headers.metadata) == ours

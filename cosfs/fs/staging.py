@@ -11,6 +11,7 @@ Invariants, with base the object the file was opened on:
 from __future__ import annotations
 
 import base64
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ from cosfs.fs.sums import Summing, Sums
 
 INLINE = 64 * 1024  # smaller writes and reads cost less than the way to a thread and back
 FILL_STEP = 8 * 1024 * 1024
+log = logging.getLogger(__name__)
 
 
 class Staging:
@@ -73,7 +75,6 @@ class Staging:
         # Size and end of what was written when all of it was forced to the local disk last.
         self._durable: tuple[int, int] | None = None
         self._forced = -1  # version that was forced to the local disk last
-        self._is_lent = False  # the descriptor's number was handed out, and may be in use for ever
         # The file's mtime without the changes that nobody was promised, None if there are none.
         self.mtime_before: int | None = None
 
@@ -321,9 +322,11 @@ class Staging:
         self.base_limit = min(self.base_limit, base.size)
 
     def body(self, start: int, stop: int) -> FileBody:
-        """A window of the staging file; holes read as zeros. The range must have been filled."""
+        """A window of the staging file; holes read as zeros. The range must have been filled.
+
+        The descriptor may be closed as soon as anything else runs: who reads later has one of his own.
+        """
         fd = self.fileno()
-        self._is_lent = True
         if os.fstat(fd).st_size < stop:
             os.posix_fallocate(fd, stop - 1, 1)  # unlike ftruncate it cannot cut what is just being written
         return FileBody(fd, start, stop - start)
@@ -341,8 +344,19 @@ class Staging:
 
         Not before the bytes are on disk: make_durable() forces what was written through this one.
         """
-        if self._forced == self.version and not self._writes and not self._is_lent:
+        if self._forced == self.version and not self._writes:
             self._scratch.rest()
+
+    async def rest_safely(self) -> None:
+        """The same, with what has to be forced to disk before; a disk that fails has it stay open."""
+        if not self._scratch.is_one_of_many:
+            return
+        try:
+            await self.make_durable()
+        except OSError as exc:
+            log.warning("%s stays open: %s", self._scratch.path, exc)
+        else:
+            self.rest()
 
     def detach(self) -> None:
         """Everything is here: do without the object from now on."""

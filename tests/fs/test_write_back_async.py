@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import threading
+from contextlib import suppress
 
 import pytest
 import trio
 import trio.testing
 
 from cosfs.emulator import Emulator
-from cosfs.errors import FilesystemError
+from cosfs.errors import COSError, FilesystemError
 from cosfs.fs import commit, openfiles, scratch, staging
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -232,6 +233,35 @@ async def test_async_files_that_wait_in_an_outage_use_no_descriptors_when_few_ar
     assert await files.get("f3") == wanted["f3"]
     emulator.faults.clear()
     await until(lambda: not files.journal.records())
+    assert {key: await files.stored(key) for key in await files.keys()} == wanted
+
+
+@pytest.mark.parametrize("write_back", ["close", "async"])
+async def test_files_that_were_tried_in_vain_use_no_descriptors_when_few_are_left(
+    filesystem: Filesystems, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, write_back: str
+) -> None:
+    """However they were sent: from memory, from the staging file, in parts."""
+    monkeypatch.setattr(scratch, "descriptors_at_hand", lambda: 0)
+    files = await filesystem(write_back=write_back, multipart_threshold=6 * MIB, part_size=MIB)
+    await files.list()
+    wanted = {f"f{size}": content(size) for size in (100 * KIB, 2 * MIB, 5 * MIB, 8 * MIB)}
+    refused = [
+        emulator.faults.error(what, "InvalidRequest", 400, count=0) for what in ("PutObject", "*Upload*")
+    ]
+    for name, data in wanted.items():
+        with suppress(COSError):
+            await files.put(name, data)
+    fh = await files.open("f5242880", os.O_RDWR)
+    assert await files.read(fh, 0, 6 * MIB) == wanted["f5242880"]
+    with suppress(COSError):
+        await files.close(fh)
+    await until(lambda: sum(fault.struck for fault in refused) > len(wanted))
+    await until(lambda: open_below(files.journal.staging) == [])
+    for name, data in wanted.items():
+        assert await files.get(name) == data
+    assert open_below(files.journal.staging) == []
+    emulator.faults.clear()
+    await files.fs.drain()
     assert {key: await files.stored(key) for key in await files.keys()} == wanted
 
 
