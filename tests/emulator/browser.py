@@ -9,6 +9,8 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,15 @@ class Browser:
         """Go to an address, from nowhere."""
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=url)
+
+    @contextmanager
+    def prepared(self, script: str) -> Iterator[None]:
+        """Pages that are opened inside run a script before their own."""
+        added = self.send("Page.addScriptToEvaluateOnNewDocument", source=script)
+        try:
+            yield
+        finally:
+            self.send("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
 
     def run(self, script: str) -> Any:
         """Run JavaScript in the page; return its value, awaited if it is a promise."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,16 @@ from tests.emulator.conftest import sdk_for
 from tests.waiting import until
 
 BUCKET = "b-1250000000"
+
+# Keeps what the page does again and again, to be done at once, and how much it is waiting for.
+WATCHED = """
+window.looks = [];
+window.asking = 0;
+const every = window.setInterval.bind(window);
+window.setInterval = (look, pause) => { looks.push(look); return every(look, pause); };
+const ask = window.fetch.bind(window);
+window.fetch = (...what) => { asking += 1; return ask(...what).finally(() => { asking -= 1; }); };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +108,9 @@ def test_buckets_are_made_filled_and_deleted(page: Emulator, browser: Browser) -
 
 
 def test_requests_appear_by_themselves(page: Emulator, browser: Browser) -> None:
-    browser.open(page.info.admin_url + "#/requests")
-    shows(browser, "requests")
+    with browser.prepared(WATCHED):
+        browser.open(page.info.admin_url + "#/requests")
+        shows(browser, "requests")
     for number in range(3):
         requests.get(f"{page.endpoint_url}/b/wanted{number}", timeout=90)
     shows(browser, "/b/wanted2")
@@ -113,10 +123,10 @@ def test_requests_appear_by_themselves(page: Emulator, browser: Browser) -> None
     browser.wait("document.querySelectorAll('#requests tbody tr').length === 0")
     assert page.requests.total == 0
     browser.press("Pause")
-    time.sleep(0.5)  # what was under way has come
+    browser.wait("asking === 0")  # what was under way has come
     requests.get(f"{page.endpoint_url}/b/later", timeout=90)
-    time.sleep(1.2)  # otherwise it would look again
-    shows(browser, "none")
+    browser.run("Promise.all(looks.map((look) => look()))")
+    assert browser.run("document.querySelectorAll('#requests tbody tr').length") == 0
     browser.press("Continue")
     browser.fill("input[type=search]", "")
     shows(browser, "/b/later")
