@@ -14,6 +14,7 @@ from cosfs.emulator.errors import CosError
 from cosfs.emulator.files import Received
 from cosfs.emulator.messages import url_encode
 from cosfs.emulator.numerals import whole
+from cosfs.emulator.ranges import RangeDigests
 from cosfs.emulator.sessions import InstanceRole
 from cosfs.emulator.store import Bucket, Store
 from cosfs.emulator.uploads import Uploads
@@ -48,6 +49,7 @@ class Emulation:
     default_bucket: str = ""  # of requests to an IP address
     instance_role: InstanceRole = field(default_factory=InstanceRole)
     mfa_devices: dict[str, str] = field(default_factory=dict)  # serial number: the code it shows
+    ranges: RangeDigests = field(default_factory=RangeDigests)
     accounts: Accounts = field(init=False)
     rules: RulesOfBuckets = field(init=False)
     access_log: AccessLog = field(init=False)

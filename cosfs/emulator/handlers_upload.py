@@ -97,6 +97,12 @@ def _source_range(text: str, size: int) -> tuple[int, int]:
 def _digested(call: Call, row: Version, pieces: list[Piece], size: int) -> Bytes:
     if size == row.size and "-" not in row.etag:
         return Bytes(pieces, size, row.etag, row.crc64)
+    etag, crc64 = call.emulation.ranges.of(pieces, lambda: _read(call, pieces))
+    return Bytes(pieces, size, etag, crc64)
+
+
+def _read(call: Call, pieces: list[Piece]) -> tuple[str, str]:
+    """Return ETag and CRC-64 of the bytes of pieces."""
     digest = Digest()
     for piece in pieces:
         if not piece.file:
@@ -109,7 +115,7 @@ def _digested(call: Call, row: Version, pieces: list[Piece], size: int) -> Bytes
                 data = file.read(min(left, _COPY_CHUNK))
                 digest.update(data)
                 left -= len(data)
-    return Bytes(pieces, size, digest.md5.hex(), str(digest.crc64))
+    return digest.md5.hex(), str(digest.crc64)
 
 
 def complete(call: Call) -> Response:

@@ -24,7 +24,7 @@ from cosfs.fs.settings import MIB, FsSettings
 from cosfs.fs.staging import Staging
 from cosfs.fs.stream import Stream
 from cosfs.fs.uploads import Uploads
-from cosfs.fs.zeros import Zeros
+from cosfs.fs.zeros import PARALLEL, Zeros
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.multipart import MultipartUpload
@@ -270,11 +270,11 @@ class Sender:
         *,
         once: bool = False,
     ) -> None:
-        slots = trio.CapacityLimiter(8)
+        slots, copies = trio.CapacityLimiter(8), trio.CapacityLimiter(PARALLEL)
 
         async def copy(part: PartPlan) -> None:
             assert base is not None
-            async with slots:
+            async with copies:
                 await upload.copy(
                     part.number, base.bucket, base.key, part.start, part.stop, if_match=base.etag
                 )
@@ -293,7 +293,7 @@ class Sender:
     async def _make_holes(self, upload: MultipartUpload, holes: Sequence[PartPlan]) -> None:
         if not holes:
             return
-        slots = trio.CapacityLimiter(8)
+        slots = trio.CapacityLimiter(PARALLEL)
         longest = max(part.stop - part.start for part in holes)
         async with self._zeros.of(upload.upload.bucket, upload.upload.key, longest) as zeros:
 

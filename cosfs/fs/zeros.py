@@ -25,11 +25,11 @@ from cosfs.fs.marks import mark_of
 from cosfs.fs.remote import Remote
 from cosfs.fs.uploads import Uploads
 
-__all__ = ["Zeros"]
+__all__ = ["PARALLEL", "Zeros"]
 
 log = logging.getLogger(__name__)
 
-PARALLEL = 8
+PARALLEL = 16  # copies of one file at a time: COS works, not we, but others want requests as well
 
 
 class Zeros:
