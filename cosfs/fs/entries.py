@@ -150,7 +150,7 @@ class Entries(Directories, OpenFiles):
                 await self._remove_file(directory, name, node)
 
     async def _remove_file(self, directory: DirNode, name: bytes, node: FileNode) -> None:
-        await self._keep_directory(directory, name)
+        await self._keep_directory(directory, node.name)
         await self.committer.stop(node)
         is_asked = await self._ask_to_remove(node)
         with self.journal.together():
@@ -205,7 +205,7 @@ class Entries(Directories, OpenFiles):
             if isinstance(target, DirNode):
                 raise FilesystemError(errno.EISDIR)
             async with self.tree.moves.change(source, destination):
-                await self._keep_directory(source, name)
+                await self._keep_directory(source, node.name)
                 await self._rename_file(node, target, destination, new_name, component)
         else:
             assert isinstance(node, DirNode)

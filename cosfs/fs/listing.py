@@ -9,7 +9,8 @@ Object storage makes this harder than it sounds:
 - A directory may have millions of entries: beyond `KEPT` the oldest pages are dropped, and read again
   from their marker by who goes back to them. Then a name that is not found may still be there.
 - `a` and `a/` may both exist. The directory keeps the plain name; the file gets a suffix. The
-  directory may turn up in a later page than the file, so the file is renamed in place then.
+  directory may turn up in a later page than the file, so the file is renamed in place then, and
+  again when the directory goes.
 - An empty object `d_$folder$` is a directory `d`, as other tools make them; it is not shown itself.
 - Names that no path can hold are shown escaped (`names.py`); the marker `dir/` is not an entry.
 - A listing may lag behind our own changes: what was removed here lately is left out, what was
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cosfs.fs.remote import Remote
 
 FOLDER = "_$folder$"  # Hadoop's way to have an empty directory `d`: an object `d_$folder$`
+SHADOW = names.SHADOW_SUFFIX.encode()
 KEPT = 20_000  # entries of one listing in memory; some 550 bytes each
 PageHook = Callable[[ListPage], ListPage]
 
@@ -72,6 +74,7 @@ class Listing:
     ) -> None:
         self.entries: dict[bytes, Entry] = {}
         self._order: list[Entry] = []
+        self._shadows: set[str] = set()  # components of files that are shown beside a directory
         self._dropped = 0  # entries before those in _order
         # Of each page: the index of its first entry, its marker, and when it was asked for.
         self._starts: list[tuple[int, str, float]] = []
@@ -122,7 +125,7 @@ class Listing:
         """Load pages until a name is found."""
         while (entry := self.entries.get(name)) is None and not self.complete:
             await self._load_page(self._pages)
-        return entry
+        return entry or self.find(name)
 
     async def load_until(self, index: int) -> bool:
         """Make sure that at(index) is here; False when the directory has fewer entries."""
@@ -232,7 +235,7 @@ class Listing:
     def _add_file(self, component: str, info: ObjectInfo) -> None:
         name = names.to_name(component)
         beside = self.entries.get(name)
-        if beside is not None and beside.is_dir:
+        if (beside is not None and beside.is_dir) or component in self._shadows:
             name = names.shadow_name(component)
         known = self.entries.get(name)
         if known is not None:
@@ -244,9 +247,7 @@ class Listing:
 
     def _shadow(self, entry: Entry) -> None:
         """A directory of the same name turned up: the file moves to its suffixed name."""
-        del self.entries[entry.name]
-        entry.name = names.shadow_name(entry.component)
-        self.entries[entry.name] = entry
+        self.rename(entry.name, names.shadow_name(entry.component))
 
     def _add(self, entry: Entry) -> None:
         if not self._hide(entry):
@@ -257,6 +258,19 @@ class Listing:
         entry.index = self.count
         self.entries[entry.name] = entry
         self._order.append(entry)
+        if entry.name.endswith(SHADOW):
+            self._shadows.add(entry.component)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """A file is shown under another name, as there is, or no longer is, a directory of its name."""
+        entry = self.entries.pop(old, None)
+        if entry is None:
+            return
+        if new in self.entries:
+            entry.removed = True  # it was listed anew
+            return
+        entry.name = new
+        self.entries[new] = entry
 
     def remove(self, name: bytes) -> None:
         entry = self.entries.pop(name, None)
@@ -265,6 +279,21 @@ class Listing:
 
     def get(self, name: bytes) -> Entry | None:
         return self.entries.get(name)
+
+    def find(self, name: bytes) -> Entry | None:
+        """As get(); a file that was shown beside a directory of its name is also found when that has gone.
+
+        Programs read all names of a directory before they remove or move the first.
+        """
+        entry = self.entries.get(name)
+        if entry is not None or not name.endswith(SHADOW):
+            return entry
+        if not names.is_shortened(name):
+            component = names.from_shadow(name)
+            plain = self.entries.get(names.to_name(component)) if component is not None else None
+            return plain if plain is not None and not plain.is_dir else None
+        files = (each for each in self.entries.values() if not each.is_dir)
+        return next((each for each in files if names.shadow_name(each.component) == name), None)
 
     def __len__(self) -> int:
         return self._dropped + len(self.entries)

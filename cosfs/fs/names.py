@@ -7,7 +7,8 @@ are shown in one of these forms, all of which begin with `%=` or end with `%=fil
                         that would look like a form of this table; reversible
     %=…%~<16 hex>       shortened: over 255 bytes; the digits are of the component's SHA-256, so
                         only a table of the names shown can lead back
-    …%=file             the file of a name that is a directory as well (`a` beside `a/`)
+    …%=file             the file of a name that is a directory as well (`a` beside `a/`); leads to it also
+                        when the directory has gone
     %=content           the bytes of a directory marker that is not empty, inside that directory
 
 No two components share a name, and no name of one form can be read as another.

@@ -38,6 +38,7 @@ from cosfs.transfer.attributes import Attributes
 
 log = logging.getLogger(__name__)
 
+NO_ETAG = "/"  # in the place of the etag of what was removed: no object has it
 ABSENT_MAX = 1000  # names of a directory that the kernel was told are not there
 
 
@@ -109,7 +110,7 @@ class Tree:
         entry = self.listings.fresh_entry(parent, name)
         if entry is None or listing is None:
             listing = await self.listings.listing(parent)
-            entry = listing.get(name)
+            entry = listing.find(name)
         if entry is None and parent.is_buckets:
             entry = await self.listings.bucket_entry(parent, listing, name)
         since = listing.asked(entry) if entry is not None else listing.started
@@ -176,11 +177,10 @@ class Tree:
             nursery.start_soon(below)
         info = found["file"]
         assert info is None or isinstance(info, ObjectInfo)
-        if component is None:
-            return Entry(name, text, False, info) if info is not None and found["dir"] else None
-        if found["dir"]:
+        if component is not None and found["dir"]:
             return Entry(name, text, True, None)
-        return Entry(name, text, False, info) if info is not None else None
+        shown = name if found["dir"] else names.to_name(text)
+        return Entry(shown, text, False, info) if info is not None else None
 
     def _reconcile(self, parent: DirNode, name: bytes, entry: Entry | None, since: float) -> Node | None:
         """Bring the live node of a name in line with what COS said about it when asked at since."""
@@ -197,7 +197,7 @@ class Tree:
             return None
         if node is not None and node.is_dir != entry.is_dir:
             self.lose(node)
-            node = None
+            node = parent.children.get(name)  # the file that was shown beside a directory, or nothing
         if node is None:
             return self._make(parent, entry)
         if isinstance(node, FileNode) and entry.info is not None and not self.take(node, entry.info):
@@ -265,6 +265,9 @@ class Tree:
                 entry = None
         if entry is not None and entry.info is not None:
             self.heads.remember(parent.bucket, [entry.info])
+        if entry is not None and not parent.is_buckets and entry.name != name:
+            self._show_as(parent, name, entry.name)
+            name = entry.name
         listing_now = parent.listing
         if listing_now is not None and not parent.is_buckets:
             listing_now.remove(name)
@@ -428,6 +431,7 @@ class Tree:
         if old.children.get(node.name) is node:
             del old.children[node.name]
         self._free_name(node)
+        self._leave_to_file(old, node)
         node.parent, node.name, node.component = parent, name, component
         self._attach(parent, node)
         self.table.keep_number(node)
@@ -438,6 +442,9 @@ class Tree:
         assert parent is not None
         self.table.let_go_number(node)
         etag = node.info.etag if isinstance(node, FileNode) and node.info is not None else ""
+        if isinstance(node, DirNode):
+            # It hides no file of its name, but for one that was removed beside it.
+            etag, _ = parent.tombstones.get(names.shadow_name(node.component), (NO_ETAG, 0.0))
         parent.tombstones[node.name] = (etag, trio.current_time() + self.settings.grace)
         parent.recent.pop(node.name, None)
         if parent.listing is not None:
@@ -449,8 +456,30 @@ class Tree:
         parent = node.parent
         if parent is not None and parent.children.get(node.name) is node:
             del parent.children[node.name]
+            self._leave_to_file(parent, node)
         node.unlinked = True
         self.table.drop_if_idle(node)
+
+    def _leave_to_file(self, parent: DirNode, node: Node) -> None:
+        """A directory has left its name: the file of that name, if any, is shown under it from now on.
+
+        Whoever has read the other name before finds it under that as well, see Listing.find().
+        """
+        listed = parent.listing.get(node.name) if parent.listing is not None else None
+        if isinstance(node, DirNode) and not parent.is_buckets and (listed is None or not listed.is_dir):
+            self._show_as(parent, names.shadow_name(node.component), node.name)
+
+    def _show_as(self, parent: DirNode, old: bytes, new: bytes) -> None:
+        """A file gets another name because there is, or no longer is, a directory of its name."""
+        if parent.listing is not None:
+            parent.listing.rename(old, new)
+        if old in parent.recent:
+            parent.recent[new] = parent.recent.pop(old)
+        node = parent.children.pop(old, None)
+        if node is not None:
+            node.name = new
+            parent.children[new] = node
+            self.kernel.forget_name(parent.ino, old)
 
     # Changes made past the tree
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,14 +142,31 @@ def test_hostile_names_can_be_renamed_to_plain_ones(
     assert set(shown(top / "tree").values()) == kept
 
 
-def test_hostile_names_can_be_removed(mount_bucket: Callable[..., Path], outside: Outside) -> None:
+@pytest.mark.parametrize("ttl", ["0s", "10m"])
+def test_hostile_names_can_be_removed(mount_bucket: Callable[..., Path], outside: Outside, ttl: str) -> None:
     put_hostile(outside)
     outside.put("tree-beside", b"stays")
-    # A file beside a directory of its name gets that name once the directory is gone, and is listed anew.
-    top = mount_bucket("--metadata-ttl", "10m")
+    top = mount_bucket("--metadata-ttl", ttl)
     shutil.rmtree(top / "tree")
     settle(top)
     assert outside.listing() == ["tree-beside"]
+
+
+@pytest.mark.parametrize(
+    "command", ["rm -r gone", "find gone -delete", "mv gone {local}", "rsync -r --delete empty/ gone"]
+)
+def test_a_file_and_a_directory_of_one_name_are_removed_though_names_are_read_anew(
+    mount_bucket: Callable[..., Path], outside: Outside, tmp_path: Path, command: str
+) -> None:
+    for name in ("a", "a/b", "c", "c/d/e", "c/d"):
+        outside.put(f"gone/{name}", name.encode())
+    outside.put("empty/", b"")
+    # No name is believed for longer than a call: those of the files change when the directories have gone.
+    top = mount_bucket("--metadata-ttl", "0s")
+    words = command.format(local=tmp_path / "moved").split()
+    subprocess.run(words, cwd=top, check=True, timeout=60)
+    settle(top)
+    assert [key for key in outside.listing() if key != "gone/"] == ["empty/"]
 
 
 def test_hostile_names_can_be_copied_within_the_mount(
