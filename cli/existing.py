@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cosfs.transfer.compare import Side, Verdict, compare, object_side
+from cosfs.errors import TransferError
+from cosfs.transfer.compare import SAME, Side, Verdict, compare, object_side
 from cosfs.transfer.contents import Content, FileContent, ObjectContent, same_content
+from cosfs.transfer.model import TransferResult
 
 from .objects import mapped
 
@@ -107,9 +109,16 @@ def object_sides(
 
 
 async def needed(
-    copying: Copying, rules: Rules, candidates: AsyncGenerator[Candidate, None]
+    copying: Copying,
+    rules: Rules,
+    candidates: AsyncGenerator[Candidate, None],
+    move: Callable[[Candidate], Awaitable[None]],
 ) -> AsyncGenerator[Candidate, None]:
-    """Leave out what the rules find to be there already; contents are compared many at a time."""
+    """Leave out what the rules find to be there already; contents are compared many at a time.
+
+    mv --checksum calls move for what has the same contents at both ends: the source is to go.
+    """
+    moves = copying.options.move and rules.checksum
 
     async def judged() -> AsyncGenerator[Candidate, None]:
         async with aclosing(candidates):
@@ -117,6 +126,8 @@ async def needed(
                 candidate.verdict = compare(rules, candidate.facts, candidate.found)
                 if candidate.verdict.action != "skip":
                     yield candidate
+                elif moves and candidate.verdict == SAME:  # both are empty
+                    await move(candidate)
                 else:
                     reason = candidate.verdict.reason
                     copying.report.left_out(copying.label, candidate.source, candidate.target, reason)
@@ -125,10 +136,25 @@ async def needed(
     async with aclosing(mapped(copying.engine, judged(), same, needs=_must_compare)) as compared:
         async for candidate, equal, _ in compared:
             # What could not be compared is transferred, which shows what is wrong.
-            if equal:
+            if equal and moves:
+                await move(candidate)
+            elif equal:
                 copying.report.left_out(copying.label, candidate.source, candidate.target, "same")
             else:
                 yield candidate
+
+
+def there_already(candidate: Candidate) -> TransferResult:
+    """Return the result of moving what is at the destination already: nothing was sent.
+
+    Raises TransferError if the file has changed since it was compared.
+    """
+    facts = candidate.facts
+    if not facts.is_object:
+        state = os.stat(candidate.source)  # noqa: PTH116 - Path would drop a trailing slash
+        if (state.st_size, state.st_mtime_ns) != (facts.size, facts.mtime_ns):
+            raise TransferError("it has changed since it was compared with the object")
+    return TransferResult(facts.size, verified="content", attempts=0)
 
 
 def _must_compare(candidate: Candidate) -> bool:

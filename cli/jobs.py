@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cosfs.transfer.scan import LocalEntry
 
     from .case import CaseNames
+    from .existing import Candidate
     from .progress import Item
     from .running import Run
     from .transfer_options import Common
@@ -60,6 +61,7 @@ class JobMaker(Copying):
 
     def __init__(self, run: Run, options: Common, operation: Operation) -> None:
         super().__init__(run, options, operation)
+        self.remover: Remover | None = None  # of what mv has moved
         self._case_policy: str | None = None
         self._access: dict[str, Mapping[str, str]] = {}  # by key: who may do what with a copy
 
@@ -132,6 +134,25 @@ class JobMaker(Copying):
 
     def completed(self, job: Job, result: TransferResult) -> None:
         """Hear of each transfer that succeeded."""
+
+    async def move_same(self, candidate: Candidate, remove: str | ObjectId) -> None:
+        """End a move of what is at the destination already: the source is removed."""
+        from .existing import there_already
+
+        source, target = candidate.source, candidate.target
+        if not self.claims(source, target):
+            return
+        if self.options.dryrun:
+            self.report.would(self.label, source, target)
+            return
+        try:
+            result = there_already(candidate)
+        except (TransferError, OSError) as error:
+            self.report.failure(self.label, source, target, error)
+            return
+        assert self.remover is not None
+        done = partial(self.report.done, self.label, source, target, result, 0.0)
+        self.remover.add(Task(source, target, 0, remove, None), done)
 
     def _task(self, source: str, target: str, size: int, remove: str | ObjectId) -> Task:
         return Task(source, target, size, remove, self.display.item(source, size))

@@ -19,6 +19,9 @@ from .options import command, complete_places
 def mv(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
     """Move files and objects: as cp, and each source is removed once its copy is verified.
 
+    With --checksum a source whose contents are at the destination already is removed too, and nothing is
+    sent. What --no-overwrite or --update leave alone stays.
+
     \b
     Examples:
       cos mv cos://bucket/old.txt cos://bucket/new.txt

@@ -70,7 +70,8 @@ class Report:
     def done(self, op: str, source: str, target: str, result: TransferResult, seconds: float) -> None:
         """One transfer succeeded."""
         self.ok += 1
-        self.bytes += result.size
+        sent = result.size if result.attempts else 0
+        self.bytes += sent
         self._event(
             f"{op}: {printable(source)} to {printable(target)}",
             type="transfer",
@@ -79,7 +80,7 @@ class Report:
             src=source,
             dst=target,
             size=result.size,
-            bytes=result.size,
+            bytes=sent,
             etag=result.etag,
             crc64=None if result.crc64 is None else str(result.crc64),
             version_id=result.version_id or None,

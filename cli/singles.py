@@ -40,7 +40,12 @@ class SingleCopy(Copying):
         except OSError as error:  # it was there when the command line was read
             self.report.failure(self.label, source.path, target, error)
             return
-        if not await self._is_needed(source.path, target, lambda: self._file_ends(source, bucket, key)):
+
+        async def remove() -> None:
+            os.unlink(source.path)  # noqa: PTH108 - as quick as a thread would be to start
+
+        ends = partial(self._file_ends, source, bucket, key)
+        if not await self._is_needed(source.path, target, ends, remove):
             return
         if size is None:
             stream = partial(self._upload_stream, source, bucket, key, headers)
@@ -56,9 +61,6 @@ class SingleCopy(Copying):
             forbid_overwrite=self.options.no_overwrite,
             options=self.options.transfer,
         )
-
-        async def remove() -> None:
-            os.unlink(source.path)  # noqa: PTH108 - as quick as a thread would be to start
 
         await self.single(source.path, target, size, lambda progress: send(progress=progress), remove)
 
@@ -80,18 +82,31 @@ class SingleCopy(Copying):
     # --- what is there already
 
     async def _is_needed(
-        self, source: str, target: str, look: Callable[[], Awaitable[tuple[Any, ...]]]
+        self,
+        source: str,
+        target: str,
+        look: Callable[[], Awaitable[tuple[Any, ...]]],
+        remove: Callable[[], Awaitable[None]],
     ) -> bool:
-        """Whether there is something to do, as the options see it; tells if not. look asks for both ends."""
+        """Whether there is something to send, as the options see it; tells if not, and ends a move.
+
+        look asks for both ends.
+        """
         if not self.options.skips_existing:
             return True
-        from .existing import Candidate, needed
+        from .existing import Candidate, needed, there_already
 
         async def candidates() -> AsyncGenerator[Candidate, None]:
             yield Candidate(None, source, target, *await look())
 
+        async def move(candidate: Candidate) -> None:
+            async def compared(progress: Progress) -> TransferResult:
+                return there_already(candidate)
+
+            await self.single(source, target, 0, compared, remove)
+
         try:
-            return bool([each async for each in needed(self, self.options.rules, candidates())])
+            return bool([each async for each in needed(self, self.options.rules, candidates(), move)])
         except ConfigError:
             raise
         except COSError as error:
@@ -219,16 +234,16 @@ class SingleCopy(Copying):
         except TransferError as error:
             self.report.failure(self.label, str(source), str(destination), error)
             return
-        if not await self._is_needed(str(source), path, lambda: self._local_ends(source.bucket, info, path)):
+        remove = self._remover(source)
+        ends = partial(self._local_ends, source.bucket, info, path)
+        if not await self._is_needed(str(source), path, ends, remove):
             return
         fetch = partial(
             download_file, self.engine, source.bucket, source.key, path,
             info=info, version_id=self.options.version_id,
             options=self.options.transfer,
         )  # fmt: skip
-        await self.single(
-            str(source), path, info.size, lambda progress: fetch(progress=progress), self._remover(source)
-        )
+        await self.single(str(source), path, info.size, lambda progress: fetch(progress=progress), remove)
 
     def _local_name(self, source: CosUrl, destination: Local) -> str:
         """Return the path a single object goes to; its name must be one that a path can have."""
@@ -254,9 +269,9 @@ class SingleCopy(Copying):
         bucket = destination.bucket
         target = str(CosUrl(bucket, key))
         self.in_place = (source.bucket, source.key) == (bucket, key)
-        if not self.in_place and not await self._is_needed(
-            str(source), target, lambda: self._object_ends(source.bucket, info, bucket, key)
-        ):
+        remove = self._remover(source)
+        ends = partial(self._object_ends, source.bucket, info, bucket, key)
+        if not self.in_place and not await self._is_needed(str(source), target, ends, remove):
             return
 
         async def transfer(progress: Progress) -> TransferResult:
@@ -281,7 +296,7 @@ class SingleCopy(Copying):
                 options=self.options.transfer,
             )
 
-        await self.single(str(source), target, info.size, transfer, self._remover(source))
+        await self.single(str(source), target, info.size, transfer, remove)
 
     def _remover(self, source: CosUrl) -> Callable[[], Awaitable[None]]:
         delete = partial(

@@ -29,9 +29,9 @@ class TreeCopy(JobMaker):
     """Copies what lies below one place to below another."""
 
     def _tree_remover(self, bucket: str | None) -> Remover | None:
-        if not self.options.move or self.options.dryrun:
-            return None
-        return Remover(self.run, bucket, self.label)
+        is_needed = self.options.move and not self.options.dryrun
+        self.remover = Remover(self.run, bucket, self.label) if is_needed else None
+        return self.remover
 
     async def upload(self, source: Local, destination: CosUrl) -> None:
         """Upload what lies below a directory."""
@@ -92,7 +92,10 @@ class TreeCopy(JobMaker):
                     found = object_sides(bucket, await existing.find(key), keys)
                     yield Candidate(entry, entry.path, str(CosUrl(bucket, key)), facts, content, *found)
 
-        async with aclosing(needed(self, self.options.rules, candidates())) as left:
+        async def move(candidate: Candidate) -> None:
+            await self.move_same(candidate, candidate.source)
+
+        async with aclosing(needed(self, self.options.rules, candidates(), move)) as left:
             async for candidate in left:
                 yield candidate.item
 
@@ -126,8 +129,9 @@ class TreeCopy(JobMaker):
     async def fetch_glob(self, source: CosUrl, glob: Glob, destination: Place) -> None:
         """Download or copy the objects whose keys match a pattern."""
         infos = self._matching(source.bucket, glob)
+        before = self._told()
         count = await self._fetch_all(source.bucket, glob.base, infos, destination, glob.matches)
-        if not count and not self.report.failed:
+        if not count and self._told() == before:
             error = TransferError("no object has this key or matches it as a pattern")
             self.report.failure(self.label, str(source), str(destination), error)
 
@@ -207,6 +211,7 @@ class TreeCopy(JobMaker):
         self, bucket: str, base: str, infos: AsyncGenerator[ObjectInfo, None], to_bucket: str, prefix: str
     ) -> AsyncGenerator[ObjectInfo, None]:
         """Leave out the objects that the destination has already, as the options see it."""
+        from cosfs.client.model import ObjectId
         from cosfs.transfer.compare import object_side
         from cosfs.transfer.contents import ObjectContent
 
@@ -225,7 +230,10 @@ class TreeCopy(JobMaker):
                     found = object_sides(to_bucket, await existing.find(key), keys)
                     yield Candidate(info, source, target, facts, content, *found)
 
-        async with aclosing(needed(self, self.options.rules, candidates())) as left:
+        async def move(candidate: Candidate) -> None:
+            await self.move_same(candidate, ObjectId(candidate.item.key))
+
+        async with aclosing(needed(self, self.options.rules, candidates(), move)) as left:
             async for candidate in left:
                 yield candidate.item
 
@@ -288,6 +296,7 @@ class TreeCopy(JobMaker):
         self, bucket: str, found: AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]
     ) -> AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]:
         """Leave out what the destination has already, as the options see it."""
+        from cosfs.client.model import ObjectId
         from cosfs.transfer.compare import object_side
         from cosfs.transfer.contents import ObjectContent
 
@@ -300,12 +309,20 @@ class TreeCopy(JobMaker):
                 facts, content = object_side(info), ObjectContent(bucket, info, keys)
                 yield Candidate((info, target), source, target.path, facts, content, *file_sides(target.path))
 
-        async for candidate in needed(self, self.options.rules, candidates()):
+        async def move(candidate: Candidate) -> None:
+            info, _ = candidate.item
+            await self.move_same(candidate, ObjectId(info.key))
+
+        async for candidate in needed(self, self.options.rules, candidates(), move):
             yield candidate.item
 
-    def _warn_if_none(self, count: int, source: Place) -> None:
+    def _told(self) -> int:
+        """How many items were told of, one way or the other."""
         report = self.report
-        if count or report.failed or report.skipped or report.unchanged or self.run.stopping:
+        return report.ok + report.planned + report.failed + report.skipped + report.unchanged
+
+    def _warn_if_none(self, count: int, source: Place) -> None:
+        if count or self._told() or self.run.stopping:
             return
         hint = ""
         if isinstance(source, CosUrl) and source.key and not source.key.endswith("/"):

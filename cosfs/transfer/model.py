@@ -28,7 +28,7 @@ class TransferResult:
 
     verified says how its bytes were compared with what COS holds: `crc64`, `md5` (of a part-less
     ETag), `size` when COS gave neither, or `none` if nobody wanted to know. attempts counts tries
-    of the whole object.
+    of the whole object, none for what was there already (verified is `content` then).
     """
 
     size: int

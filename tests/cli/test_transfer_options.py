@@ -295,6 +295,74 @@ def test_mv_keeps_what_it_did_not_move(run: Run, client: CosClient, bucket: str,
     assert stored(client, bucket, "p/new") == b"n"
 
 
+@pytest.mark.parametrize("recursive", [False, True])
+def test_mv_up_removes_what_is_there_already(
+    run: Run, client: CosClient, bucket: str, both: Path, recursive: bool, emulator: Emulator
+) -> None:
+    (both / "empty").write_text("")
+    client.put_object(bucket, "p/empty", b"")
+    before = {path.name: path.read_bytes() for path in both.iterdir()}
+    if recursive:
+        emulator.requests.reset()
+        result = run(
+            "mv", "-r", "d", f"cos://{bucket}/p", "--checksum", "--include", "same", "--include", "empty"
+        )
+        assert emulator.requests["PutObject"] == 0
+        assert sorted(result.lines) == [
+            f"move: d/{name} to cos://{bucket}/p/{name}" for name in ("empty", "same")
+        ]
+        run("mv", "-r", "d", f"cos://{bucket}/p", "--checksum")
+    else:
+        for path in sorted(both.iterdir()):
+            run("mv", f"d/{path.name}", f"cos://{bucket}/p/", "--checksum")
+    assert list(both.iterdir()) == []
+    assert {name: stored(client, bucket, f"p/{name}") for name in before} == before
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+@pytest.mark.parametrize("target", ["out/", "cos://{bucket}/t/"])
+def test_mv_down_and_across_removes_what_is_there_already(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, recursive: bool, target: str
+) -> None:
+    for key in ("s/a", "s/b", "t/a"):
+        client.put_object(bucket, key, key[-1].encode())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("a")
+    sources = ["s"] if recursive else ["s/a", "s/b"]
+    for source in sources:
+        words = ["mv", f"cos://{bucket}/{source}", target.format(bucket=bucket), *["-r"] * recursive]
+        run(*words, "--checksum", "--dryrun")
+        assert keys(client, bucket, f"{source}/" if recursive else source)
+        run(*words, "--checksum")
+    assert keys(client, bucket, "s/") == []
+    if target.startswith("cos"):
+        assert keys(client, bucket, "t/") == ["t/a", "t/b"]
+    else:
+        assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+@pytest.mark.parametrize("option", ["--no-overwrite", "--update"])
+def test_mv_keeps_what_it_did_not_compare(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, recursive: bool, option: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("a")
+    os.utime(tmp_path / "d" / "a", (1000, 1000))
+    client.put_object(bucket, "t/a", b"a")
+    words = ["-r", "d"] if recursive else ["d/a"]
+    assert run("mv", *words, f"cos://{bucket}/t/", option, "--checksum").lines == []
+    assert (tmp_path / "d" / "a").read_text() == "a"
+
+
+def test_a_pattern_that_finds_only_what_is_there_already_is_no_mistake(
+    run: Run, client: CosClient, bucket: str
+) -> None:
+    client.put_object(bucket, "s/a", b"a")
+    run("cp", f"cos://{bucket}/s/*", f"cos://{bucket}/t/")
+    assert run("cp", f"cos://{bucket}/s/*", f"cos://{bucket}/t/", "--no-overwrite").err == ""
+
+
 # --- names
 
 
