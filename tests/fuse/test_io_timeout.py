@@ -158,7 +158,9 @@ def test_calls_end_and_say_why_and_nothing_written_is_lost(
     assert errors.keys() == cases.keys()
     assert set(errors.values()) <= {errno.EIO, errno.ETIMEDOUT}, errors
     for name in cases:
-        assert len(complaints(mounted, name)) == 1, mounted.log_text()
+        # The kernel reads again what it could not read ahead; a failure of a moment ago is not told twice.
+        most = 2 if name in READS else 1
+        assert 1 <= len(complaints(mounted, name)) <= most, mounted.log_text()
     for name, case in cases.items():
         if case.writes is not None:
             assert (mounted.path / name).read_bytes() == case.writes
@@ -222,13 +224,13 @@ def test_who_waits_for_a_stuck_call_ends_as_well(
 
 
 def test_a_slow_line_is_waited_for(mount: Start, client: CosClient, bucket: str, emulator: Emulator) -> None:
-    """Both take much longer than --io-timeout, and something moves all the time."""
-    data = os.urandom(320 * KIB)
+    """Both take longer than --io-timeout, for which no machine stands still; something moves all the time."""
+    data = os.urandom(288 * KIB)
     client.put_object(bucket, "down", data)
-    line = Line(int(emulator.endpoint_url.rpartition(":")[2]), rate=64 * KIB)
+    line = Line(int(emulator.endpoint_url.rpartition(":")[2]), rate=32 * KIB)
     try:
         url = f"http://127.0.0.1:{line.port}"
-        mounted = mount(f"cos://{bucket}", "--io-timeout", "4s", env={"COS_ENDPOINT_URL": url})
+        mounted = mount(f"cos://{bucket}", "--io-timeout", "8s", env={"COS_ENDPOINT_URL": url})
         assert ended(mounted, {"down": read, "up": write(data)}) == {"down": 0, "up": 0}
         assert stored(client, bucket, "up") == data
     finally:

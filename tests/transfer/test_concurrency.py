@@ -210,7 +210,7 @@ async def test_half_as_many_when_cos_is_slow(
         if kind == "error":
             emulator.faults.error("HeadObject", "SlowDown", 503)
         else:
-            emulator.faults.latency(4.0, "HeadObject", count=1)
+            emulator.faults.latency(3600.0, "HeadObject", count=1)  # until it is given up and tried again
         await engine.run_many(calls.head, range(20), calls.done, kind=LARGE)
         assert (engine.current in (8, 9, 10), calls.failed) == (True, 0)
         emulator.faults.latency(0.02, "HeadObject", count=0)
