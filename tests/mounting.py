@@ -15,8 +15,8 @@ from typing import Self
 
 import pytest
 
-READY_WITHIN = 60.0
-UNMOUNT_WITHIN = 60.0
+READY_WITHIN = 100.0
+UNMOUNT_WITHIN = 100.0
 
 
 @functools.cache

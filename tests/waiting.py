@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 60.0  # a machine may stand still for a while
+PATIENCE = 100.0  # a machine may stand still for a while, and have much else to do
 
 
 def until(condition: Callable[[], object], what: str) -> None:

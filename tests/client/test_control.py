@@ -93,7 +93,7 @@ def test_nothing_is_logged_but_raised(script: Start, caplog: pytest.LogCaptureFi
 
 
 def test_network_errors_are_ours(script: Start) -> None:
-    _, client = script(Answer(delay=5), read_timeout=0.2, max_retries=0)
+    _, client = script(Answer(delay=100), read_timeout=0.2, max_retries=0)
     with pytest.raises(NetworkTimeoutError):
         ControlPlane(client).call("get_bucket_versioning", Bucket=B)
     with (

@@ -39,6 +39,7 @@ from cosfs.transfer.attributes import Defaults
 from cosfs.transfer.engine import Engine
 from cosfs.units import MIB
 from tests.objects import keys
+from tests.waiting import PATIENCE
 
 ME = Caller(uid=1000, gid=1000, umask=0o022)
 DEFAULTS = Defaults(uid=1000, gid=1000)
@@ -350,7 +351,7 @@ def counted(emulator: Emulator) -> Iterator[Counter[str]]:
     found.update(emulator.requests.snapshot())
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+async def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     """Wait for what threads or the emulator bring about; they have no events."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110

@@ -114,7 +114,7 @@ async def test_the_wait_of_the_killed_ends_and_others_go_on(proc: Path) -> None:
         finally:
             waiting.end()
 
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(waiting.run)
             async with trio.open_nursery() as calls:

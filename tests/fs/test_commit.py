@@ -339,7 +339,7 @@ async def test_several_writers_of_a_large_file_go_on_when_it_is_sent(
     await files.write(fh, b"first", 2 * MIB)
     emulator.faults.latency(0.1, "UploadPart", count=1)
     emulator.requests.reset()
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(files.fs.fsync, fh)
             await requests_sent(emulator, "UploadPart")

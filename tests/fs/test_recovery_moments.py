@@ -155,7 +155,7 @@ async def test_sending_everything_does_not_wait_for_who_writes_anew_what_was_clo
     await files.put("a", SMALL)
     fh = await files.fs.open((await files.file("a")).ino, os.O_WRONLY | os.O_TRUNC)
     await files.write(fh, b"new")
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         await files.fs.drain()
     assert await files.keys() == []  # nothing in place of what was closed that may be half of the new bytes
     await files.close(fh)

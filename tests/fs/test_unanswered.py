@@ -117,7 +117,7 @@ async def test_a_large_file_renamed_when_it_was_sent_without_an_answer_keeps_all
     there = ["a", "b"] if how == "the old name used again" else ["b"]
     assert sorted(await files.list()) == there
     # The first try may meet another object under the old name; it is made again.
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while await files.keys() != there:  # noqa: ASYNC110 - a change in COS
             await trio.sleep(0.05)
     await files.removed()

@@ -100,7 +100,7 @@ async def cancelled(
     """Run a call that does not end by itself, and cancel it when something is ready; then() comes next."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call)
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while not ready():  # noqa: ASYNC110 - changed by threads
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
@@ -110,7 +110,7 @@ async def cancelled(
 
 async def settled(engine: Engine) -> None:
     """Wait until no thread works for a call that was given up."""
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while engine.abandoned:  # noqa: ASYNC110 - changed by threads
             await trio.sleep(0.01)
 

@@ -236,7 +236,7 @@ async def test_parts_do_not_all_crawl_when_the_bandwidth_is_small(
     async with Engine(client, settings) as engine, trio.open_nursery() as nursery:
         most = 0
         nursery.start_soon(upload_file, engine, tmp_path / "f", bucket, "k")
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while engine.running < 2:  # noqa: ASYNC110 - changed by threads
                 await trio.sleep(0.01)
         with trio.move_on_after(0.5):

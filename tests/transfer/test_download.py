@@ -364,7 +364,7 @@ async def test_cancelled_download_leaves_nothing(
     assert (tmp_path / "f").read_text() == "before"
     assert names(tmp_path) == ["f"]
     client.close()
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while open_descriptors() > before:  # noqa: ASYNC110
             await trio.sleep(0.01)
 

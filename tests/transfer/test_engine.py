@@ -209,7 +209,7 @@ async def given_up(engine: Engine, call: Callable[[], object], begun: threading.
     """Run a call and cancel it once it has begun."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run, call)
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while not begun.is_set():  # noqa: ASYNC110 (another thread sets it)
                 await trio.sleep(0.005)
         nursery.cancel_scope.cancel()
@@ -263,7 +263,7 @@ async def test_result_on_its_way_when_cancelled_is_discarded() -> None:
         time.sleep(0.1)  # noqa: ASYNC251
         # Done in its thread, not delivered: the trio thread was busy.
         pending.cancel()
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while not discarded:  # noqa: ASYNC110 (another thread may do it)
                 await trio.sleep(0.01)
     assert discarded == [3]
@@ -333,7 +333,7 @@ async def test_results_are_not_held_back_by_a_slow_call() -> None:
 
     async with engine_of(2) as engine, trio.open_nursery() as nursery:
         nursery.start_soon(engine.run_many, call, range(10), lambda item, *_: done.append(item))
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while len(done) < 9:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         release.set()

@@ -208,7 +208,7 @@ async def test_calls_that_were_given_up_notice_it(engine: Engine) -> None:
     async with engine:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(engine.run_many, work, range(10), lambda *_: None, kind=TINY))
-            with trio.fail_after(60):
+            with trio.fail_after(100):
                 while len(begun) < 10:  # noqa: ASYNC110 - changed by a thread
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
@@ -244,7 +244,7 @@ def break_hub() -> None:
 
 
 async def test_a_lane_that_breaks_is_told_and_nobody_waits_for_ever(engine: Engine) -> None:
-    with trio.fail_after(60), pytest.raises(RuntimeError, match="a thread of the engine has ended"):
+    with trio.fail_after(100), pytest.raises(RuntimeError, match="a thread of the engine has ended"):
         async with engine:
             await engine.run_many(lambda fn: fn(), [break_hub, lambda: None] * 20, lambda *_: None, kind=TINY)
 
@@ -254,7 +254,7 @@ def open_descriptors() -> int:
 
 
 async def lanes_ended() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while any(thread.name == "cos-lane" for thread in threading.enumerate()):  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -270,7 +270,7 @@ async def test_engines_leave_no_descriptors(client: CosClient, bucket: str, tmp_
         client.close()
         found.append(open_descriptors())
     # The emulator runs in this process, too, and may not have closed its end yet.
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while open_descriptors() > found[0] + 2:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
 
@@ -292,6 +292,6 @@ async def test_connections_of_calls_that_were_given_up_are_closed_with_the_clien
         await settled(engine)
     await lanes_ended()
     # The emulator runs in this process, too, and holds the other ends.
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while open_descriptors() > before:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)

@@ -60,7 +60,7 @@ async def test_pages_are_fetched_ahead_and_each_once(
     emulator.requests.reset()
     async with list_objects(engine, bucket) as listing:
         first = await anext(listing)
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while emulator.requests["ListObjects"] < 2:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         rest = [item.key async for item in listing]

@@ -59,7 +59,7 @@ async def test_first_range_is_kept_in_part(
     async with Engine(first, LIMITS, records=records) as engine:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(download_file, engine, bucket, "k", tmp_path / "f", info=info))
-            with trio.fail_after(60):
+            with trio.fail_after(100):
                 while not begun(tmp_path):  # noqa: ASYNC110 - changed by a thread
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()

@@ -329,7 +329,7 @@ async def test_cancelled_upload_leaves_nothing(
         assert client.list_objects(bucket).objects == []
     client.close()
     # The server, in this process, may take a moment to close its ends.
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         while open_descriptors() > before:  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -482,7 +482,7 @@ async def test_cancelled_stream_leaves_nothing(engine: Engine, client: CosClient
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upload_stream, engine, Stalling(content(3 * MIB + 5)), bucket, "k")
-        with trio.fail_after(60):
+        with trio.fail_after(100):
             while not waiting.is_set():  # noqa: ASYNC110 - set by a thread
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()

@@ -28,7 +28,7 @@ async def watch(tmp_path: Path) -> AsyncIterator[TreeWatch]:
 
 
 async def next_changes(tree: TreeWatch) -> Changes:
-    with trio.fail_after(60):
+    with trio.fail_after(100):
         return await tree.changes()
 
 
