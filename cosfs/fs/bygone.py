@@ -1,7 +1,8 @@
 """Removals that are done, of which the journal on disk still tells: a loss of power brings them back.
 
-They are then carried out once more, if COS has an object of the same etag. One that was put there since,
-with the same bytes, must not be relied on before the journal was forced to disk.
+So it does with renames that failed. They are then carried out once more, if COS has an object of the same
+etag. One that was put there since, with the same bytes, must not be relied on before the journal was forced
+to disk.
 """
 
 from __future__ import annotations

@@ -282,6 +282,13 @@ class Deleter:
         if any(self._bygone.may_return((bucket, key), etag) for key, etag in made.items()):
             await trio.to_thread.run_sync(self._journal.sync)
 
+    def may_return(self, place: Place) -> None:
+        """A loss of power now may bring back that a file was being renamed to a place.
+
+        An object of the same bytes would then be taken for its copy, and the file be removed.
+        """
+        self._bygone.note(place, (ANY,))
+
     def _let_go(self, bucket: str, keys: Iterable[str]) -> None:
         keys = list(keys)
         held = {key: self._held.pop((bucket, key)) for key in keys if (bucket, key) in self._held}

@@ -205,6 +205,7 @@ class Renamer:
                     self._deleter.schedule(bucket, key, etag, careful=True)
                 self._journal.remove(intent)
             self._deleter.not_replaced(bucket, key)
+            self._deleter.may_return((bucket, key))
             raise
         return intent
 

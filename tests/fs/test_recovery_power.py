@@ -5,6 +5,7 @@ Of what nobody has forced to disk, either the journal or the staged bytes may be
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -24,7 +25,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.scratch import MEMORY_MAX
 from tests.fs.conftest import NEVER, Filesystems
 from tests.fs.moments import Moments
-from tests.fs.support import Files, content
+from tests.fs.support import Files, content, fails
 
 LARGE = content(3 * MEMORY_MAX)
 SMALL = content(100)
@@ -235,6 +236,37 @@ async def test_a_removal_that_comes_back_does_not_take_the_same_bytes_along(
     await second.fs.drain()
     assert await second.stored("d/a") == SMALL
     assert await second.get("d/a") == SMALL
+
+
+async def test_a_rename_that_failed_and_comes_back_does_not_take_its_file_along(
+    filesystem: Filesystems, emulator: Emulator, tmp_path: Path
+) -> None:
+    """A file could not be renamed, and was copied to the new name instead."""
+    files = await filesystem("cache")
+    await files.put("a", SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        patch.setattr(Journal, "add", _forced_with("move", Journal.add))
+        emulator.faults.error("CopyObject", "AccessDenied", 403)
+        await fails(errno.EACCES, files.rename("a", "b"))
+        await files.put("b", SMALL)
+    await filesystem.kill(files)
+    second = await filesystem(forced)
+    await second.fs.drain()
+    assert await second.get("a") == await second.get("b") == SMALL
+    assert await second.keys() == ["a", "b"]
+
+
+def _forced_with(kind: str, add: Callable[..., int]) -> Callable[..., int]:
+    """A record of a kind is forced to disk at once, as it is where anybody else asks for that."""
+
+    def then_force(journal: Journal, kind_now: str, *args: Any) -> int:
+        number = add(journal, kind_now, *args)
+        if kind_now == kind:
+            journal.sync()
+        return number
+
+    return then_force
 
 
 async def test_a_file_that_comes_back_does_not_replace_what_was_sent_later(
