@@ -44,6 +44,7 @@ def home_of(environ: Mapping[str, str]) -> Path:
 
 _SECTION = re.compile(r"\s*\[([^\]]*)\]\s*(?:[#;].*)?")
 _ENTRY = re.compile(r"(\s*)([^\s=:#;\[][^=:]*?)\s*[=:]\s*(.*)")
+_SECRET = re.compile(r"\s*(?:secret_key|session_token)\s*[=:]\s*\S", re.IGNORECASE)
 _COMMENT = re.compile(r"\s*(?:[#;].*)?")
 _INLINE_COMMENT = re.compile(r"(?:^|\s)[#;].*")
 
@@ -159,9 +160,15 @@ def _read_lines(path: Path) -> list[str]:
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077 and path.name == "credentials":
-                _warn_readable(path)
-            return file.read().lstrip("\ufeff").splitlines()
+            lines = file.read().lstrip("\ufeff").splitlines()
+        # Whatever it is called: another file can be named, and keys are read from `config` too.
+        if (
+            stat.S_ISREG(mode)
+            and mode & 0o077
+            and (path.name == "credentials" or any(map(_SECRET.match, lines)))
+        ):
+            _warn_readable(path)
+        return lines
     except (FileNotFoundError, NotADirectoryError):  # the home of a service may be /dev/null
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -383,3 +383,20 @@ def test_readable_secrets_are_warned_of_once(
         f"{files.credentials_path} can be read by other users of this machine; "
         f"run: chmod 600 {files.credentials_path}"
     ]
+
+
+@pytest.mark.parametrize("is_config", [False, True])
+def test_readable_secrets_are_warned_of_in_files_of_any_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, is_config: bool
+) -> None:
+    monkeypatch.setattr(profiles, "_warned", set())
+    path = tmp_path / "keys"
+    path.write_text("[default]\nregion = ap-test\n# secret_key = none\n")
+    path.chmod(0o644)
+    files = ConfigFile(*((path, tmp_path / "none") if is_config else (tmp_path / "none", path)))
+    with caplog.at_level(logging.WARNING):
+        files.items("default")
+        assert said(caplog) == []
+        path.write_text("[default]\n secret_key = s3cret\n")
+        assert files.items("default")["secret_key"] == "s3cret"
+    assert [text.partition(" can be read")[0] for text in said(caplog)] == [str(path)]
