@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cosfs.client.client import CosClient
 from tests.cli.conftest import Run
 
 if TYPE_CHECKING:
-    from cosfs.client.client import CosClient
+    from cosfs.client.model import PutResult
     from cosfs.emulator import Emulator
 
 KEY = "p/[b]new\nline ü"
@@ -133,3 +134,32 @@ def test_many_lines_are_written_while_they_come(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(Output, "write", lambda self, data, *, flush=False: sizes.append(len(data)))
     Output().lines("x" * 99 for _ in range(10_001))
     assert sum(sizes) == 1_000_100 and max(sizes) <= 200_000
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+def test_a_file_that_changes_while_it_is_sent_has_a_code_of_its_own(
+    run: Run, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(bytes(2 << 20))
+    put = CosClient.put_object
+
+    def put_and_append(client: CosClient, *args: Any, **kwargs: Any) -> PutResult:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return put(client, *args, **kwargs)
+
+    monkeypatch.setattr(CosClient, "put_object", put_and_append)
+    result = run("cp", path, f"cos://{bucket}/", "--output", output, code=1)
+    events = result.events if output == "jsonl" else [result.json]
+    assert "changed-during-upload" in codes(events)
+
+
+def codes(found: object) -> list[str]:
+    """The codes of all errors in a document."""
+    if isinstance(found, list):
+        return [code for each in found for code in codes(each)]
+    if not isinstance(found, dict):
+        return []
+    own = [found["code"]] if isinstance(found.get("code"), str) else []
+    return own + codes(list(found.values()))

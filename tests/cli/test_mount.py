@@ -57,6 +57,7 @@ def test_options_of_fstab(
 ) -> None:
     client.put_object(bucket, "k", b"content")
     options = "rw,_netdev,nofail,ro,umask=027,uid=12345,metadata_ttl=1s,noatime,x-systemd.automount"
+    options += ",diratime,mand,iversion"
     done = subprocess.run(
         ["mount.cosfs", f"cos://{bucket}", str(here), "-o", options],
         env=cos_environment,

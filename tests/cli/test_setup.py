@@ -209,6 +209,7 @@ FLAGS = {"read-only": True, "allow-other": True, "umask": False, "cache-dir": Fa
         ("", []),
         ("ro", ["--read-only"]),
         ("rw,_netdev,nofail,user,noauto,auto,defaults,x-systemd.automount,x-foo=bar", []),
+        ("diratime,nodiratime,iversion,noiversion,mand,nomand,relatime,strictatime,lazytime,silent", []),
         ("allow_other,umask=022", ["--allow-other", "--umask=022"]),
         ("cache_dir=/a\\,b", ["--cache-dir=/a,b"]),
         (

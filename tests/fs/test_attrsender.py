@@ -140,3 +140,17 @@ async def test_a_mode_set_before_a_file_is_written_goes_with_its_bytes(
     assert requests["CopyObject"] == 0
     assert await files.stored("a") == b"0123XYZ789"
     assert (await files.metadata("a"))["mode"] == str(stat.S_IFREG | 0o600)
+
+
+async def test_attributes_that_cos_does_not_take_now_are_told_as_such(
+    files: Files, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    await files.upload("a", b"data")
+    emulator.faults.error("CopyObject", "InternalError", 500, count=0)
+    await files.chmod("a", 0o600)
+    told = f"the attributes of cos://{files.bucket}/a are not in COS yet, next try in"
+    await until(lambda: any(each.getMessage().startswith(told) for each in caplog.records))
+    emulator.faults.clear()
+    await files.fs.drain()
+    info = await files.head("a")
+    assert info.headers is not None and info.headers.metadata["mode"] == str(stat.S_IFREG | 0o600)

@@ -86,3 +86,23 @@ async def test_of_a_file_that_a_rename_has_replaced(
     second = await filesystem("cache")
     assert retired == [(name, [])]
     assert await second.get("b") == b"renamed"
+
+
+async def test_of_what_nobody_was_promised_not_before_the_journal_is_forced_to_disk(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a loss of power could bring back a record of what is removed."""
+    files = await filesystem("cache")
+    orphan = files.journal.staging / "orphan"
+    await filesystem.kill(files)
+    orphan.write_bytes(b"bytes")
+    there: list[bool] = []
+    force = Journal._force
+
+    def note(journal: Journal) -> None:
+        force(journal)
+        there.append(orphan.exists())
+
+    monkeypatch.setattr(Journal, "_force", note)
+    await filesystem("cache")
+    assert there[0] and not orphan.exists()
