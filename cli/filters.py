@@ -57,7 +57,7 @@ class Selection:
     """All rules of one command together; what is taken satisfies each of them.
 
     Paths are relative to the source, spelled as keys. Times are Unix seconds. `names`, sorted as keys
-    are, is what --files-from lists; None is everything.
+    are, is what --files-from lists; None is everything. `apart` are files that the command itself writes.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -66,6 +66,7 @@ class Selection:
     newer_than: float | None = None
     older_than: float | None = None
     names: Sequence[str] | None = None
+    apart: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         """Whether anything was asked for."""
@@ -83,7 +84,7 @@ class Selection:
 
     def takes_name(self, path: str) -> bool:
         """Whether a file or object of this name may be taken; what is not need not be looked at."""
-        return self.filters(path) and (self.names is None or self._listed(path))
+        return path not in self.apart and self.filters(path) and (self.names is None or self._listed(path))
 
     def takes_state(self, size: int, modified: float) -> bool:
         """Whether size and time of change are as asked for."""
@@ -103,6 +104,11 @@ class Selection:
     def keeps(self, path: str) -> bool:
         """Whether a walk shall look at a path; directories end in `/`."""
         return not self.prunes(path) if path.endswith("/") else self.takes_name(path)
+
+    @property
+    def unfiltered(self) -> Selection:
+        """What is listed, whatever the filters say."""
+        return Selection(names=self.names, apart=self.apart)
 
     def only(self, names: Sequence[str]) -> Selection:
         """Return the same rules for these names alone."""

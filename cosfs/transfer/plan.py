@@ -186,9 +186,9 @@ class Plan:
     async def decisions(self) -> AsyncIterator[tuple[Verdict, Transfer]]:
         """Walk both sides; yield what is to be transferred, or compared by content and then transferred."""
         options = self._options
-        unfiltered = EVERYTHING if options.delete_excluded else options.selector
+        selector = options.selector.unfiltered if options.delete_excluded else options.selector
         sources = self.source.entries(options.selector, self._source_problem)
-        destinations = self.destination.entries(unfiltered, self._destination_problem)
+        destinations = self.destination.entries(selector, self._destination_problem)
         async with AsyncExitStack() as stack:
             for each in (sources, destinations, pairs := merge(sources, destinations)):
                 await stack.enter_async_context(aclosing(each))  # type: ignore[type-var]

@@ -59,6 +59,10 @@ class Selector(Protocol):
     def names(self) -> Sequence[str] | None:
         """Sorted names, if only these are wanted."""
 
+    @property
+    def unfiltered(self) -> Selector:
+        """The names that these are chosen from: the same without filters, as --delete-excluded looks."""
+
     def takes_name(self, path: str) -> bool: ...
     def takes_state(self, size: int, modified: float) -> bool: ...
     def prunes(self, directory: str) -> bool: ...
@@ -66,6 +70,10 @@ class Selector(Protocol):
 
 class _Everything:
     names: Sequence[str] | None = None
+
+    @property
+    def unfiltered(self) -> Selector:
+        return self
 
     def takes_name(self, path: str) -> bool:
         return True
@@ -92,6 +100,11 @@ class Scope:
             if not (self.places and self.places[-1].endswith("/") and place.startswith(self.places[-1])):
                 self.places.append(place)
         self.names: Sequence[str] | None = None
+
+    @property
+    def unfiltered(self) -> Scope:
+        """The same places, and all that is in them."""
+        return Scope(self._base.unfiltered, self.places)
 
     def takes_name(self, path: str) -> bool:
         """Whether a name is in the scope and taken."""

@@ -32,6 +32,16 @@ def test_delete_excluded(run: Run, client: CosClient, bucket: str, tmp_path: Pat
     assert keys(client, bucket) == ["p/a.log"]
 
 
+def test_delete_excluded_looks_at_listed_names_only(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "p/a.txt", "p/b.log", "p/c")
+    write(tmp_path / "d", "a.txt", "b.log", "c")
+    (tmp_path / "names").write_text("a.txt\nb.log\n")
+    run("sync", "d", f"cos://{bucket}/p", "--files-from", "names", "--exclude", "*.txt", "--delete-excluded")
+    assert keys(client, bucket) == ["p/b.log", "p/c"]
+
+
 def test_what_is_too_large_is_neither_sent_nor_deleted(
     run: Run, client: CosClient, bucket: str, tmp_path: Path
 ) -> None:

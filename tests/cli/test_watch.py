@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.objects import keys, stored
+from tests.objects import keys, put, stored
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -101,6 +101,23 @@ def test_changes_follow(
     assert running.stop() == 130
     assert f"delete: cos://{bucket}/p/t/b\n" in running.out
     assert not any("Traceback" in line for line in running.err)
+
+
+def test_a_change_deletes_nothing_but_what_it_concerns(
+    watch: Callable[..., Watcher], client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("a", "b", "c.tmp"):
+        (tmp_path / "d" / name).write_text(name)
+    put(client, bucket, "old", "c.tmp")
+    own = ("--report", "d/report", "--snapshot", "d/snapshot")  # would be changes without end
+    running = watch("d", f"cos://{bucket}", "--exclude", "*.tmp", "--delete-excluded", *own)
+    assert keys(client, bucket) == ["a", "b"]
+    for number in ("1", "2"):  # what the first change deletes is gone before the second is sent
+        (tmp_path / "d/a").write_text(number)
+        running.wait_until(lambda number=number: stored(client, bucket, "a") == number.encode())
+    assert keys(client, bucket) == ["a", "b"]
+    assert running.stop() == 130
 
 
 def test_an_emptied_source_deletes_nothing(

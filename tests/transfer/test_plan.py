@@ -163,6 +163,10 @@ async def test_names_that_were_asked_for(tmp_path: Path) -> None:
     class Names:
         names = ("a", "b")
 
+        @property
+        def unfiltered(self) -> Names:
+            return self
+
         def takes_name(self, path: str) -> bool:
             return path in self.names
 
