@@ -73,6 +73,7 @@ def check(ctx: click.Context, /, source: str, destination: str, **values: Any) -
     from .progress import Style
     from .report import Report
     from .running import run_job
+    from .selecting import own_files
     from .transfer_options import Setup
 
     state: State = ctx.find_root().obj
@@ -80,9 +81,8 @@ def check(ctx: click.Context, /, source: str, destination: str, **values: Any) -
     if concurrency := values.pop("concurrency"):
         settings = replace(settings, max_concurrent_requests=concurrency)
     setup = Setup(settings, values.pop("report"), Style(), False, False)
-    options = Options(
-        chosen=pop_selection(ctx, values), encoded_names=values.pop("key_policy") == "encode", **values
-    )
+    chosen = replace(pop_selection(ctx, values), own_files=own_files(state, setup.report))
+    options = Options(chosen=chosen, encoded_names=values.pop("key_policy") == "encode", **values)
     places = parse_place(source), parse_place(destination)
     _check_places(*places, options)
     report = Report(state, report_file=setup.report, compares=True)
@@ -122,7 +122,7 @@ class _Checking:
         from cosfs.transfer.check import CheckOptions, check
 
         options = self._options
-        selector = options.chosen.below(source)
+        selector = options.chosen.below(source, destination)
         source, destination = await self._resolved(source), await self._resolved(destination)
         pair = await self._pair(source, destination)
         if pair is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,6 +62,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     from .places import Local, operation, parse_place
     from .report import Report
     from .running import run_job
+    from .selecting import own_files
     from .transfer_options import pop_common, pop_setup
 
     state: State = ctx.find_root().obj
@@ -68,6 +70,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
         raise click.UsageError("a destination is missing", ctx)
     setup = pop_setup(state, values)
     common = pop_common(ctx, values)
+    common["chosen"] = replace(common["chosen"], own_files=own_files(state, setup.report))
     values["recursive"] = values["recursive"] or common["chosen"].names_files
     options = Options(**common, move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])

@@ -40,6 +40,7 @@ class Report:
         self._format = state.format
         self._compares = compares  # two places: nothing is done
         self._writes_data = writes_data  # stdout is the content of objects: no result may stand behind it
+        self.path = report_file
         self._file: IO[str] | None = _open(report_file) if report_file else None
         self._whole = state.batch.report if state.batch is not None else None
         self._state = state

@@ -8,15 +8,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cosfs.client.url import CosUrl, is_cos_url
 from cosfs.errors import UsageError
 from cosfs.records import dataclass
 
 from .filters import Selection
-from .places import Place, as_prefix, parse_place
+from .places import Local, Place, as_prefix, parse_place
+
+if TYPE_CHECKING:
+    from .state import State
 
 _EVENT = b'{"v":'
 
@@ -33,11 +37,13 @@ class Name:
 class Chosen:
     """What the command line says about which items are taken, before it is known of which source.
 
-    entries is what --files-from lists, as written there; None without that option.
+    entries is what --files-from lists, as written there; None without that option. own_files are the
+    paths that the command itself writes to: they are no part of any tree.
     """
 
     selection: Selection
     entries: Sequence[Name] | None = None
+    own_files: Sequence[str] = ()
 
     def __bool__(self) -> bool:
         return bool(self.selection) or self.entries is not None
@@ -47,11 +53,42 @@ class Chosen:
         """Whether --files-from was given."""
         return self.entries is not None
 
-    def below(self, source: Place) -> Selection:
-        """Return the selection for one source; refuse names that do not lie below it."""
+    def below(self, source: Place, destination: Place | None = None) -> Selection:
+        """Return the selection for one source and where it goes; refuse names that do not lie below it."""
+        selection = self.selection
+        if self.own_files:
+            selection = replace(selection, apart=frozenset(self._apart(source, destination)))
         if self.entries is None:
-            return self.selection
-        return self.selection.only([relative_name(entry, source) for entry in self.entries])
+            return selection
+        return selection.only([relative_name(entry, source) for entry in self.entries])
+
+    def _apart(self, *places: Place | None) -> Iterator[str]:
+        """Find the names of our own files below the places that are directories of this machine."""
+        for place in places:
+            if not isinstance(place, Local) or place.is_stream:
+                continue
+            root = os.path.join(os.path.realpath(place.path), "")  # noqa: PTH118 - Path would drop the slash
+            for file in self.own_files:
+                path = os.path.realpath(file)
+                if path.startswith(root):
+                    yield from _spellings(path.removeprefix(root))
+
+
+def own_files(state: State, report: str | None, snapshot: str | None = None) -> tuple[str, ...]:
+    """Return the paths a command writes to for itself."""
+    whole = state.batch.report.path if state.batch is not None else None
+    found = [path for path in (report, whole) if path]
+    if snapshot:
+        found += (snapshot + end for end in ("", "-wal", "-shm", "-journal"))  # as SQLite names them
+    return tuple(found)
+
+
+def _spellings(relative: str) -> Iterator[str]:
+    """Yield the names that a path has in keys: as it is, and as --key-policy encode reads it."""
+    from cosfs.transfer.paths import decode_key
+
+    yield relative
+    yield "/".join(map(decode_key, relative.split("/")))
 
 
 def read_names(file: str, end: bytes) -> Iterator[Name]:

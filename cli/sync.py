@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,12 +44,16 @@ def sync(ctx: click.Context, /, source: str, destination: str, **values: Any) ->
     from .places import operation, parse_place
     from .report import Report
     from .running import run_job
+    from .selecting import own_files
     from .sync_options import Options
     from .transfer_options import pop_common, pop_setup
 
     state: State = ctx.find_root().obj
     setup = pop_setup(state, values)
-    options = Options(**pop_common(ctx, values), move=False, **values)
+    common = pop_common(ctx, values)
+    own = own_files(state, setup.report, values["snapshot"])
+    common["chosen"] = replace(common["chosen"], own_files=own)
+    options = Options(**common, move=False, **values)
     places = parse_place(source), parse_place(destination)
     options.check(*places)
     report = Report(state, report_file=setup.report)

@@ -44,7 +44,7 @@ class SyncCopy(JobMaker):
         with ExitStack() as stack:
             self._stack = stack
             self._root: DestinationRoot | None = None
-            selector = self.options.chosen.below(source)
+            selector = self.options.chosen.below(source, destination)
             if self.options.watch:
                 await Watching(self, cast("Local", source).path, selector).run()
                 return

@@ -110,7 +110,7 @@ class TreeCopy(JobMaker):
     async def fetch(self, source: CosUrl, destination: Place) -> None:
         """Download or copy what lies below a prefix."""
         prefix = as_prefix(source.key)
-        selection = self.options.chosen.below(source)
+        selection = self.options.chosen.below(source, destination)
         transfer = self.options.transfer
         infos = selected(
             self.engine,

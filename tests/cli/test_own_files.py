@@ -1,0 +1,75 @@
+"""Files that a command writes for itself are no part of the tree it works on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.trees import files_below, write
+from tests.objects import keys, put
+
+if TYPE_CHECKING:
+    from cosfs.client.client import CosClient
+
+_SNAPSHOT = ("snap", "snap-shm", "snap-wal")
+
+
+@pytest.mark.parametrize("root", [".", "../d", "link"])
+def test_a_snapshot_and_a_report_in_the_tree_are_not_sent(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "d", "a", "s/b")
+    monkeypatch.chdir(tmp_path / "d")
+    (tmp_path / "link").symlink_to("d")
+    source = str(tmp_path / "link") if root == "link" else root
+    for command in (
+        ["sync", "--snapshot", "snap"],
+        ["sync", "--snapshot", "snap"],
+        ["cp", "-r", "--exclude", "snap"],
+    ):
+        run(*command, source, f"cos://{bucket}/p", "--report", "s/report.jsonl")
+        assert keys(client, bucket) == ["p/a", "p/s/b"]
+    assert not run("check", source, f"cos://{bucket}/p", "--exclude", "s*p*", "--report", "differences").out
+
+
+def test_a_snapshot_and_a_report_outlive_a_sync_that_deletes(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "a", "report", *_SNAPSHOT)
+    write(tmp_path / "d", "a", "gone")
+    for _ in range(2):
+        run(
+            "sync",
+            f"cos://{bucket}",
+            "d",
+            "--delete-excluded",
+            "--snapshot",
+            "d/snap",
+            "--report",
+            "d/report",
+        )
+        assert files_below(tmp_path / "d") == ["a", "report", "snap"]
+        assert (tmp_path / "d/snap").read_bytes().startswith(b"SQLite")
+        assert json.loads((tmp_path / "d/report").read_text().splitlines()[-1])["type"] == "summary"
+
+
+def test_a_report_in_a_tree_that_is_moved_stays(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "d", "a%20b")
+    run("mv", "-r", "d", f"cos://{bucket}", "--key-policy", "encode", "--report", "d/re%70ort")
+    assert keys(client, bucket) == ["a b"]
+    assert files_below(tmp_path / "d") == ["re%70ort"]
+
+
+def test_the_report_of_a_run_is_no_part_of_what_its_lines_send(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "d", "a")
+    write(tmp_path, "lines", text=f"sync d cos://{bucket}\ncp -r d cos://{bucket}/p\n")
+    run("run", "lines", "--report", "d/report")
+    assert keys(client, bucket) == ["a", "p/a"]
