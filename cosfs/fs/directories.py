@@ -77,12 +77,14 @@ class Directories(Calls):
         self.tree.table.drop_if_idle(handle.node)
 
     async def fsyncdir(self, fh: int) -> None:
-        """Wait until what was removed or changed in a directory has reached COS."""
+        """Wait until what was removed or changed in a directory has reached COS, or the local disk."""
         node = self._dirs[fh].node
         await self.committer.flush_dir(node)
         if not await self.deleter.drain(node.bucket, node.prefix):
             raise FilesystemError(errno.EIO, f"what was removed from {node.url} is still in COS")
         self.rights.tell(node.bucket, node.prefix)
+        # Files that wait under a new name have it in the journal alone.
+        await trio.to_thread.run_sync(self.journal.sync)
 
     async def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> DirNode:
         self._writable()

@@ -269,6 +269,28 @@ def _forced_with(kind: str, add: Callable[..., int]) -> Callable[..., int]:
     return then_force
 
 
+async def test_a_file_that_waits_keeps_its_new_name_when_its_directory_was_synced(
+    filesystem: Filesystems, tmp_path: Path
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.put("a", b"old")
+    await files.fs.drain()
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        patch.setattr("cosfs.fs.openfiles.ASYNC_DELAY", NEVER)
+        await files.put("a.new", b"new")
+        await files.rename("a.new", "a")
+        fh = await files.fs.opendir(files.tree.root.ino)
+        await files.fs.fsyncdir(fh)
+        files.fs.releasedir(fh)
+        assert await files.stored("a") == b"old"
+    await filesystem.kill(files)
+    second = await filesystem(forced, write_back="async")
+    await second.fs.drain()
+    assert await second.keys() == ["a"]
+    assert await second.stored("a") == b"new"
+
+
 async def test_a_file_that_comes_back_does_not_replace_what_was_sent_later(
     filesystem: Filesystems, emulator: Emulator, tmp_path: Path
 ) -> None:

@@ -68,6 +68,20 @@ def test_async_close_does_not_wait_for_cos(
         emulator.faults.release(fault)
 
 
+def test_async_sync_of_a_directory_or_of_the_mount_does_not_wait_for_files(
+    mount_bucket: Callable[..., Path], emulator: Emulator, outside: Outside
+) -> None:
+    top = mount_bucket("--write-back", "async")
+    fault = emulator.faults.latency(3600.0, "PutObject", key="file")
+    try:
+        (top / "file").write_bytes(b"content")
+        subprocess.run(["sync", "-f", top], check=True, timeout=60)
+        subprocess.run(["sync", top], check=True, timeout=60)
+        assert outside.listing() == []
+    finally:
+        emulator.faults.release(fault)
+
+
 def test_random_writes_equal_those_on_a_local_file(mount_bucket: Callable[..., Path], tmp_path: Path) -> None:
     chance = random.Random(7)
     here, there = tmp_path / "file", mount_bucket() / "file"
