@@ -7,12 +7,17 @@ power failure the database is whole, but may be some moments old. For an emulato
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
+
+_CHECKPOINT_EVERY = 1.0  # seconds
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (
@@ -106,9 +111,17 @@ class Database:
                     self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     def _checkpoint(self) -> None:
+        """Fold the log into the database now and then; where that fails, as on a full disk, later."""
         connection = self._connect()
-        while not self._stop.wait(1.0):
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        failed = ""
+        while not self._stop.wait(_CHECKPOINT_EVERY):
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                failed = ""
+            except sqlite3.OperationalError as error:
+                if str(error) != failed:
+                    failed = str(error)
+                    log.warning("emulator: the log of %s is kept and grows: %s", self._path, failed)
         connection.close()
 
     @contextmanager
@@ -118,7 +131,8 @@ class Database:
         try:
             yield
         except BaseException:
-            self.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk, for one, has ended it already
+                self.execute("ROLLBACK")
             raise
         self.execute("COMMIT")
 
