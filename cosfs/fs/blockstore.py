@@ -109,8 +109,9 @@ class _BlockDisk(diskcache.Disk):  # type: ignore[misc]
         return f"{self._directory}/{filename}"
 
     def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
+        # Not more folders: each that is new costs as much as writing several blocks.
         digits = os.urandom(16).hex()
-        name = f"{digits[:2]}/{digits[2:]}"
+        name = f"{digits[0]}0/{digits[1:]}"
         return name, f"{self._directory}/{name}"
 
     def remove(self, file_path: str) -> None:

@@ -560,3 +560,10 @@ async def test_the_disk_is_written_for_a_third_of_the_time_of_one_processor(
         cache.put(block(0), data_of(0))
         await until(lambda: 100.0 in pauses)
         assert len(files(directory)) == 1
+
+
+def test_of_a_stream_too_fast_for_the_disk_less_is_written() -> None:
+    slow, fast = 300 << 20, 800 << 20  # bytes in a second
+    assert blocks._pause(0.01, slow, 1.0) == pytest.approx(0.02)  # a third of one processor
+    assert blocks._pause(0.01, fast, 1.0) == pytest.approx(0.07)  # an eighth
+    assert blocks._pause(0.01, fast, 60.0) == pytest.approx(0.02)  # it began after a long rest
