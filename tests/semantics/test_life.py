@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import subprocess
 import time
@@ -10,7 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cosfs.emulator import Emulator
+from tests.fuse.support import fails_with
 from tests.mounting import Mounted, is_mounted
 from tests.semantics.conftest import Outside, names
 
@@ -157,3 +162,57 @@ def test_two_sources_share_a_cache_directory(
     assert whole.unmount() == part.unmount() == 0
     assert outside.get("one") == b"1"
     assert outside.get("d/two") == b"2"
+
+
+class FileHandle(ctypes.Structure):
+    """What an NFS server remembers of a file: `struct file_handle` of <fcntl.h>."""
+
+    _fields_ = (("length", ctypes.c_uint), ("type", ctypes.c_int), ("bytes", ctypes.c_ubyte * 128))
+
+    @classmethod
+    def of(cls, path: Path) -> FileHandle:
+        handle = cls(length=128)
+        mount_number = ctypes.c_int()
+        checked(
+            libc.name_to_handle_at(-1, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount_number), 0)
+        )
+        return handle
+
+    def read(self, somewhere: Path) -> bytes:
+        """Open it on the mount that somewhere is in, and read it."""
+        directory = os.open(somewhere, os.O_RDONLY)
+        try:
+            with open(
+                checked(libc.open_by_handle_at(directory, ctypes.byref(self), os.O_RDONLY)), "rb"
+            ) as file:
+                return file.read()
+        finally:
+            os.close(directory)
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def checked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def test_file_handles_hold_while_the_kernel_knows_the_file(
+    mount: Callable[..., Mounted], bucket: str
+) -> None:
+    first = mount(f"cos://{bucket}")
+    path = first.path / "file"
+    path.write_bytes(b"content")
+    with path.open("rb"):
+        handle = FileHandle.of(path)
+        try:
+            content = handle.read(first.path)
+        except PermissionError:
+            pytest.skip("CAP_DAC_READ_SEARCH is needed to open a file by its handle")
+        assert content == b"content"
+    assert first.unmount() == 0
+    second = mount(f"cos://{bucket}", cache_dir=first.cache_dir)
+    with fails_with(errno.ESTALE):
+        handle.read(second.path)
