@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from .transfer_options import common_options
 
 if TYPE_CHECKING:
     from .copy_options import Options
-    from .places import Place
+    from .places import Local, Place
     from .running import Run
     from .singles import SingleCopy
     from .state import State
@@ -75,7 +76,7 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     options = Options(**common, move=move, **values)
     sources, destination = [parse_place(text) for text in places[:-1]], parse_place(places[-1])
     pairs = options.check(sources, destination)
-    to_stdout = isinstance(destination, Local) and destination.is_stream
+    to_stdout = isinstance(destination, Local) and _is_stdout(destination)
     if to_stdout:
         state.out.only_errors = True
     report = Report(state, report_file=setup.report, writes_data=to_stdout)
@@ -94,6 +95,15 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
     # A large download is much as well.
     many = options.recursive or operation(*pairs[0]) == "download"
     return run_job(state, job, report, verb=verb, setup=setup, many=many, first_page=ahead)
+
+
+def _is_stdout(place: Local) -> bool:
+    """Whether data goes where results go otherwise."""
+    if place.is_stream or not os.path.islink(place.path):  # noqa: PTH114 - Path would drop a trailing slash
+        return place.is_stream
+    from cosfs.transfer.download import own_descriptor
+
+    return own_descriptor(place.path) == 1
 
 
 async def _copy(run: Run, options: Options, source: Place, destination: Place) -> None:

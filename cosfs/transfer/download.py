@@ -67,7 +67,27 @@ def is_small_object(engine: Engine, size: int) -> bool:
 # --- what is no regular file ---
 
 
+def own_descriptor(path: str) -> int | None:
+    """Return the open descriptor of this process that a path such as /dev/stdout stands for.
+
+    What it leads to may be a regular file, but the name is a link of the system, not to be replaced.
+    """
+    ours = f"/proc/{os.getpid()}/fd/"
+    for _ in range(8):  # links to links
+        directory, name = os.path.split(path)
+        place = os.path.join(os.path.realpath(directory), name)  # noqa: PTH118
+        if place.startswith(ours) and name.isdecimal():
+            return int(name)
+        try:
+            path = os.path.join(os.path.dirname(place), os.readlink(place))  # noqa: PTH115, PTH118, PTH120
+        except OSError:
+            return None
+    return None
+
+
 def _is_special(path: str) -> bool:
+    if own_descriptor(path) is not None:
+        return True
     try:
         mode = Path(path).stat().st_mode
     except OSError:
@@ -78,8 +98,12 @@ def _is_special(path: str) -> bool:
 async def _download_special(
     engine: Engine, source: Source, path: str, progress: Progress | None
 ) -> TransferResult:
-    # A FIFO without a reader: the thread that opens it cannot be interrupted, only left.
-    fd = await trio.to_thread.run_sync(os.open, path, os.O_WRONLY | os.O_CLOEXEC, abandon_on_cancel=True)
+    own = own_descriptor(path)
+    if own is not None:
+        fd = os.dup(own)  # opened anew it would begin at the start of the file
+    else:
+        # A FIFO without a reader: the thread that opens it cannot be interrupted, only left.
+        fd = await trio.to_thread.run_sync(os.open, path, os.O_WRONLY | os.O_CLOEXEC, abandon_on_cancel=True)
     sink = _Special(fd)
     try:
         return await download_stream(

@@ -323,3 +323,14 @@ def test_a_full_disk_ends_the_command(
     assert done.returncode == 1
     assert "stopped: the disk is full" in done.stderr
     assert emulator.requests["GetObject"] < 600
+
+
+def test_a_link_to_standard_output_is_written_through(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    """As /dev/stdout is, which root could replace; here standard output is a regular file."""
+    client.put_object(bucket, "k", b"data\n")
+    (tmp_path / "inner").symlink_to("/proc/self/fd/1")
+    (tmp_path / "out").symlink_to("inner")
+    assert run("cp", f"cos://{bucket}/k", "out").out == "data\n"
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "inner").is_symlink()
