@@ -192,7 +192,7 @@ class Renamer:
         assert node.info is not None
         etag = node.info.etag
         there = target.expected if target is not None else ""
-        body = {"to": [bucket, key], "etag": etag, "there": there}
+        body = {"to": [bucket, key], "etag": etag, "there": there, "over": target is not None}
         intent = self._journal.add("move", node.bucket, node.key, body)
         try:
             await self._copy_surely(node, bucket, key, there)
@@ -299,7 +299,8 @@ class Renamer:
             if node.marker is None:
                 # No object comes to stand for the new name: what is still to be removed there would hide it.
                 await self._deleter.drain(new_bucket, new_prefix)
-            record = self._journal.add("rename", bucket, prefix, {"to": [new_bucket, new_prefix]})
+            body = {"to": [new_bucket, new_prefix], "over": target is not None}
+            record = self._journal.add("rename", bucket, prefix, body)
             mover = TreeMover(self._remote, self._engine, self._committer)
             try:
                 # Half of a directory under each name, and nobody who knows, is worse than some milliseconds.

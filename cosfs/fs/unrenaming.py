@@ -85,9 +85,13 @@ async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage, *, remove
 
 
 def _is_replaced(record: Record, rename: Record) -> bool:
-    """Whether a record is of what had the new name before."""
-    place = (record.bucket, record.key)
-    return record.kind in NODES and place == tuple(rename.body["to"]) and record.id < rename.id
+    """Whether a record is of what had the new name before.
+
+    It may have been closed, or changed in its mode, while it was being replaced.
+    """
+    if record.kind not in NODES or (record.bucket, record.key) != tuple(rename.body["to"]):
+        return False
+    return record.id < rename.id or bool(rename.body.get("over"))
 
 
 def _follow_file(fs: Filesystem, record: Record, rename: Record, copy: ObjectInfo) -> Record:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import trio
 
 from cosfs.client.model import Headers
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError
 from cosfs.fs import deleter
 from cosfs.fs.recovery import Recovery
+from cosfs.fs.rename import Renamer
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems, restarted
 from tests.fs.support import content, until
@@ -37,6 +41,36 @@ async def test_a_file_half_renamed_is_renamed_or_keeps_its_name(filesystem: File
     assert await second.stored("over-new") == b"old"
     assert second.journal.records() == []
     assert "theirs-new" in (second.fs.settings.cache_dir / "recovered" / "LIST.txt").read_text()
+
+
+async def test_a_file_closed_while_it_was_being_replaced_is_no_conflict(
+    filesystem: Filesystems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await filesystem("cache", write_back="async")
+    await files.upload("a", b"replaces it")
+    fh = await files.create("b")
+    await files.write(fh, b"closed meanwhile")
+    copy, copied = Renamer._copy, trio.Event()
+
+    async def copy_and_wait(*args: Any) -> None:
+        await copy(*args)
+        copied.set()
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Renamer, "_copy", copy_and_wait)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.rename, "a", "b")
+            await copied.wait()
+            await files.close(fh)
+            await filesystem.kill(files)
+            nursery.cancel_scope.cancel()
+    second = await filesystem("cache", write_back="async")
+    await second.removed()
+    assert await second.keys() == ["b"]
+    assert await second.get("b") == b"replaces it"
+    assert second.fs.committer.conflicts.count == 0
+    assert second.journal.records() == []
 
 
 async def test_files_below_a_directory_half_moved_follow_it(
