@@ -13,15 +13,19 @@ from scripts.stressing import model
 from scripts.stressing.crash import ENDINGS, Result, Series
 from scripts.stressing.disk import FILESYSTEMS, missing
 from scripts.stressing.faults import COMPRESSION, FaultSeries, FaultWorld
+from scripts.stressing.full import FullSeries, FullWorld
 from scripts.stressing.power import PowerSeries, PowerWorld
+from scripts.stressing.races import Races
 from scripts.stressing.report import shown, write
 from scripts.stressing.world import World
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/stress")
-    parser.add_argument("what", choices=("crash", "faults", "power", "model"))
-    parser.add_argument("--runs", type=int, default=0, help="default: 500 of crash, 50 of faults and power")
+    parser.add_argument("what", choices=("crash", "faults", "power", "full", "races", "model"))
+    parser.add_argument(
+        "--runs", type=int, default=0, help="default: 500 of crash and races, 50 of faults and power"
+    )
     parser.add_argument("--minutes", type=float, default=60.0, help="of model")
     parser.add_argument("--seed", type=int, default=0, help="default: another one each time; it is printed")
     parser.add_argument("--ending", choices=ENDINGS, help="of crash and faults: have every run end like this")
@@ -41,6 +45,8 @@ def _run_series(arguments: argparse.Namespace, seed: int, evidence: Path) -> Res
     with tempfile.TemporaryDirectory(prefix="cos-stress-") as name:
         world = _world(arguments, Path(name))
         try:
+            if arguments.what == "races":
+                return Races(world, seed, evidence).run(arguments.runs or 500)
             series = _series(arguments, world, seed, evidence)
             if arguments.ending:
                 series.endings = {arguments.ending: 1}
@@ -52,12 +58,16 @@ def _run_series(arguments: argparse.Namespace, seed: int, evidence: Path) -> Res
 def _world(arguments: argparse.Namespace, scratch: Path) -> World:
     if arguments.what == "power":
         return PowerWorld(scratch, arguments.filesystem, arguments.tear)
+    if arguments.what == "full":
+        return FullWorld(scratch)
     return FaultWorld(scratch) if arguments.what == "faults" else World(scratch)
 
 
 def _series(arguments: argparse.Namespace, world: World, seed: int, evidence: Path) -> Series:
     if isinstance(world, PowerWorld):
         return PowerSeries(world, seed, evidence)
+    if isinstance(world, FullWorld):
+        return FullSeries(world, seed, evidence)
     if isinstance(world, FaultWorld):
         return FaultSeries(world, seed, evidence, arguments.compression)
     return Series(world, seed, evidence)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scripts.stressing.busy import BusyWriter
 from scripts.stressing.player import TROUBLE
 from scripts.stressing.seen import Sight, look, stored
 from scripts.stressing.world import World, within
@@ -25,16 +27,30 @@ WRITERS = 4
 SETTLED_WITHIN = 60.0
 MOST = 300  # calls until the kill
 LONGEST = 8.0  # seconds of load
+VERSIONING = ("", "", "Enabled", "Suspended")  # of the bucket; "" leaves it as it is
 FRESH_EVERY = 10  # runs; then it is unmounted, and the trees begin anew
 # What happens to a mount at the end of its load, and how often.
 ENDINGS = {
     "kill": 10,
     "kill, kill while it recovers": 4,
+    "kill, some kills while it recovers": 3,
+    "stop, kill": 2,
+    "stop": 2,
     "kill, cos recover": 2,
     "kill, kill of cos recover": 2,
     "outage, kill": 2,
     "kill in an upload": 3,
 }
+# What the mounts are told, one of them each.
+OPTIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    (),
+    ("--metadata-ttl", "0.3s"),
+    ("--metadata-ttl", "1h"),
+    ("--max-pending", "100KB"),
+    ("--concurrency", "2"),
+    ("--block-size", "64KB"),
+)
 SLOW_PARTS = (0.05, 0.1, 0.3)  # seconds that a part of an upload takes that is to be killed
 
 
@@ -61,7 +77,7 @@ class Series:
 
     options: tuple[str, ...] = ()  # of the mounts
     faulty = False  # calls may fail at any time
-    writer_class = Writer
+    writer_class: type[Writer] = BusyWriter
     expected_aside: tuple[str, ...] = ("never closed",)  # what may be kept aside, and said
 
     def __init__(self, world: World, seed: int, evidence: Path) -> None:
@@ -123,7 +139,10 @@ class Series:
             if failure:
                 return failure
         elif "while it recovers" in ending:
-            self._mount_and_kill(chance)
+            for _ in range(chance.choice((2, 3, 4)) if "some kills" in ending else 1):
+                self._mount_and_kill(chance)
+        elif ending == "stop" and (left := self.world.leavings(staging=False)):
+            return f"it has stopped, but {left}"
         self._mount(chance)
         return self._judge()
 
@@ -134,8 +153,9 @@ class Series:
 
     def _mount(self, chance: random.Random) -> None:
         self.write_back = chance.choice(("close", "async"))
-        self._tell(f"mount, {self.write_back}")
-        self.mounted = self.world.mount(self.write_back, *self.options)
+        options = chance.choice(OPTIONS)
+        self._tell(f"mount, {self.write_back} {' '.join(options)}")
+        self.mounted = self.world.mount(self.write_back, *self.options, *options)
 
     def _load(self, chance: random.Random, seed: int, ending: str) -> None:
         """Let programs work on the mount, and kill it."""
@@ -156,7 +176,10 @@ class Series:
                 self.world.cut()
                 time.sleep(chance.uniform(0.0, 0.5))
             self._killed_at = time.monotonic()
-            self._kill()
+            if ending.startswith("stop"):
+                self._stop(chance, killed="kill" in ending)
+            else:
+                self._kill()
         finally:
             self.world.repair()
             self.world.emulator.faults.clear()
@@ -191,7 +214,9 @@ class Series:
             return self.world.has(f"{top.name}/{path}", data)
 
         sent = self.write_back == "close"
-        return self.writer_class(top, seed, known, is_in_cos, sent_by_close=sent, large=large)
+        writer = self.writer_class(top, seed, known, is_in_cos, sent_by_close=sent, large=large)
+        writer.is_short = self.faulty  # a call that fails leaves what it has written until then
+        return writer
 
     def _kill(self) -> None:
         assert self.mounted is not None
@@ -201,11 +226,28 @@ class Series:
         self.mounted = None
         self.result.kills += 1
 
+    def _stop(self, chance: random.Random, *, killed: bool) -> None:
+        """Have a mount end while programs are at work in it, and perhaps kill it before it has."""
+        assert self.mounted is not None
+        self._tell("stop")
+        for writer in self._writers:
+            writer.is_short = True  # what is written of an open file is sent
+        self.mounted.process.terminate()
+        try:
+            self.mounted.process.wait(
+                chance.choice((0.1, 1.0)) * chance.random() if killed else SETTLED_WITHIN
+            )
+        except subprocess.TimeoutExpired:
+            self._tell("it has not stopped yet")
+        self._kill()
+
     def _mount_and_kill(self, chance: random.Random) -> None:
         """Kill a mount while it recovers, mostly: it needs about a second until it serves."""
         mounted = self.world.start(chance.choice(("close", "async")), *self.options)
         self.mounted = mounted
         self.world.emulator.faults.latency(chance.choice((0.0, 0.01, 0.05)))
+        if chance.random() < 0.3:
+            self.world.emulator.faults.error("*", "ServiceUnavailable", 503, after=True, share=0.3, count=0)
         self._tell("mount")
         self.world.wait_for_request(chance.uniform(0.0, 0.4))
         self._kill()
@@ -340,6 +382,7 @@ class Series:
         self.result.kept_aside += len(self.world.kept_aside())
         self._kept_aside = 0
         self.world.empty()
+        self.world.version(random.Random(self.seed + self.result.runs).choice(VERSIONING))
         self.trees = [{} for _ in range(WRITERS)]
 
     def _keep_evidence(self, seed: int) -> Path:

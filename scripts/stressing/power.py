@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scripts.stressing.busy import BusyWriter
 from scripts.stressing.crash import Series
 from scripts.stressing.disk import Disk, Lost
 from scripts.stressing.seen import Open, Seen, Sight
 from scripts.stressing.world import World
-from scripts.stressing.writer import Writer, is_mixed
+from scripts.stressing.writer import is_mixed
 
 # Calls that are acknowledged when COS or the disk has what they did.
-LASTING = frozenset({"write", "append", "patch", "truncate", "mkdir", "symlink"})
+LASTING = frozenset(
+    {"write", "append", "patch", "truncate", "mkdir", "symlink", "sparse", "copy_file_range", "cut"}
+)
 
 
 class PowerWorld(World):
@@ -98,13 +101,20 @@ class History:
         return allowed
 
 
-class PowerWriter(Writer):
+class PowerWriter(BusyWriter):
     """Remembers what may be undone."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._history = History()
         self._verb = ""
+
+    def _kinds(self) -> dict[Callable[[], None], int]:
+        """Without those of several steps that are one call to the judge."""
+        kinds = super()._kinds()
+        for call in (self._move_while_written, self._move_place_while_written, self._remove_while_written):
+            del kinds[call]
+        return kinds
 
     def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
         self._verb = what.split()[0]

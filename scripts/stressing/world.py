@@ -55,6 +55,12 @@ class World:
         self.client.close()
         self.emulator.stop()
 
+    def version(self, status: str) -> None:
+        """Have the bucket keep versions, or not; "" for as it is."""
+        if status:
+            document = f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
+            self.client.put_document(self.bucket, "versioning", document.encode())
+
     def cut(self) -> None:
         """Have COS away from now on."""
         self.emulator.stop()
@@ -178,14 +184,17 @@ class World:
                 return text[text.index("Traceback") :][:2000]
         return ""
 
-    def leavings(self) -> str:
-        """What should not be there when everything was sent, "" if nothing is."""
+    def leavings(self, *, staging: bool = True) -> str:
+        """What should not be there when everything was sent, "" if nothing is.
+
+        Without staging: but for files of what was open when a mount was stopped; the next one removes them.
+        """
         for path in self.cache.glob("*/journal.db"):
             records = _records(path)
             if records:
                 return f"{len(records)} records left, the first is {records[0][0]} of {records[0][1]}"
             staged = list((path.parent / "staging").iterdir())
-            if staged:
+            if staged and staging:
                 return f"{len(staged)} staging files left"
         uploads = self.client.list_uploads(self.bucket).uploads
         if uploads:

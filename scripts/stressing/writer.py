@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from scripts.stressing.seen import Seen, Sight
 SIZES = (0, 1, 300, 5_000, 70_000, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 4, 8, 8, 5, 3, 1)
 LARGE_WEIGHTS = (1, 1, 2, 2, 2, 2, 10)  # mostly sent in parts
-NAMES = tuple("abcdefgh")
+NAMES = (*"abcdefgh", "i%2F j", "ü+&", "%k~", "l" * 120)
+LONGEST_PATH = 700  # bytes; a key has 850 at most
 PAST = 500  # calls that are told of after a loss
 LOOKED_AFTER = 0.1  # of what COS is said to have
+SAME = 0.3  # of the programs write the same bytes again: what is ours must not be known by them alone
 
 
 class Writer(threading.Thread):
@@ -47,6 +49,9 @@ class Writer(threading.Thread):
         self.known = known  # acknowledged
         self.next: Sight | None = None  # what the call under way makes of it
         self.patched = ""  # the file whose bytes it changes
+        self.is_short = False  # a call that was cut short may have written the beginning, and that was kept
+        self.draft = b""  # the bytes of a file whose name changes while it is written
+        self.loose: dict[str, list[Seen | None]] = {}  # what names may be as well while it is under way
         self.calls = 0
         self.failure: OSError | None = None
         self.failed_at = 0.0
@@ -57,14 +62,22 @@ class Writer(threading.Thread):
         self._is_in_cos = is_in_cos
         self._sent_by_close = sent_by_close
         self._size_weights = LARGE_WEIGHTS if large else SIZE_WEIGHTS
+        self._same: list[bytes] = []
+        if self._chance.random() < SAME:
+            self._same = [self._data() for _ in range(3)]
+
+    def _kinds(self) -> dict[Callable[[], None], int]:
+        """What it does, and how often."""
+        return {
+            self._write: 20, self._append: 10, self._patch: 6, self._move: 16, self._remove: 8,
+            self._mkdir: 8, self._rmdir: 3, self._chmod: 6, self._save: 10, self._truncate: 3, self._utime: 4,
+            self._setxattr: 3, self._symlink: 3,
+        }  # fmt: skip
 
     def run(self) -> None:
+        kinds = self._kinds()
         while not self.stopping.is_set():
-            call = self._chance.choices(
-                [self._write, self._append, self._patch, self._move, self._remove, self._mkdir, self._rmdir,
-                 self._chmod, self._save, self._truncate, self._utime, self._setxattr, self._symlink],
-                [20, 10, 6, 16, 8, 8, 3, 6, 10, 3, 4, 3, 3],
-            )[0]  # fmt: skip
+            call = self._chance.choices(list(kinds), list(kinds.values()))[0]
             try:
                 call()
             except OSError as error:
@@ -84,10 +97,12 @@ class Writer(threading.Thread):
         return node is not None and node.kind in kinds
 
     def _new_path(self) -> str:
-        directory = self._chance.choice(self._directories())
-        return f"{directory}/{self._chance.choice(NAMES)}".lstrip("/")
+        directories = [path for path in self._directories() if len(os.fsencode(path)) < LONGEST_PATH - 130]
+        return f"{self._chance.choice(directories)}/{self._chance.choice(NAMES)}".lstrip("/")
 
     def _data(self) -> bytes:
+        if self._same and self._chance.random() < 0.7:
+            return self._chance.choice(self._same)
         return self._chance.randbytes(self._chance.choices(SIZES, self._size_weights)[0])
 
     def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
@@ -104,7 +119,7 @@ class Writer(threading.Thread):
         self._note("  done")
 
     def _acknowledged(self, after: Sight) -> None:
-        self.known, self.next, self.patched = after, None, ""
+        self.known, self.next, self.patched, self.loose = after, None, "", {}
         self.calls += 1
 
     def _note(self, text: str) -> None:
@@ -212,7 +227,9 @@ class Writer(threading.Thread):
             return
         if any(path.startswith(f"{new}/") for path in self.known):
             return
-        self._rename(old, new)
+        longest = max(len(os.fsencode(path)) for path in self.known if f"{path}/".startswith(f"{old}/"))
+        if longest - len(os.fsencode(old)) + len(os.fsencode(new)) < LONGEST_PATH:
+            self._rename(old, new)
 
     def _rename(self, old: str, new: str) -> None:
         after = {path: node for path, node in self.known.items() if path != new}
@@ -279,11 +296,19 @@ class Writer(threading.Thread):
 
     def judge(self, found: Sight) -> str:
         """Go on with what was found; return why it cannot be, "" if it can."""
+        if self.is_short and self.next is not None:
+            self.next = self._shortened(self.next, found)
         states = [self.known] if self.next is None else [self.known, self.next]
         reasons = []
         for wanted in states:
             mixed = [state[self.patched] for state in states if self.patched in state]
-            reason = _difference(found, wanted, self.patched, mixed)
+            reason = _difference(
+                _without(self.loose, found), _without(self.loose, wanted), self.patched, mixed
+            )
+            for path, choices in self.loose.items():
+                here = found.get(path)
+                if not any(each is here if each is None else each.fits(here) for each in choices):
+                    reason = reason or f"{path}: {here} instead of one of {[str(each) for each in choices]}"
             if not reason:
                 self.known = {path: _as_known(node, wanted.get(path)) for path, node in found.items()}
                 return ""
@@ -291,6 +316,28 @@ class Writer(threading.Thread):
         if len(reasons) == 1:
             return reasons[0]
         return f"neither as before ({reasons[0]}) nor as after ({reasons[1]})"
+
+    def _shortened(self, after: Sight, found: Sight) -> Sight:
+        """What a call makes of it that has written no more than what was found."""
+        short = dict(after)
+        for path, node in after.items():
+            here = found.get(path)
+            if here is None or here.kind != "file" or node.kind != "file" or self.known.get(path) is node:
+                continue
+            is_new = path == self.patched and path not in self.known
+            if is_new or node.data.startswith(here.data):
+                short[path] = replace(node, data=here.data)
+                if path in self.loose:
+                    self.loose[path].append(short[path])
+        for path, choices in self.loose.items():
+            here = found.get(path)
+            if here is not None and here.kind == "file" and self.draft.startswith(here.data):
+                choices.append(here)
+        return short
+
+
+def _without(paths: Iterable[str], tree: Sight) -> Sight:
+    return {path: node for path, node in tree.items() if path not in paths}
 
 
 def _as_known(found: Seen, wanted: Seen | None) -> Seen:
