@@ -59,7 +59,7 @@ def cp(ctx: click.Context, /, places: tuple[str, ...], **values: Any) -> int:
 def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *, move: bool) -> int:
     """Check the command line of cp or mv as a whole, then run it."""
     from .copy_options import Options
-    from .first_page import first_page
+    from .first_page import first_object, first_page
     from .places import Local, operation, parse_place
     from .report import Report
     from .running import run_job
@@ -91,10 +91,12 @@ def start(ctx: click.Context, places: tuple[str, ...], values: dict[str, Any], *
 
     verbs = {"upload": "uploading", "download": "downloading", "copy": "copying"}
     verb = "moving" if move else verbs[operation(*pairs[0])]
-    ahead = first_page(state, options, *pairs[0]) if options.recursive else None
+    page = first_page(state, options, *pairs[0]) if options.recursive else None
+    single = len(pairs) == 1 and not options.recursive
+    found = first_object(state, options, *pairs[0]) if single else None
     # A large download is much as well.
     many = options.recursive or operation(*pairs[0]) == "download"
-    return run_job(state, job, report, verb=verb, setup=setup, many=many, first_page=ahead)
+    return run_job(state, job, report, verb=verb, setup=setup, many=many, first_page=page, first_object=found)
 
 
 def _is_stdout(place: Local) -> bool:

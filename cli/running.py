@@ -14,7 +14,7 @@ from .output import printable, stdout_error
 if TYPE_CHECKING:
     import trio
 
-    from cosfs.transfer.ahead import FirstPage
+    from cosfs.transfer.ahead import FirstObject, FirstPage
     from cosfs.transfer.engine import Engine
     from cosfs.transfer.lost import Stray
 
@@ -108,11 +108,13 @@ def run_job(
     finish: bool = True,
     many: bool = False,
     first_page: FirstPage | None = None,
+    first_object: FirstObject | None = None,
 ) -> int:
     """Run job under trio; finish its report unless that is the caller's; return the exit code.
 
-    many says that there may be very many objects, first_page is the listing that the job begins with. What
-    COS or the network refuses to the job as a whole (a listing) counts as a failed transfer.
+    many says that there may be very many objects, first_page is the listing that the job begins with,
+    first_object the object that it downloads. What COS or the network refuses to the job as a whole
+    (a listing) counts as a failed transfer.
     """
     if state.batch is not None:
         code = state.batch.run_job(state, job, report, setup)
@@ -125,7 +127,7 @@ def run_job(
     from .progress import Display
 
     display = Display(state, verb, setup.style if setup else None)
-    interrupted = trio.run(_supervise, state, job, report, display, setup, many, first_page)
+    interrupted = trio.run(_supervise, state, job, report, display, setup, many, first_page, first_object)
     if interrupted:
         report.ended_early = "interrupted"
         done = f": {report.summary()}" if report.total else ""
@@ -161,6 +163,7 @@ async def _supervise(
     setup: Setup | None,
     many: bool,
     first_page: FirstPage | None,
+    first_object: FirstObject | None,
 ) -> int:
     """Run job; return the signal that ended it early, 0 if none did."""
     import trio
@@ -170,6 +173,11 @@ async def _supervise(
     from cosfs.transfer.lost import settle
     from cosfs.transfer.resume import Records
 
+    if first_object is not None:
+        # Wanted as soon as it is answered, and there is time until then.
+        from cosfs.transfer import download  # noqa: F401
+
+        from . import singles  # noqa: F401
     if state.own_process:
         # What was imported stays: no search for cycles shall go through it.
         gc.freeze()
@@ -201,7 +209,13 @@ async def _supervise(
                 # What is said of each request is said by one process.
                 side = many and not state.debug
                 async with Engine(
-                    state.client, settings, records=records, first=FIRST, side=side, first_page=first_page
+                    state.client,
+                    settings,
+                    records=records,
+                    first=FIRST,
+                    side=side,
+                    first_page=first_page,
+                    first_object=first_object,
                 ) as engine:
                     run = Run(state, engine, display, report, scope)
                     run.left_jobs = frozenset(each for each in records.ids() if not records.is_running(each))

@@ -180,7 +180,7 @@ class SingleCopy(Copying):
             headers=keys,
         )
         try:
-            info = await self.engine.run(head)
+            info = await self.engine.run(self._asked(source) or head)
         except ObjectNotFoundError as error:
             glob = None if self.options.no_glob or self.options.version_id else find_glob(source.key)
             if glob is not None:
@@ -202,6 +202,14 @@ class SingleCopy(Copying):
             await self._copy(source, info, destination)
         else:
             await self._download(source, info, destination)
+
+    def _asked(self, source: CosUrl) -> Callable[[], ObjectInfo | None] | None:
+        """Return what waits for the answer if the object was asked for already."""
+        first = self.engine.first_object
+        if first is None or not first.is_for(source.bucket, source.key, self.options.version_id):
+            return None
+        self.engine.first_object = None  # only once
+        return first.take
 
     async def _missing(self, source: CosUrl, error: ObjectNotFoundError) -> COSError:
         """Say what a key that does not exist may have meant."""

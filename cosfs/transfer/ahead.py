@@ -1,4 +1,4 @@
-"""The first page of a listing, asked for while the rest of the program is still imported.
+"""What a command asks for first, asked for while the rest of the program is still imported.
 
 Nothing here imports trio, which is what takes the time.
 """
@@ -6,41 +6,76 @@ Nothing here imports trio, which is what takes the time.
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
-
-import outcome
+from typing import Any, Generic, TypeVar
 
 from cosfs.client.client import CosClient
-from cosfs.client.model import ListPage
+from cosfs.client.model import ListPage, ObjectInfo
+from cosfs.client.session import NOTHING
 
-__all__ = ["FirstPage"]
+__all__ = ["Ahead", "FirstObject", "FirstPage"]
+
+T = TypeVar("T")
 
 
-class FirstPage:
-    """What list_objects() returns, on its way in a thread of its own."""
+class Ahead(Generic[T]):
+    """What a call returns or raises, on its way in a thread of its own."""
 
-    def __init__(self, client: CosClient, bucket: str, prefix: str, page_size: int) -> None:
-        self._asked = (bucket, prefix, page_size)
-        self._found: outcome.Outcome[ListPage] | None = None
-        ask = partial(client.list_objects, bucket, prefix=prefix, max_keys=page_size)
+    def __init__(self, ask: Callable[[], T], about: tuple[Any, ...]) -> None:
+        self._ask = ask
+        self._about = about
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self.seconds = 0.0  # that it took
         # A daemon: nobody waits for the answer if the program ends before it is needed.
-        self._thread = threading.Thread(target=self._ask, args=(ask,), name="cos-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cos-ahead", daemon=True)
         self._thread.start()
 
-    def _ask(self, ask: partial[ListPage]) -> None:
-        self._found = outcome.capture(ask)
+    def _run(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._value = self._ask()
+        except BaseException as error:
+            self._error = error
+        self.seconds = time.monotonic() - begun
 
     @property
     def pending(self) -> bool:
         """Whether the thread still runs."""
         return self._thread.is_alive()
 
-    def is_for(self, bucket: str, prefix: str, page_size: int) -> bool:
-        """Whether it is the page that somebody wants."""
-        return self._asked == (bucket, prefix, page_size)
+    def is_for(self, *about: Any) -> bool:
+        """Whether it is the answer that somebody wants."""
+        return self._about == about
 
-    def take(self) -> ListPage:
-        """Wait for the page and return it, or raise what the request has raised; to be called once."""
+    def take(self) -> T:
+        """Wait for the answer and return it, or raise what the request has raised; to be called once."""
         self._thread.join()
-        assert self._found is not None
-        return self._found.unwrap()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+class FirstPage(Ahead[ListPage]):
+    """What list_objects() returns."""
+
+    def __init__(self, client: CosClient, bucket: str, prefix: str, page_size: int) -> None:
+        ask = partial(client.list_objects, bucket, prefix=prefix, max_keys=page_size)
+        super().__init__(ask, (bucket, prefix, page_size))
+
+
+class FirstObject(Ahead[ObjectInfo | None]):
+    """What head_object() returns."""
+
+    def __init__(
+        self,
+        client: CosClient,
+        bucket: str,
+        key: str,
+        version_id: str = "",
+        headers: Mapping[str, str] = NOTHING,
+    ) -> None:
+        ask = partial(client.head_object, bucket, key, version_id=version_id, headers=headers)
+        super().__init__(ask, (bucket, key, version_id))

@@ -15,6 +15,8 @@ _PATIENCE = 8
 # So many parts of large objects are in flight at first, and it is looked so often whether more would help.
 _FIRST_PARTS = 8
 _LOOK_TIME = 0.04
+# The same where each answer takes long.
+_FIRST_PARTS_FAR = 12
 # Nobody has looked for so long: nothing was in flight.
 _PAUSE = 0.5
 # Requests that were under way when the number was halved may still fail: they count once.
@@ -90,6 +92,10 @@ class PartsInFlight:
         self._enough = processors / 2  # twice as many requests would keep all of them busy
         self._looked_at = float("-inf")
         self._wanted = 0.0
+
+    def begin_far(self) -> None:
+        """Begin with more, before anything is in flight."""
+        self.current = min(self.most, _FIRST_PARTS_FAR)
 
     def look(self, now: float, wanted: Callable[[], float]) -> bool:
         """Judge the time since the last look; whether it changed.

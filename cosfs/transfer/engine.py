@@ -25,7 +25,7 @@ import trio
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer import processors
-from cosfs.transfer.ahead import FirstPage
+from cosfs.transfer.ahead import FirstObject, FirstPage
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.concurrency import Concurrency, PartsInFlight
 from cosfs.transfer.flow import Flow, open_nursery
@@ -52,8 +52,11 @@ TINY = "tiny"  # whole files, so small that very many of them may be in flight a
 
 # How long leaving the engine waits for calls that clean up after themselves.
 _CLEAN_UP_TIME = 3.0
-# How long entering it waits for the first page. Where answers take longer, one process keeps up with them.
+# How long entering it waits for what was asked for ahead. Where answers take longer, one process keeps up
+# with them.
 _ALONE_TIME = 0.25
+# An answer that takes so many seconds comes from afar: while it is on its way a connection moves nothing.
+_FAR = 0.015
 # A request is as much work as moving so many bytes.
 _REQUEST_WORTH = 64 * 1024
 
@@ -66,7 +69,7 @@ class Engine:
     limit), and is halved when COS asks for fewer requests or does not answer in time. With first,
     large files also begin with few parts at once. side allows a second process for very small objects, which
     helps when there are hundreds of them, and for parts of large ones on a fast line. first_page is taken
-    by the listing that begins with it.
+    by the listing that begins with it, first_object by the copy of that object.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Engine:
         first: int = 0,
         side: bool = False,
         first_page: FirstPage | None = None,
+        first_object: FirstObject | None = None,
     ) -> None:
         self.client = client
         self.settings = settings
@@ -85,6 +89,7 @@ class Engine:
         self.traces = Traces(records.directory, records.temporaries) if records is not None else None
         self.limit = max(1, settings.max_concurrent_requests)
         self.first_page = first_page
+        self.first_object = first_object
         self.buffers = ByteBudget(settings.max_buffer_memory)
         self.bandwidth = Bandwidth(settings.max_bandwidth)
         self.doubts: set[Doubt] = set()  # for whoever ends the work to look into
@@ -135,6 +140,7 @@ class Engine:
     async def __aenter__(self) -> Engine:
         if self._side_allowed:
             await self._until_alone()
+            self._begin_with_parts()
             self._side = Side.fork(self)
             if self._side is None:
                 self._window.most += Side.CAPACITY
@@ -166,10 +172,18 @@ class Engine:
             await trio.to_thread.run_sync(self.traces.close)
 
     async def _until_alone(self) -> None:
-        """Wait a moment for the thread that asks for the first page: beside it there can be no fork."""
+        """Wait a moment for the thread that asks for something ahead: beside it there can be no fork."""
         with trio.move_on_after(_ALONE_TIME):
-            while self.first_page is not None and self.first_page.pending:  # noqa: ASYNC110
-                await trio.sleep(0.001)
+            for ahead in (self.first_page, self.first_object):
+                while ahead is not None and ahead.pending:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+
+    def _begin_with_parts(self) -> None:
+        """Have more parts in flight from the start where the first answer was long on its way."""
+        first = self.first_object
+        if first is not None and self._parts is not None and (first.pending or first.seconds >= _FAR):
+            self._parts.begin_far()
+            self._scheduler.set_most(PARTS, self._parts.current)
 
     @property
     def current(self) -> int:

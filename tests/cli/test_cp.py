@@ -67,6 +67,45 @@ def test_download_of_an_object(
     assert (local / path).read_text() == "x/a"
 
 
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        (["cos://{}/x/a", "g"], ["x/a"]),
+        (["cos://{}/x/a", "cos://{}/x/b", "d/"], []),
+        (["-r", "cos://{}/x/", "n"], []),
+        (["cos://{}/x/a", "cos://{}/y"], []),
+        (["f", "cos://{}/y"], []),
+    ],
+)
+def test_a_single_object_is_asked_for_once_and_ahead(
+    run: Run,
+    client: CosClient,
+    bucket: str,
+    local: Path,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    asked: list[str],
+) -> None:
+    """While the rest of the program is imported the answer is on its way."""
+    from cosfs.transfer import ahead
+
+    put(client, bucket, "x/a", "x/b")
+    keys_asked: list[str] = []
+
+    class Noted(ahead.FirstObject):
+        def __init__(self, client: CosClient, bucket: str, key: str, *rest: Any) -> None:
+            keys_asked.append(key)
+            super().__init__(client, bucket, key, *rest)
+
+    monkeypatch.setattr(ahead, "FirstObject", Noted)
+    emulator.requests.reset()
+    run("cp", *(word.format(bucket) for word in words))
+    assert keys_asked == asked
+    if asked:
+        assert emulator.requests["HeadObject"] == 1
+
+
 def test_download_of_a_prefix_without_recursive(
     run: Run, client: CosClient, bucket: str, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The first page of a listing, asked for before there is an engine."""
+"""The first page of a listing or an object, asked for before there is an engine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from cosfs.client.client import CosClient
+from cosfs.config import TransferSettings
 from cosfs.emulator import Emulator
-from cosfs.errors import BucketNotFoundError
-from cosfs.transfer.ahead import FirstPage
+from cosfs.errors import BucketNotFoundError, ObjectNotFoundError
+from cosfs.transfer.ahead import FirstObject, FirstPage
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.scan import list_objects
 from tests.objects import options_of
@@ -60,6 +61,31 @@ async def test_what_went_wrong_is_told_to_the_listing(client: CosClient, bucket:
     async with Engine(client, SMALL_LIMITS, first_page=page) as engine:
         with pytest.raises(BucketNotFoundError):
             await keys_of(engine, "nosuch-1250000000", "d/")
+
+
+def test_an_object_is_told_or_what_went_wrong(client: CosClient, bucket: str) -> None:
+    fill(client, bucket)
+    found = FirstObject(client, bucket, "d/1")
+    assert found.is_for(bucket, "d/1", "")
+    assert not found.is_for(bucket, "d/1", "1")
+    info = found.take()
+    assert info is not None
+    assert (info.key, info.size) == ("d/1", 0)
+    with pytest.raises(ObjectNotFoundError):
+        FirstObject(client, bucket, "d/none").take()
+
+
+@pytest.mark.parametrize(("seconds", "parts"), [(0.001, 8), (0.1, 12)])
+async def test_many_parts_begin_where_the_object_was_told_late(
+    client: CosClient, bucket: str, seconds: float, parts: int
+) -> None:
+    fill(client, bucket)
+    found = FirstObject(client, bucket, "d/1")
+    found.take()
+    found.seconds = seconds
+    async with Engine(client, TransferSettings(), first=16, side=True, first_object=found) as engine:
+        assert engine._parts is not None
+        assert engine._parts.current == parts
 
 
 # Threads and a fork do not go together, so it needs a process of its own.

@@ -97,6 +97,14 @@ def test_parts_double_until_half_of_the_processors_are_wanted() -> None:
     assert looks(PartsInFlight(3, 2), 0.05, 0) == [3]
 
 
+def test_more_parts_are_in_flight_at_first_where_answers_take_long() -> None:
+    parts, few = PartsInFlight(64, 2), PartsInFlight(3, 2)
+    parts.begin_far()
+    few.begin_far()
+    assert (parts.current, few.current) == (12, 3)
+    assert looks(parts, 0.05, 1.1, 0.5) == [12, 24]
+
+
 def test_what_was_too_short_or_spent_with_something_else_is_not_judged() -> None:
     assert looks(PartsInFlight(32, 2), 0.01, 0, 0, 0, 0) == [8, 8, 8, 16]
     assert looks(PartsInFlight(32, 2), 5.0, 0, 0) == [8, 8]
