@@ -77,7 +77,10 @@ class DirHandle:
 
 
 class Calls:
-    """The parts of a mounted filesystem, its nodes and its open files and directories."""
+    """The parts of a mounted filesystem, its nodes and its open files and directories.
+
+    device is the number that the kernel gives it, "major:minor", empty before it is mounted.
+    """
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Calls:
         self.rights = rights
         self.remote = remote
         self.engine = engine
+        self.device = ""
         self.readahead = ReadaheadBudget(settings.readahead)
         self._renamer = renamer
         self._files: dict[int, FileHandle] = {}

@@ -219,8 +219,7 @@ class OpenFiles(Calls):
             needed = node.content.on_disk if node.content is not None else 0  # what is written: not its holes
             await self._with_room(needed, patiently, self.committer.flush, node)
 
-    @staticmethod
-    def _is_unwritten(handle: FileHandle) -> bool:
+    def _is_unwritten(self, handle: FileHandle) -> bool:
         """Whether a new or emptied file still waits for its bytes, and another close() will come.
 
         For `echo x > f` a shell opens f, duplicates the descriptor and closes the first one.
@@ -233,7 +232,7 @@ class OpenFiles(Calls):
             and node.dirty
             and not node.size
             and handle.pid > 0
-            and descriptors.may_write(handle.pid, node.ino)
+            and descriptors.may_write(handle.pid, node.ino, self.device)
         )
 
     @staticmethod

@@ -112,7 +112,7 @@ def write_state(mountpoint: Path, source: str) -> None:
         "source": source,
         "pid": os.getpid(),
         "started": time.time(),
-        "device": _device(mountpoint),
+        "device": device_of(mountpoint),
     }
     temp = path.with_suffix(".tmp")
     temp.write_text(json.dumps(record))
@@ -199,7 +199,7 @@ def mounted_below(path: Path) -> list[str]:
     return [point for point, _, _ in _mountinfo() if point.startswith(f"{path}/")]
 
 
-def _device(mountpoint: Path) -> str:
+def device_of(mountpoint: Path) -> str:
     """The kernel's number of the filesystem mounted here; empty if none is. Does not touch it."""
     lines = _lines_of(Path("/proc/self/mountinfo"))
     found = [line.split(" ")[2] for line in lines if _unescape(line.split(" ")[4]) == str(mountpoint)]

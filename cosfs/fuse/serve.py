@@ -103,6 +103,7 @@ async def _run(running: Mount, engine: Engine, options: set[str], ready: Callabl
         device = _device_again() if "auto_unmount" in options else None
         try:
             registry.write_state(mountpoint, running.mount.source)
+            fs.device = registry.device_of(mountpoint)
             async with together() as nursery:
                 await nursery.start(obey, running)  # before the first request is answered
                 nursery.start_soon(answer_forever, running)

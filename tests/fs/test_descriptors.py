@@ -6,25 +6,24 @@ import os
 import subprocess
 from pathlib import Path
 
-from cosfs.fs import descriptors
+from cosfs.fs.descriptors import may_write
+from cosfs.fuse.registry import device_of
 
 
-def test_descriptors_of_a_process(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with path.open("wb") as file:
-        ino = os.fstat(file.fileno()).st_ino
-        assert descriptors.may_write(os.getpid(), ino)
-    assert not descriptors.may_write(os.getpid(), ino)
+def test_descriptors_of_a_process(mountpoint: Path) -> None:
+    path, device = mountpoint / "file", device_of(mountpoint)
+    path.write_text("x")
+    ino = path.stat().st_ino
+    with path.open():
+        assert not may_write(os.getpid(), ino, device)
+        with path.open("ab"):
+            assert may_write(os.getpid(), ino, device)
+            assert not may_write(os.getpid(), ino, device_of(Path("/proc")))
+            assert not may_write(os.getpid(), ino + 1, device)
+        assert not may_write(os.getpid(), ino, device)
 
 
-def test_readers_do_not_count(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.touch()
-    with path.open("rb"):
-        assert not descriptors.may_write(os.getpid(), path.stat().st_ino)
-
-
-def test_process_that_is_gone(tmp_path: Path) -> None:
+def test_process_that_is_gone(mountpoint: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    assert not descriptors.may_write(process.pid, tmp_path.stat().st_ino)
+    assert not may_write(process.pid, mountpoint.stat().st_ino, device_of(mountpoint))

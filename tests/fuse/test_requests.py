@@ -268,6 +268,19 @@ def test_empty_file_is_in_cos_when_its_last_descriptor_is_closed(
     assert [info.key for info in client.list_objects(bucket).objects] == ["empty"]
 
 
+def test_empty_file_is_in_cos_when_closed_though_another_mount_has_it_open(
+    mount: Mount, client: CosClient, bucket: str
+) -> None:
+    """It has the same inode number there, as in a mount that was killed."""
+    client.put_object(bucket, "file", b"old")
+    other = os.open(mount(f"cos://{bucket}").path / "file", os.O_WRONLY)
+    try:
+        os.close(os.open(mount(f"cos://{bucket}").path / "file", os.O_WRONLY | os.O_TRUNC))
+        assert client.head_object(bucket, "file").size == 0
+    finally:
+        os.close(other)
+
+
 def test_empty_file_is_in_cos_when_fsync_returns(
     calm: Callable[..., Path], client: CosClient, bucket: str
 ) -> None:
