@@ -258,8 +258,8 @@ class _Tree:
     def _is_directory(self, item: os.DirEntry[str], relative: str) -> bool:
         if not item.is_symlink():
             return item.is_dir()
-        # What is excluded is not even looked at: no warning about where it points.
-        if not self._follow or not self._rules.keep(relative):
+        # Neither the link nor what may be below it is wanted: it is not even looked at.
+        if not self._follow or not (self._rules.keep(relative) or self._rules.keep(relative + "/")):
             return False
         try:
             return item.is_dir()
@@ -287,7 +287,8 @@ class _Tree:
             info = Path(path).stat()
             identity = info.st_dev, info.st_ino
             if any(level.identity == identity for level in self._levels):
-                self._warn(path, "is a symbolic link to a directory it lies in")
+                if self._rules.keep(relative.removesuffix("/")):  # else the link itself is excluded
+                    self._warn(path, "is a symbolic link to a directory it lies in")
                 return None
             if self._rules.one_filesystem and info.st_dev != self._device:
                 return None

@@ -93,3 +93,35 @@ def test_files_from_with_a_name_that_is_not_there(run: Run, bucket: str, tmp_pat
     (tmp_path / "list").write_text("a\nmissing\n")
     result = run("sync", "d", f"cos://{bucket}/p", "--files-from", "list", code=1)
     assert "missing" in result.err and result.out.startswith("upload: d/a ")
+
+
+@pytest.mark.parametrize("filters", [("--include", "*.txt"), ("--include", "s/*"), ("--exclude", "s")])
+def test_filters_look_at_what_is_in_a_linked_directory(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, filters: tuple[str, ...]
+) -> None:
+    """The link is no file that its name could leave out, and what is below it is not gone."""
+    put(client, bucket, "p/s/a.txt", "p/s/gone.txt")
+    write(tmp_path / "elsewhere", "a.txt", text="another size")
+    write(tmp_path / "d", "s2/b.txt", "s3/c.txt")
+    (tmp_path / "d/s").symlink_to("../elsewhere")
+    run("sync", "d", f"cos://{bucket}/p", "--delete", *filters)
+    assert keys(client, bucket, "p/s/") == ["p/s/a.txt"]
+    assert stored(client, bucket, "p/s/a.txt") == b"another size"
+
+
+def test_listed_names_in_a_linked_directory(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    write(tmp_path / "d", "s/a")
+    (tmp_path / "d/link").symlink_to("s")
+    (tmp_path / "names").write_text("link/a\n")
+    run("cp", "-r", "d", f"cos://{bucket}/p", "--files-from", "names")
+    run("sync", "d", f"cos://{bucket}/q", "--files-from", "names")
+    assert keys(client, bucket) == ["p/link/a", "q/link/a"]
+
+
+def test_an_excluded_link_to_its_own_directory_is_not_told(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "d", "a")
+    (tmp_path / "d/loop").symlink_to(".")
+    assert run("sync", "d", f"cos://{bucket}/p", "--exclude", "loop").err == ""
+    assert "it lies in" in run("sync", "d", f"cos://{bucket}/p", code=2).err
