@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from cosfs.records import dataclass
 from cosfs.transfer.compare import NEW, Rules, Verdict, compare
 from cosfs.transfer.paths import Collisions, is_marker, local_name
+from cosfs.transfer.scan import LocalEntry
 from cosfs.transfer.sides import EVERYTHING, Entry, Problem, Selector, TreeSide
 from cosfs.transfer.snapshot import Snapshot
 
@@ -84,6 +85,22 @@ class Extra(NamedTuple):
 
     entry: Entry
     keep: str
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory that only the destination has, and how much of what is in it will be deleted."""
+
+    entry: Entry
+    deleted: int = 0
+
+    def becomes_empty(self) -> bool:
+        """Whether nothing in it stays: what the selector leaves out, the walk does not show."""
+        assert isinstance(self.entry.item, LocalEntry)
+        try:
+            return len(os.listdir(self.entry.item.path)) == self.deleted  # noqa: PTH208 - keeps the path
+        except OSError:
+            return False
 
 
 class PlanEvents(Protocol):
@@ -178,7 +195,7 @@ class Plan:
         self._collisions = Collisions()
         self._markers: list[str] = []
         self._extra_files: list[str] = []
-        self._extra_directories: list[Entry] = []
+        self._extra_directories: list[_Directory] = []
         self._problems: list[str] = []
         self._empty: Entry | None = None
         self._unseen = {name for name in options.selector.names or () if options.selector.takes_name(name)}
@@ -186,7 +203,7 @@ class Plan:
     async def decisions(self) -> AsyncIterator[tuple[Verdict, Transfer]]:
         """Walk both sides; yield what is to be transferred, or compared by content and then transferred."""
         options = self._options
-        selector = options.selector.unfiltered if options.delete_excluded else options.selector
+        selector = self._destination_selector
         sources = self.source.entries(options.selector, self._source_problem)
         destinations = self.destination.entries(selector, self._destination_problem)
         async with AsyncExitStack() as stack:
@@ -212,6 +229,11 @@ class Plan:
         for name in sorted(self._unseen):
             self._events.missing(name)
         self.complete = True
+
+    @property
+    def _destination_selector(self) -> Selector:
+        options = self._options
+        return options.selector.unfiltered if options.delete_excluded else options.selector
 
     # --- what the source has
 
@@ -313,7 +335,8 @@ class Plan:
         ):
             return
         if entry.is_directory:
-            self._extra_directories.append(entry)
+            if self._destination_selector.takes_name(entry.relative):
+                self._extra_directories.append(_Directory(entry))
         else:
             self._add_extra(entry)
 
@@ -321,6 +344,9 @@ class Plan:
         while self._markers and not entry.relative.startswith(self._markers[-1]):
             self._markers.pop()
         self.extras.add(Extra(entry, self._markers[-1] if self._markers else ""))
+        if self._extra_directories:
+            above = self._extra_directories[-1]
+            above.deleted += "/" not in entry.relative[len(above.entry.relative) : -1]
 
     def _leave_directories(self, relative: str | None, *, kept: bool = False) -> None:
         """Note that the walk goes on at relative: what lies behind of directories that only we have goes.
@@ -329,9 +355,11 @@ class Plan:
         """
         while self._extra_directories:
             last = self._extra_directories[-1]
-            if relative is not None and relative.startswith(last.relative):
+            if relative is not None and relative.startswith(last.entry.relative):
                 break
-            self._add_extra(self._extra_directories.pop())
+            self._extra_directories.pop()
+            if last.becomes_empty():
+                self._add_extra(last.entry)
         if kept:
             self._extra_directories.clear()
 

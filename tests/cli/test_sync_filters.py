@@ -125,3 +125,20 @@ def test_an_excluded_link_to_its_own_directory_is_not_told(
     (tmp_path / "d/loop").symlink_to(".")
     assert run("sync", "d", f"cos://{bucket}/p", "--exclude", "loop").err == ""
     assert "it lies in" in run("sync", "d", f"cos://{bucket}/p", code=2).err
+
+
+def test_directories_that_filters_leave_out_or_keep_full_stay(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "p/a.txt")
+    write(tmp_path / "d", "full/x/kept.log", "full/gone.txt", "over/gone.txt", "over/in/gone.txt")
+    for name in ("full/empty", "left out"):
+        (tmp_path / "d" / name).mkdir()
+    filters = ("--include", "*.txt", "--include", "full/*", "--include", "over/*", "--exclude", "*.log")
+    args = ("sync", f"cos://{bucket}/p", "d", "--keep-dirs", "--delete", *filters)
+    said = run(*args, "--dryrun").out
+    gone = ("full/empty/", "full/gone.txt", "over/", "over/gone.txt", "over/in/", "over/in/gone.txt")
+    assert sorted(line.rpartition(" d/")[2] for line in said.splitlines() if "delete" in line) == list(gone)
+    run(*args)
+    found = sorted(str(path.relative_to(tmp_path / "d")) for path in (tmp_path / "d").rglob("*"))
+    assert found == ["a.txt", "full", "full/x", "full/x/kept.log", "left out"]
