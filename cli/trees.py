@@ -67,7 +67,9 @@ class TreeCopy(JobMaker):
             if empty is not None and not entry.relative.startswith(empty.relative):
                 await self.make_marker(empty, bucket, prefix)
             empty = entry if entry.is_directory else None
-            if not entry.is_directory and selection.takes_state(entry.size, entry.mtime_ns / 1e9):
+            if entry.is_directory or (entry.reads_as_directory and not selection.takes_name(entry.relative)):
+                continue
+            if selection.takes_state(entry.size, entry.mtime_ns / 1e9):
                 yield entry
         if empty is not None:
             await self.make_marker(empty, bucket, prefix)

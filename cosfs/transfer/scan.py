@@ -168,6 +168,11 @@ class LocalEntry:
         # Not by its name: with encoded names a file can stand for a key that ends in a slash.
         return stat.S_ISDIR(self.mode)
 
+    @property
+    def reads_as_directory(self) -> bool:
+        """Whether it is a file whose name ends in a slash: who was asked by name took it for a directory."""
+        return self.relative.endswith("/") and not self.is_directory
+
 
 Keep = Callable[[str], bool]
 Warn = Callable[[str, str], None]  # path, reason

@@ -206,6 +206,8 @@ class LocalSide:
             encoded_names=self._encoded,
         )
         async for item in found:
+            if item.reads_as_directory and not selector.takes_name(item.relative):
+                continue
             yield Entry(item.relative, file_side(item, links=self._links), item)
 
     def _relative(self, path: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from cosfs.client.client import CosClient
 from tests.cli.conftest import Run
+from tests.cli.trees import write
 from tests.conftest import Cos
 from tests.objects import keys
 
@@ -40,3 +41,15 @@ def test_names_do_not_depend_on_the_locale(cos: Cos, client: CosClient, bucket: 
     assert keys(client, bucket) == ["one/é", "tree/é"]
     cos("sync", f"cos://{bucket}/tree", "out", env=ascii_only, check=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["é"]
+
+
+@pytest.mark.parametrize("command", ["sync", "cp -r", "mv -r"])
+def test_filters_leave_out_files_whose_keys_end_in_a_slash(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path, command: str
+) -> None:
+    write(tmp_path / "d", "a.txt%2F", "s/b%2F", "s/c.txt%2F")
+    filters = ("--include", "*.txt/", "--exclude", "a*", "--key-policy", "encode")
+    run(*command.split(), "d", f"cos://{bucket}/p", *filters)
+    assert keys(client, bucket) == ["p/s/c.txt/"]
+    run("sync", "d", f"cos://{bucket}/q", "--include", "a/*", "--key-policy", "encode")
+    assert keys(client, bucket, "q/") == []
