@@ -169,6 +169,7 @@ async def _supervise(
     import trio
 
     from cosfs.transfer.concurrency import FIRST
+    from cosfs.transfer.descriptors import raise_limit
     from cosfs.transfer.engine import Engine
     from cosfs.transfer.lost import settle
     from cosfs.transfer.resume import Records
@@ -181,6 +182,7 @@ async def _supervise(
     if state.own_process:
         # What was imported stays: no search for cycles shall go through it.
         gc.freeze()
+        raise_limit()
     interrupted = 0
     strays: list[Stray] = []
     records = Records(state.settings.resume_path)

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import logging
 import os
-import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from cosfs.fs.place import BLOCKS, Place, check_private
 from cosfs.fuse import logs, registry, supervisor
 from cosfs.fuse.checks import check_fuse, check_mountpoint
 from cosfs.fuse.settings import MountSettings, default_cache_dir
+from cosfs.transfer.descriptors import raise_limit
 from cosfs.transfer.looker import Looker
 
 log = logging.getLogger("cosfs.mount")
@@ -165,7 +165,7 @@ def _serve(
 ) -> None:
     _hold_signals()
     logs.set_up_logging(mount_settings)
-    _raise_file_limit()
+    raise_limit()  # each file that is being written has one open in the cache directory
     with ExitStack() as stack:
         client = stack.enter_context(_closing_client(make_client))
         bucket = check_source(client, mount_settings)
@@ -211,13 +211,6 @@ def _hold_signals() -> None:
     """Signals about the log may come before the mount listens to them; they must not end it."""
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _raise_file_limit() -> None:
-    """Each file that is being written has one open in the cache directory; 1,024 are soon used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

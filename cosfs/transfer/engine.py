@@ -24,7 +24,7 @@ import trio
 
 from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
-from cosfs.transfer import processors
+from cosfs.transfer import descriptors, processors
 from cosfs.transfer.ahead import FirstObject, FirstPage
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.concurrency import Concurrency, PartsInFlight
@@ -65,11 +65,11 @@ class Engine:
     """Runs calls for tasks; use it as an async context manager around everything that transfers.
 
     records is where large transfers are remembered while they run; without it none can be resumed. limit is
-    how many requests may ever be in flight, current how many may now: it begins at first (0 = the
-    limit), and is halved when COS asks for fewer requests or does not answer in time. With first,
-    large files also begin with few parts at once. side allows a second process for very small objects, which
-    helps when there are hundreds of them, and for parts of large ones on a fast line. first_page is taken
-    by the listing that begins with it, first_object by the copy of that object.
+    how many requests may ever be in flight, which are fewer where few files may be open; current how many may
+    now: it begins at first (0 = the limit), and is halved when COS asks for fewer requests or does not answer
+    in time. With first, large files also begin with few parts at once. side allows a second process for very
+    small objects, which helps when there are hundreds of them, and for parts of large ones on a fast line.
+    first_page is taken by the listing that begins with it, first_object by the copy of that object.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class Engine:
         self.settings = settings
         self.records = records
         self.traces = Traces(records.directory, records.temporaries) if records is not None else None
-        self.limit = max(1, settings.max_concurrent_requests)
+        allowed = descriptors.most_calls()
+        self.limit = max(1, min(settings.max_concurrent_requests, allowed // 2))
+        small = min(settings.max_small_requests, allowed - self.limit)
         self.first_page = first_page
         self.first_object = first_object
         self.buffers = ByteBudget(settings.max_buffer_memory)
@@ -104,14 +106,12 @@ class Engine:
             most = min(self.limit, limits.get(PARTS, self.limit))
             self._parts = PartsInFlight(most, processors.count())
             self._scheduler.set_most(PARTS, self._parts.current)
-        self._side_allowed = (
-            side and not settings.max_bandwidth and settings.max_small_requests > Side.CAPACITY
-        )
+        self._side_allowed = side and not settings.max_bandwidth and small > Side.CAPACITY
         self._side: Side | None = None
         elsewhere = Side.CAPACITY if self._side_allowed else 0
         # A whole tree: a round trip less until all are in flight.
         first_small = (2 if self._side_allowed else 1) * Window.FIRST
-        self._window = Window(max(self.limit, settings.max_small_requests - elsewhere), first_small)
+        self._window = Window(max(self.limit, small - elsewhere), first_small)
         self._tiny: Scheduler[Job] = Scheduler(self._window.most, bulk)
         self._tiny.set_limits(self._window.size)
         self._lanes = Lanes(self._next_tiny, self._break)

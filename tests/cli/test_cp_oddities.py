@@ -276,7 +276,7 @@ def test_a_destination_that_is_removed_ends_the_command(
     cos: Cos, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path
 ) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: client.put_object(bucket, f"{number}", b"x"), range(400)))
+        list(pool.map(lambda number: client.put_object(bucket, f"{number}", b"x"), range(300)))
     emulator.requests.reset()
     emulator.faults.latency(0.2, "GetObject", skip=30)  # it is not done before the directory is gone
 
@@ -334,3 +334,35 @@ def test_a_link_to_standard_output_is_written_through(
     (tmp_path / "out").symlink_to("inner")
     assert run("cp", f"cos://{bucket}/k", "out").out == "data\n"
     assert (tmp_path / "out").is_symlink() and (tmp_path / "inner").is_symlink()
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_tree_is_copied_where_few_files_may_be_open(
+    client: CosClient, bucket: str, cos_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(300):
+        (tmp_path / "in" / str(number)).write_text(str(number))
+    for source, target in (
+        (str(tmp_path / "in"), f"cos://{bucket}/in/"),
+        (f"cos://{bucket}/in/", f"cos://{bucket}/copy/"),
+        (f"cos://{bucket}/copy/", str(tmp_path / "out")),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", FEW_FILES, "cp", "-r", source, target],
+            env=cos_environment,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
+        str(number): str(number) for number in range(300)
+    }
