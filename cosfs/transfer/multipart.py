@@ -70,6 +70,7 @@ class MultipartUpload:
         self.forbid_overwrite = forbid_overwrite
         self.completed = False
         self.kept = False  # to be resumed: left open when it is not completed
+        self._aborted = False
         self._engine = engine
         self._queue: Queue[Any] = Queue(LARGE)
         self.sums_once = True  # until the server turns out not to tell the CRC-64 of a part
@@ -270,7 +271,7 @@ class MultipartUpload:
 
         Returns whether COS knows.
         """
-        if self.completed:
+        if self.completed or self._aborted:
             return True
         known = False
         self._engine.abandon(self._queue)
@@ -283,7 +284,8 @@ class MultipartUpload:
                 known = await self._abort_once()
         if scope.cancelled_caught:
             log.warning("gave up aborting the upload of %r after %.0f s", self.upload.key, _ABORT_TIME)
-        return known and not scope.cancelled_caught
+        self._aborted = known and not scope.cancelled_caught
+        return self._aborted
 
     async def _quiet(self, seconds: float) -> bool:
         """Wait until no thread works for this upload; return whether it came to that in time."""

@@ -185,9 +185,9 @@ async def send_missing(
 
 @asynccontextmanager
 async def held(engine: Engine, record: Record | None, upload: MultipartUpload) -> AsyncIterator[None]:
-    """Keep an upload and its record if the with block fails and it can be resumed; else remove the record.
+    """Keep an upload and its record if the with block fails and it can be resumed; else be rid of both.
 
-    To be used inside `async with upload`, which aborts what is not kept.
+    The upload goes first: of one that is open and that no record tells of, nobody would know.
     """
     if record is None:
         yield
@@ -201,7 +201,8 @@ async def held(engine: Engine, record: Record | None, upload: MultipartUpload) -
             wanted = bool(upload.parts) and can_be_resumed(error)
             upload.kept = wanted and await trio.to_thread.run_sync(record.keep)
             if not upload.kept:
-                await trio.to_thread.run_sync(record.remove)
+                if await upload.abort():
+                    await trio.to_thread.run_sync(record.remove)
             elif engine.records is not None:
                 engine.records.kept.append(record.id)
             raise

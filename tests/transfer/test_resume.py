@@ -200,6 +200,23 @@ async def test_nothing_done_is_nothing_to_resume(
     assert (open_uploads(client, bucket), left(records), records.kept) == ([], [], [])
 
 
+async def test_what_could_not_be_given_up_stays_known(
+    engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path, records: Records
+) -> None:
+    """As when the process is killed between the two: the upload goes before its record."""
+    data = make_file(tmp_path / "f", SIZE)
+    deny(emulator, "UploadPart", 0)
+    deny(emulator, "AbortMultipartUpload", 0)
+    with pytest.raises(PermissionDeniedError):
+        await upload_file(engine, tmp_path / "f", bucket, "k")
+    assert open_uploads(client, bucket) == ["k"]
+    assert [state.upload_id != "" for _, state in records.all()] == [True]
+    emulator.faults.clear()
+    await upload_file(engine, tmp_path / "f", bucket, "k")
+    assert (open_uploads(client, bucket), left(records)) == ([], [])
+    assert stored(client, bucket, "k") == data
+
+
 async def test_cancelled_upload_goes_on(
     engine: Engine, client: CosClient, bucket: str, emulator: Emulator, tmp_path: Path, records: Records
 ) -> None:
