@@ -147,9 +147,20 @@ def _list_bucket(state: State, options: Options) -> int:
         state.out.talk(f"stopped after {found} items (--max-items)")
     if not found and options.url.key:
         state.out.flush()
-        state.out.error(f"nothing found at {printable(str(options.url))}")
+        state.out.error(f"nothing found at {printable(str(options.url))}{_pattern_hint(options.url)}")
         return 1
     return 0
+
+
+def _pattern_hint(url: CosUrl) -> str:
+    """Say what finds keys by a pattern if this looks like one, which cp and mv would take it for."""
+    from .places import find_glob
+
+    glob = find_glob(url.key)
+    if glob is None:
+        return ""
+    base = printable(f"cos://{url.bucket}/{glob.base}")
+    return f"; ls takes * ? [ as they are: cos find {base} --name PATTERN lists what matches"
 
 
 def _finder(options: Options) -> tuple[Callable[[CosClient, Range], Iterator[Page[Any]]], Kind]:

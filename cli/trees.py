@@ -130,7 +130,7 @@ class TreeCopy(JobMaker):
 
     async def fetch_glob(self, source: CosUrl, glob: Glob, destination: Place) -> None:
         """Download or copy the objects whose keys match a pattern."""
-        infos = self._matching(source.bucket, glob)
+        infos = self._matching(source.bucket, glob, self.options.chosen.below(source, destination))
         before = self._told()
         count = await self._fetch_all(source.bucket, glob.base, infos, destination, glob.matches)
         if not count and self._told() == before:
@@ -165,7 +165,9 @@ class TreeCopy(JobMaker):
             jobs = self._download_jobs(bucket, base, infos, destination, open_root)
             return await self.transfer(jobs, remover)
 
-    async def _matching(self, bucket: str, glob: Glob) -> AsyncGenerator[ObjectInfo, None]:
+    async def _matching(
+        self, bucket: str, glob: Glob, selection: Selection
+    ) -> AsyncGenerator[ObjectInfo, None]:
         """List the objects whose keys match a pattern."""
         from cosfs.client.model import ObjectInfo
         from cosfs.transfer.scan import list_objects
@@ -173,7 +175,8 @@ class TreeCopy(JobMaker):
         async with list_objects(self.engine, bucket, glob.prefix) as listing:
             async for info in listing:
                 assert isinstance(info, ObjectInfo)
-                if glob.matches(info.key):
+                relative = info.key[len(glob.base) :]
+                if glob.matches(info.key) and selection(relative, info.size, info.last_modified):
                     yield info
 
     async def _apart(

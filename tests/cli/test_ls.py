@@ -88,6 +88,13 @@ def test_prefix_with_slash_does_not_take_its_neighbour(run: Run, filled: str) ->
     assert run("ls", f"cos://{filled}/q/", "-r", "--output", "text").lines == ["q/1", "q/2"]
 
 
+def test_a_pattern_that_finds_nothing_says_what_lists_matches(run: Run, filled: str) -> None:
+    """cp and mv expand it."""
+    said = run("ls", f"cos://{filled}/q/*.txt", code=1).err
+    assert f"cos find cos://{filled}/q/ --name" in said
+    assert "cos find" not in run("ls", f"cos://{filled}/nothing", code=1).err
+
+
 def test_key_that_does_not_exist_exits_1(run: Run, filled: str) -> None:
     result = run("ls", f"cos://{filled}/nothing", code=1)
     assert result.out == "" and "nothing" in result.err

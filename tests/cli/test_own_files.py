@@ -73,3 +73,14 @@ def test_the_report_of_a_run_is_no_part_of_what_its_lines_send(
     write(tmp_path, "lines", text=f"sync d cos://{bucket}\ncp -r d cos://{bucket}/p\n")
     run("run", "lines", "--report", "d/report")
     assert keys(client, bucket) == ["a", "p/a"]
+
+
+def test_an_object_of_the_name_of_the_report_does_not_replace_it(
+    run: Run, client: CosClient, bucket: str, tmp_path: Path
+) -> None:
+    put(client, bucket, "p/a", "p/report")
+    (tmp_path / "d").mkdir()
+    for source in (("-r", f"cos://{bucket}/p/"), (f"cos://{bucket}/p/**",)):
+        run("cp", *source, "d", "--report", "d/report")
+        assert files_below(tmp_path / "d") == ["a", "report"]
+        assert json.loads((tmp_path / "d/report").read_text().splitlines()[-1])["type"] == "summary"
