@@ -238,6 +238,44 @@ async def test_a_removal_that_comes_back_does_not_take_the_same_bytes_along(
     assert await second.get("d/a") == SMALL
 
 
+async def _write(files: Files) -> None:
+    await files.put("d", SMALL)
+
+
+async def _rename(files: Files) -> None:
+    await files.rename("a", "d")
+
+
+@pytest.mark.parametrize("call", [_write, _rename])
+@pytest.mark.parametrize("full", [False, True], ids=["empty", "with a file"])
+async def test_a_file_in_the_place_of_a_directory_has_its_name(
+    filesystem: Filesystems,
+    emulator: Emulator,
+    tmp_path: Path,
+    call: Callable[[Files], Awaitable[None]],
+    full: bool,
+) -> None:
+    files = await filesystem("cache")
+    await files.put("a", SMALL)
+    await files.mkdir("d")
+    if full:
+        await files.put("d/file", MORE)
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+        if full:
+            await files.unlink("d/file")
+        await files.rmdir("d")
+        await call(files)
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem(forced)
+    assert await second.get("d") == SMALL
+    await second.fs.drain()
+    assert "d" in await second.keys()
+    assert not [key for key in await second.keys() if key.startswith("d/")]
+
+
 async def test_a_rename_that_failed_and_comes_back_does_not_take_its_file_along(
     filesystem: Filesystems, emulator: Emulator, tmp_path: Path
 ) -> None:
