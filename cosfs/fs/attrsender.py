@@ -110,4 +110,4 @@ class AttributeSender:
         entry = parent.listing.get(node.name) if parent is not None and parent.listing is not None else None
         if entry is not None and entry.is_dir:
             entry.info = node.marker  # should the node be forgotten and made again from this
-        self._deleter.replaced(bucket, key)
+        await self._deleter.replaced_for_good(bucket, {key: result.etag})

@@ -276,19 +276,20 @@ class Deleter:
         """The same of keys and the etags that they have now, before anybody relies on these objects.
 
         Power may be lost, and with it what the journal was told last: the removals are back then, and take
-        objects along that have the same bytes. Or a directory that was to be removed is back, and has the
-        name of the file that came in its place.
+        objects along that have the same bytes. Or a directory is back in the place of a file, or a file
+        beside the directory that came in its place.
         """
         self._let_go(bucket, made)
         if any(
-            self._bygone.may_return((bucket, key), etag) or self._is_going((bucket, f"{key}/"))
+            self._bygone.may_return((bucket, key), etag) or self._is_going(bucket, key)
             for key, etag in made.items()
         ):
             await trio.to_thread.run_sync(self._journal.sync)
 
-    def _is_going(self, place: Place) -> bool:
-        """Whether a directory is removed, and COS still has something of it."""
-        return place in self._waiting or place in self._sending or place in self.emptied
+    def _is_going(self, bucket: str, key: str) -> bool:
+        """Whether COS still has something of a removed directory, or file, of the name of this key."""
+        other = bucket, key.removesuffix("/") if key.endswith("/") else f"{key}/"
+        return other in self._waiting or other in self._sending or other in self.emptied
 
     def may_return(self, place: Place) -> None:
         """A loss of power now may bring back that a file was being renamed to a place.

@@ -107,6 +107,7 @@ class Directories(Calls):
         put = self.remote.client.put_object
         with self.deleter.replacing(bucket, key):
             result = await self.remote.change(put, bucket, key, b"", headers=headers)
+        await self.deleter.replaced_for_good(bucket, {key: result.etag})
         node = self.tree.add_dir(directory, name, component, attrs)
         self.tree.heads.writes.note(bucket, key)
         self.rights.may_write_in(bucket, key)

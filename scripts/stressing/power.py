@@ -125,6 +125,8 @@ class PowerWriter(BusyWriter):
         super()._acknowledged(after)
 
     def judge(self, found: Sight) -> str:
+        if self.is_short and self.next is not None:
+            self.next = self._shortened(self.next, found)
         after = self.known if self.next is None else self.next
         mixed = [state[self.patched] for state in (self.known, after) if self.patched in state]
         self._history.changed(self.known, after, lasts=False)

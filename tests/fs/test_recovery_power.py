@@ -276,6 +276,43 @@ async def test_a_file_in_the_place_of_a_directory_has_its_name(
     assert not [key for key in await second.keys() if key.startswith("d/")]
 
 
+async def test_no_file_is_back_beside_a_directory_in_its_place(
+    filesystem: Filesystems, emulator: Emulator, tmp_path: Path
+) -> None:
+    files = await filesystem("cache")
+    await files.put("d", SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+        await files.unlink("d")
+        await files.mkdir("d")
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem(forced)
+    assert await second.names() == [b"d"]
+    await second.fs.drain()
+    assert await second.keys() == ["d/"]
+
+
+async def test_a_removal_that_comes_back_does_not_take_a_directory_along(
+    filesystem: Filesystems, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The objects of all directories have the same bytes."""
+    files = await filesystem("cache")
+    await files.mkdir("d")
+    with pytest.MonkeyPatch.context() as patch:
+        forced = _forced_from_now_on(patch, files, tmp_path / "cache")
+        emulator.faults.error("Delete*", "ServiceUnavailable", 503, count=0)
+        await files.rmdir("d")
+        files.journal.sync()  # as for any other file
+        await files.mkdir("d")
+    await filesystem.kill(files)
+    emulator.faults.clear()
+    second = await filesystem(forced)
+    await second.fs.drain()
+    assert await second.names() == [b"d"]
+
+
 async def test_a_rename_that_failed_and_comes_back_does_not_take_its_file_along(
     filesystem: Filesystems, emulator: Emulator, tmp_path: Path
 ) -> None:
