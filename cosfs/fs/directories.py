@@ -6,11 +6,18 @@ import errno
 import logging
 import stat
 import time
+from dataclasses import replace
 
 import trio
 
 from cosfs.client.model import Headers, ObjectInfo
-from cosfs.errors import AlreadyExistsError, BucketNotEmptyError, FilesystemError, PermissionDeniedError
+from cosfs.errors import (
+    AlreadyExistsError,
+    BucketNotEmptyError,
+    COSError,
+    FilesystemError,
+    PermissionDeniedError,
+)
 from cosfs.fs import names
 from cosfs.fs.calls import Caller, Calls, DirHandle
 from cosfs.fs.inodes import DirNode, Node
@@ -181,10 +188,15 @@ class Directories(Calls):
 
     async def _keep_directory(self, directory: DirNode, leaving: bytes) -> None:
         """Give a directory that loses its last entry an object of its own, so that it stays."""
-        listing = directory.listing
         if directory.marker is not None or not directory.prefix or directory.parent is None:
             return
-        if listing is None or not listing.whole or len(listing.entries) > (leaving in listing.entries):
+        try:
+            if directory.listing is None or await self.tree.has_others(directory, leaving):
+                return
+        except COSError as exc:
+            log.debug(
+                "%s: %s", directory.url, exc
+            )  # COS cannot be asked now: what leaves it does so all the same
             return
         if not directory.known:
             await self.tree.ensure_known(directory)
@@ -193,3 +205,22 @@ class Directories(Calls):
                 await self.committer.put_marker(directory, directory.attrs)
             except PermissionDeniedError as exc:  # who may remove and not write can remove the last as well
                 log.info("%s goes with its last entry: %s", directory.url, exc)
+
+    async def _empty_marker(self, directory: DirNode) -> bool:
+        """Take the bytes out of the object of a directory, which stays with its attributes.
+
+        Returns whether COS allows that.
+        """
+        async with directory.attrs_lock:
+            await self.tree.ensure_stored(directory)
+            if directory.marker is None:
+                return False
+            directory.marker = replace(directory.marker, size=0)
+            try:
+                await self.committer.put_marker(directory, directory.attrs)
+            except BaseException as exc:
+                directory.marker = directory.listing = None  # COS tells what is there
+                if isinstance(exc, PermissionDeniedError):
+                    return False
+                raise
+            return True

@@ -150,9 +150,12 @@ class Entries(Directories, OpenFiles):
                 await self._remove_file(directory, name, node)
 
     async def _remove_file(self, directory: DirNode, name: bytes, node: FileNode) -> None:
-        await self._keep_directory(directory, node.name)
+        is_own = node.name == names.CONTENT_NAME.encode()  # the bytes of the directory's own object
+        if not is_own:
+            await self._keep_directory(directory, node.name)
         await self.committer.stop(node)
-        is_asked = await self._ask_to_remove(node)
+        is_done = is_own and not node.opens and await self._empty_marker(directory)
+        is_asked = is_done or await self._ask_to_remove(node)
         with self.journal.together():
             self._vanish(node, is_asked=is_asked)
         if not node.opens:

@@ -315,10 +315,17 @@ class Tree:
 
     async def is_empty(self, node: DirNode) -> bool:
         """Whether a directory has no entries; asks COS unless a fresh listing tells."""
-        listing = await self.listings.listing(node)
-        while not listing.live and not listing.complete:
+        await self.listings.listing(node)
+        return not await self.has_others(node) and not any(facts.local(c) for c in node.children.values())
+
+    async def has_others(self, node: DirNode, leaving: bytes = b"") -> bool:
+        """Whether a directory has entries besides one; as much as that takes is read of its listing."""
+        listing = node.listing
+        if listing is None or (listing.first and len(listing.entries) <= (leaving in listing.entries)):
+            listing = await self.listings.from_start(node)  # those that were dropped may have gone
+        while (count := len(listing.entries)) <= (leaving in listing.entries) and not listing.complete:
             await listing.load_until(listing.count)
-        return not listing.live and not any(facts.local(child) for child in node.children.values())
+        return count > (leaving in listing.entries)
 
     def maybe_symlink(self, info: ObjectInfo | None) -> bool:
         """Whether an object whose attributes are not known could be a link or a device node."""

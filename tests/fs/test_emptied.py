@@ -220,17 +220,60 @@ async def test_a_file_never_closed_is_under_its_old_name_after_a_crash_its_remov
     assert second.journal.records() == []
 
 
-async def test_a_directory_whose_own_bytes_are_removed_is_shown(files: Files, emulator: Emulator) -> None:
+@pytest.mark.parametrize("others", [[], ["d/a"]])
+@pytest.mark.parametrize("ttl", [0.0, 60.0])
+async def test_a_directory_whose_own_bytes_are_removed_stays(
+    filesystem: Filesystems, others: list[str], ttl: float
+) -> None:
+    files = await filesystem(metadata_ttl=ttl)
+    for key in ("d/", *others):
+        await files.upload(key, b"bytes")
+    assert await files.list("d") == ["%=content", *(key[2:] for key in others)]
+    await files.unlink("d/%=content")
+    for key in others:
+        await files.removed()
+        await files.unlink(key)
+    await files.removed()  # before the directory is looked at again
+    assert await files.list() == ["d"]
+    assert await files.list("d") == []
+    assert await files.stored("d/") == b""
+    await files.rmdir("d")
+    await files.removed()
+    assert await files.keys() == []
+
+
+async def test_a_directory_keeps_its_attributes_when_its_own_bytes_are_removed(
+    filesystem: Filesystems,
+) -> None:
+    files = await filesystem()
+    await files.upload("d/", b"bytes")
+    await files.chmod("d", 0o700)
+    await files.fs.drain()
+    await files.unlink("d/%=content")
+    second = await filesystem()
+    assert await second.mode("d") & 0o777 == 0o700
+    assert await second.list("d") == []
+
+
+async def test_a_directory_whose_own_bytes_are_read_is_shown_when_they_are_removed(files: Files) -> None:
     await files.upload("d/", b"bytes")
     await files.upload("d/a", b"a")
-    assert await files.list("d") == ["%=content", "a"]
-    slow = emulator.faults.latency(0.3, "Delete*")
-    await files.unlink("d/%=content")
-    files.tree.forget_all()
-    assert await files.list() == ["d"]
-    assert await files.list("d") == ["a"]
+    async with files.opened("d/%=content") as fh:
+        await files.unlink("d/%=content")
+        assert await files.read(fh, 0, 10) == b"bytes"
     await files.removed()
-    emulator.faults.remove(slow)
     files.tree.forget_all()
     assert await files.list() == ["d"]
+    assert await files.keys() == ["d/a"]
+
+
+async def test_own_bytes_of_a_directory_are_removed_where_nothing_may_be_written(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.upload("d/", b"bytes")
+    await files.upload("d/a", b"a")
+    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    await files.unlink("d/%=content")
+    await files.removed()
+    assert await files.list("d") == ["a"]
     assert await files.keys() == ["d/a"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from cosfs.emulator import Emulator
 from cosfs.fs import listing, sweeper, tree
 from cosfs.fs.inodes import ROOT_INO
 from cosfs.fs.listing import Listing
 from cosfs.fs.sweeper import Sweeper
-from tests.fs.support import Files, counted
+from tests.fs.conftest import Filesystems
+from tests.fs.support import Files, counted, until
 
 NAMES = [f"k{number:03}" for number in range(100)]
 PAGE = 10
@@ -88,3 +90,42 @@ async def test_the_oldest_of_many_listings_are_dropped(
     with counted(emulator) as requests:
         await files.list("d4")
     assert requests == {}, "the last one is kept"
+
+
+@pytest.mark.parametrize("ttl", [0.0, 600.0])
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_a_directory_stays_when_its_entries_are_removed(
+    filesystem: Filesystems, emulator: Emulator, ttl: float, is_listed: bool
+) -> None:
+    files = await filesystem(metadata_ttl=ttl)
+    emulator.put_objects(files.bucket, ((f"d/{name}", b"x") for name in NAMES))
+    if is_listed:
+        assert await files.list("d") == NAMES
+    for name in NAMES:
+        await files.unlink(f"d/{name}")
+    await files.removed()
+    assert await files.list() == ["d"]
+    await files.rmdir("d")
+    await files.removed()
+    assert await files.keys() == []
+
+
+async def test_a_directory_stays_when_its_last_entry_goes_while_it_is_read_anew(
+    filesystem: Filesystems, emulator: Emulator
+) -> None:
+    files = await filesystem(metadata_ttl=60.0)
+    await files.upload("d/a", b"a")
+    node = await files.file("d/a")
+    directory = await files.node("d")
+    node.expires = directory.listing.started = 0.0
+    slow = emulator.faults.latency(0.3, "ListObjects")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.exists, "d/other")
+        await until(lambda: not directory.listing.started_reading)
+        node.expires = trio.current_time() + 60  # as the HEAD of an open() believes it
+        await files.fs.unlink(directory.ino, b"a")
+    emulator.faults.remove(slow)
+    await files.removed()
+    files.tree.forget_all()
+    assert await files.list() == ["d"]
+    assert await files.list("d") == []
