@@ -14,9 +14,12 @@ from .options import DURATION, dryrun_option, group
 from .output import Column, fields, printable, table, utc_time, wide_table
 
 if TYPE_CHECKING:
+    from cosfs.transfer.begun import LeftUploads
     from cosfs.transfer.resume import Records
     from cosfs.transfer.resume import State as Job
     from cosfs.transfer.traces import Left
+
+    Leavings = Left | LeftUploads
 
     from .report import Report
     from .running import Run
@@ -30,7 +33,8 @@ def jobs() -> None:
     """Show, resume and clean up large transfers that were interrupted.
 
     Uploads, downloads and server copies of objects from 64 MB on are remembered in ~/.cos/resume
-    while they run. The same command, or 'cos jobs resume', goes on where they stopped.
+    while they run. The same command, or 'cos jobs resume', goes on where they stopped. Of smaller ones,
+    and of uploads from a pipe, it is remembered what a killed command leaves, so that it can be cleaned.
     """
 
 
@@ -39,7 +43,8 @@ def jobs() -> None:
 def list_jobs(state: State) -> int:
     """List the jobs: id, kind, how much is done, from where to where.
 
-    Kind `files` is what a killed command left beside the targets of its downloads; it can only be cleaned.
+    Kind `files` is what a killed command left beside the targets of its downloads, `uploads` what it
+    left open in COS of uploads in parts that are not gone on with; both can only be cleaned.
 
     \b
     Examples:
@@ -118,7 +123,7 @@ def resume(state: State, job_ids: tuple[str, ...]) -> int:
         for job_id in job_ids:
             if _matching(left, job_id) is not None:
                 raise UsageError(
-                    f"{job_id} is nothing that can be gone on with: files that a killed command left",
+                    f"{job_id} is nothing that can be gone on with: what a killed command left",
                     hint=f"'cos jobs clean {job_id}' removes them",
                 )
     wanted = {found: _get(records, found) for found in map(records.match, job_ids)}
@@ -163,7 +168,7 @@ async def _resume(run: Run, job_id: str, job: Job) -> None:
 def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryrun: bool) -> int:
     """Give jobs up: abort their uploads, remove their temporary files and forget them.
 
-    What a killed download of any size has left is removed as well.
+    What a killed command has left of downloads and uploads of any size is removed as well.
 
     Without an id, all that are older than 7 days; --older-than 0s takes all. Jobs that a process works
     on now are left alone.
@@ -174,6 +179,8 @@ def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryr
       cos jobs clean --older-than 0s
       cos jobs clean 3f2a9c1e
     """
+    from cosfs.transfer.traces import Left
+
     from .report import Report
     from .running import run_job
 
@@ -199,31 +206,35 @@ def clean(state: State, job_ids: tuple[str, ...], older_than: float | None, dryr
                 report.would_delete(each)
             return report.finish()
         for found in files:
-            _remove_files(report, records, found)
+            if isinstance(found, Left):
+                _remove_files(report, records, found)
+        uploads = [each for each in files if not isinstance(each, Left)]
+        given_up: list[str | LeftUploads] = [*wanted, *uploads]
 
-    async def job(run: Run) -> None:
-        for each in wanted:
-            if not run.stopping:
-                await _discard(run, each)
+        async def job(run: Run) -> None:
+            for each in given_up:
+                if not run.stopping:
+                    await _discard(run, each)
 
-    return run_job(state, job, report, verb="cleaning") if wanted else report.finish()
+        return run_job(state, job, report, verb="cleaning") if given_up else report.finish()
 
 
 @contextmanager
-def _left(records: Records) -> Iterator[list[Left]]:
-    """Lock what killed commands have left beside the targets of their downloads."""
+def _left(records: Records) -> Iterator[list[Leavings]]:
+    """Lock what killed commands have left: beside the targets of their downloads, and open in COS."""
+    from cosfs.transfer.begun import LeftUploads, left_uploads
     from cosfs.transfer.traces import left_behind
 
-    found = list(left_behind(records.directory))
+    found: list[Leavings] = [*left_behind(records.directory), *left_uploads(records.directory)]
     kept = records.temporaries()
     try:
-        yield [each for each in found if each.files(kept)]
+        yield [each for each in found if isinstance(each, LeftUploads) or each.files(kept)]
     finally:
         for each in found:
             each.close()
 
 
-def _matching(left: list[Left], prefix: str) -> Left | None:
+def _matching(left: list[Leavings], prefix: str) -> Leavings | None:
     return next((each for each in left if prefix and each.id.startswith(prefix)), None)
 
 
@@ -237,13 +248,17 @@ def _remove_files(report: Report, records: Records, left: Left) -> None:
     report.deleted(left.id)
 
 
-async def _discard(run: Run, job_id: str) -> None:
+async def _discard(run: Run, wanted: str | LeftUploads) -> None:
     from cosfs.errors import ConfigError, COSError
-    from cosfs.transfer.jobs import discard
+    from cosfs.transfer.jobs import abort_left, discard
 
     run.display.expect(0)
+    job_id = wanted if isinstance(wanted, str) else wanted.id
     try:
-        await discard(run.engine, job_id)
+        if isinstance(wanted, str):
+            await discard(run.engine, wanted)
+        else:
+            await abort_left(run.engine, wanted)
     except ConfigError:
         raise
     except (COSError, OSError) as error:
@@ -286,7 +301,37 @@ def _describe(records: Records, job_id: str, job: Job) -> dict[str, Any]:
     }
 
 
-def _describe_left(records: Records, left: Left) -> dict[str, Any]:
+def _describe_left(records: Records, left: Leavings) -> dict[str, Any]:
+    from cosfs.transfer.traces import Left
+
+    return _describe_files(records, left) if isinstance(left, Left) else _describe_uploads(left)
+
+
+def _describe_uploads(left: LeftUploads) -> dict[str, Any]:
+    names = [f"cos://{each.bucket}/{each.key}" for each in left.uploads]
+    ids = [each.upload_id for each in left.uploads]
+    return {
+        "Id": left.id,
+        "Kind": "uploads",
+        "State": "interrupted",
+        "Source": "",
+        "Destination": names[0] if len(names) == 1 else _common(names),
+        "Size": 0,
+        "Done": 0,
+        "Created": utc_time(min(each.since for each in left.uploads)),
+        "Changed": utc_time(left.updated),
+        "UploadId": ids[0] if len(ids) == 1 else f"{len(ids)} uploads",
+        "TemporaryFile": "",
+    }
+
+
+def _common(names: list[str]) -> str:
+    """Return the longest prefix that all objects are below."""
+    parts = os.path.commonpath([name.rpartition("/")[0] for name in names]).split("/")
+    return "/".join(["cos:", "", *parts[1:], ""]) if len(parts) > 1 else "cos://"
+
+
+def _describe_files(records: Records, left: Left) -> dict[str, Any]:
     files = left.files(records.temporaries())
     sizes = 0
     for path in files:
@@ -312,5 +357,7 @@ def _row(described: dict[str, Any]) -> Sequence[str]:
 
     size = described["Size"]
     share = f"{100 * described['Done'] // size if size else 100}% of {format_size(size)}"
+    if described["Kind"] == "uploads":
+        share = ""  # nobody has counted
     ends = (described["Source"], described["Destination"])
     return (described["Id"][:12], described["Kind"], described["State"], share, described["Changed"], *ends)

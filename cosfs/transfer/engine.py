@@ -26,6 +26,7 @@ from cosfs.client.client import CosClient
 from cosfs.config import TransferSettings
 from cosfs.transfer import descriptors, processors
 from cosfs.transfer.ahead import FirstObject, FirstPage
+from cosfs.transfer.begun import OpenUploads
 from cosfs.transfer.budget import Bandwidth, ByteBudget
 from cosfs.transfer.concurrency import Concurrency, PartsInFlight
 from cosfs.transfer.flow import Flow, open_nursery
@@ -87,6 +88,7 @@ class Engine:
         self.settings = settings
         self.records = records
         self.traces = Traces(records.directory, records.temporaries) if records is not None else None
+        self.open_uploads = OpenUploads(records.directory) if records is not None else None
         allowed = descriptors.most_calls()
         self.limit = max(1, min(settings.max_concurrent_requests, allowed // 2))
         small = min(settings.max_small_requests, allowed - self.limit)
@@ -170,6 +172,8 @@ class Engine:
             self._side.close()
         if self.traces is not None:
             await trio.to_thread.run_sync(self.traces.close)
+        if self.open_uploads is not None:
+            await trio.to_thread.run_sync(self.open_uploads.close)
 
     async def _until_alone(self) -> None:
         """Wait a moment for the thread that asks for something ahead: beside it there can be no fork."""

@@ -7,7 +7,9 @@ from pathlib import Path
 import trio
 
 from cosfs.client.model import Headers, Upload
-from cosfs.errors import NotFoundError, TransferError
+from cosfs.errors import TransferError
+from cosfs.transfer import opening
+from cosfs.transfer.begun import LeftUploads
 from cosfs.transfer.copy import copy_object
 from cosfs.transfer.download import download_file
 from cosfs.transfer.engine import Engine
@@ -19,7 +21,7 @@ from cosfs.transfer.temporary import TemporaryFile
 from cosfs.transfer.upload import upload_file
 from cosfs.transfer.work import Progress
 
-__all__ = ["discard", "resume"]
+__all__ = ["abort_left", "discard", "resume"]
 
 
 async def resume(engine: Engine, state: State, progress: Progress | None = None) -> TransferResult:
@@ -98,11 +100,7 @@ async def discard(engine: Engine, record_id: str) -> None:
         if state.upload_id:
             if state.region:
                 engine.client.know_region(state.bucket, state.region)
-            upload = Upload(state.bucket, state.key, state.upload_id)
-            try:
-                await engine.run(engine.client.abort_upload, upload)
-            except NotFoundError:
-                pass  # not even its bucket is there any more
+            await engine.run(opening.abort, engine, Upload(state.bucket, state.key, state.upload_id))
         elif state.asked:
             engine.doubts.add(doubt_of(state))
         if state.temporary:
@@ -110,6 +108,13 @@ async def discard(engine: Engine, record_id: str) -> None:
         await trio.to_thread.run_sync(record.remove)
     finally:
         record.release()
+
+
+async def abort_left(engine: Engine, left: LeftUploads) -> None:
+    """Abort what a killed process has left open; the first that cannot be aborted ends it."""
+    for noted in left.uploads:
+        await engine.run(opening.give_up, engine, noted)
+        await trio.to_thread.run_sync(left.forget, noted)
 
 
 def _remove_temporary(state: State) -> None:

@@ -17,6 +17,7 @@ import trio
 from cosfs.client.model import Upload
 from cosfs.errors import COSError, NotFoundError
 from cosfs.records import dataclass
+from cosfs.transfer.begun import noted_ids
 from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import Doubt
 
@@ -130,7 +131,8 @@ def _candidates(doubt: Doubt, listed: Iterable[Upload], recorded: set[str]) -> l
 
 
 def _recorded(engine: Engine) -> set[str]:
-    """Return the uploads that are to be gone on with, here or in another process of this user."""
+    """Return the uploads that this user's processes have open or are to go on with."""
     if engine.records is None:
         return set()
-    return {state.upload_id for _, state in engine.records.all() if state.upload_id}
+    kept = {state.upload_id for _, state in engine.records.all() if state.upload_id}
+    return kept | noted_ids(engine.records.directory)

@@ -14,7 +14,8 @@ import trio
 
 from cosfs.client.body import Body, FileBody, digest
 from cosfs.client.model import Headers, Part, PutResult, Upload
-from cosfs.errors import COSError, IntegrityError, NotFoundError, ServiceError
+from cosfs.errors import COSError, IntegrityError, ServiceError
+from cosfs.transfer import opening
 from cosfs.transfer.engine import LARGE, PARTS, Engine, Flow
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import DEFAULTS, TransferOptions
@@ -88,18 +89,11 @@ class MultipartUpload:
         options: TransferOptions = DEFAULTS,
     ) -> MultipartUpload:
         """Open an upload; cancelled meanwhile, the upload COS may have opened is aborted."""
-        create = partial(
-            engine.client.create_upload,
-            bucket,
-            key,
-            headers=headers or Headers(),
-            forbid_overwrite=forbid_overwrite,
-            extra=options.key_headers,
-        )
+        create = partial(opening.create, engine, bucket, key, headers or Headers(), forbid_overwrite, options)
         doubt = Doubt(bucket, key, time.time())
 
         def discard(upload: Upload) -> None:
-            engine.client.abort_upload(upload)
+            opening.abort(engine, upload)
             if not upload.doubtful:
                 engine.doubts.discard(doubt)
 
@@ -240,12 +234,7 @@ class MultipartUpload:
         Raises IntegrityError if it differs: the object is there, and is not what was sent.
         """
         parts = [self.parts[number] for number in sorted(self.parts)]
-        complete = partial(
-            self._engine.client.complete_upload,
-            self.upload,
-            parts,
-            forbid_overwrite=self.forbid_overwrite,
-        )
+        complete = partial(opening.complete, self._engine, self.upload, parts, self.forbid_overwrite)
         result = await self._engine.run(complete)
         self.completed = True
         expected = self.crc64()
@@ -296,9 +285,7 @@ class MultipartUpload:
 
     async def _abort_once(self) -> bool:
         try:
-            await self._engine.run(self._engine.client.abort_upload, self.upload)
-        except NotFoundError:
-            pass  # gone with its bucket
+            await self._engine.run(opening.abort, self._engine, self.upload)
         except COSError as error:
             log.warning("could not abort the upload of %r: %s", self.upload.key, error)
             return False

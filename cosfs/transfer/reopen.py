@@ -13,6 +13,7 @@ import trio
 
 from cosfs.client.model import Headers, Part, Upload
 from cosfs.errors import COSError, NotFoundError
+from cosfs.transfer import opening
 from cosfs.transfer.engine import Engine, open_nursery
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.multipart import MultipartUpload, Piece
@@ -118,18 +119,21 @@ async def _recorded(
         raise
     state.asked, state.upload_id = 0.0, upload.upload.upload_id
     try:
-        await _save(record)
+        if await _save(record):
+            opening.forget(engine, upload.upload)
     except BaseException:
         await upload.abort()
         raise
     return upload
 
 
-async def _save(record: Record) -> None:
+async def _save(record: Record) -> bool:
     try:
         await trio.to_thread.run_sync(record.save)
     except OSError as error:
         tell_unsaved(error)
+        return False
+    return True
 
 
 async def _reopened(
@@ -139,9 +143,10 @@ async def _reopened(
     if any(getattr(state, name) != getattr(wanted, name) for name in _SAME):
         log.info("cos://%s/%s is begun again: the source is another than before", state.bucket, state.key)
         try:
-            await engine.run(engine.client.abort_upload, upload)
+            await engine.run(opening.abort, engine, upload)
         except COSError as error:
             log.warning("could not abort the upload of %r: %s", state.key, error)
+            opening.keep_in_mind(engine, upload)
         return None
     try:
         listed = await engine.run(engine.client.list_parts, upload)
@@ -200,11 +205,12 @@ async def held(engine: Engine, record: Record | None, upload: MultipartUpload) -
             shield.shield = True
             wanted = bool(upload.parts) and can_be_resumed(error)
             upload.kept = wanted and await trio.to_thread.run_sync(record.keep)
-            if not upload.kept:
-                if await upload.abort():
-                    await trio.to_thread.run_sync(record.remove)
-            elif engine.records is not None:
-                engine.records.kept.append(record.id)
+            if upload.kept:
+                opening.forget(engine, upload.upload)
+                if engine.records is not None:
+                    engine.records.kept.append(record.id)
+            elif await upload.abort():
+                await trio.to_thread.run_sync(record.remove)
             raise
         else:
             shield.shield = True

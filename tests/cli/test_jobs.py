@@ -278,3 +278,70 @@ def test_job_that_runs_is_not_resumed_beside_it(
     assert set(emulator.requests.snapshot()) <= {"UploadPart"}
     working.release()
     run("jobs", "resume", job["Id"], job["Id"][:8])
+
+
+def killed_midway(cos: Cos, emulator: Emulator, operation: str, count: int, *args: object) -> None:
+    """Run a command, kill it when count requests of an operation that are not answered have come."""
+    emulator.requests.reset()
+    emulator.faults.latency(HELD, operation)
+    process = subprocess.Popen(["cos", *map(str, args)], env=cos.environment, cwd=cos.directory)
+    end = time.monotonic() + 90
+    while emulator.requests[operation] < count:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    emulator.faults.clear()
+
+
+def test_uploads_in_parts_of_a_killed_command_are_known(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    """Files that go in parts, too small to be gone on with."""
+    (tmp_path / "d").mkdir()
+    for name in "ab":
+        (tmp_path / "d" / name).write_bytes(bytes(3 * MIB))
+    killed_midway(cos, emulator, "UploadPart", 2, "cp", "-r", "d", f"cos://{bucket}/p/")
+    opened = client.list_uploads(bucket).uploads
+    assert opened
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    assert (job["Kind"], job["State"]) == ("uploads", "interrupted")
+    assert job["Destination"].startswith(f"cos://{bucket}/p/")
+    assert "uploads" in run("jobs", "list", "--output", "table").out
+    run("jobs", "show", job["Id"][:6])
+    assert "jobs clean" in run("jobs", "resume", job["Id"][:6], code=252).err
+    run("jobs", "clean", job["Id"][:6], "--dryrun")
+    assert client.list_uploads(bucket).uploads == opened
+    run("jobs", "clean", "--older-than", "0s")
+    assert client.list_uploads(bucket).uploads == []
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
+def test_the_same_command_gives_up_what_a_killed_one_left_open(
+    cos: Cos, run: Run, client: CosClient, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_bytes(bytes(3 * MIB))
+    killed_midway(cos, emulator, "UploadPart", 1, "cp", "f", f"cos://{bucket}/k")
+    assert len(client.list_uploads(bucket).uploads) == 1
+    run("cp", "f", f"cos://{bucket}/k")
+    assert client.list_uploads(bucket).uploads == []
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
+def test_an_upload_that_was_asked_for_by_a_killed_command_is_looked_for(
+    cos: Cos, run: Run, emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_bytes(bytes(3 * MIB))
+    killed_midway(cos, emulator, "CreateMultipartUpload", 1, "cp", "f", f"cos://{bucket}/k")
+    [job] = run("jobs", "list", "--output", "json").json["Jobs"]
+    assert (job["Kind"], job["Destination"]) == ("uploads", f"cos://{bucket}/k")
+    emulator.requests.reset()
+    run("jobs", "clean", job["Id"], code=None)
+    assert emulator.requests["ListMultipartUploads"] == 1
+    assert run("jobs", "list", "--output", "json").json == {"Jobs": []}
+
+
+def test_uploads_that_are_over_leave_no_note(run: Run, bucket: str, tmp_path: Path, cos: Cos) -> None:
+    (tmp_path / "f").write_bytes(bytes(3 * MIB))
+    run("cp", "f", f"cos://{bucket}/k")
+    assert list((Path(cos.environment["HOME"]) / ".cos/resume").iterdir()) == []

@@ -67,7 +67,7 @@ def deny(emulator: Emulator, operation: str, after: int) -> None:
 def left(records: Records) -> list[str]:
     """Return what is kept beyond the end of a transfer."""
     found = sorted(path.name for path in records.directory.glob("*"))
-    return [name for name in found if not name.endswith(".files")]  # that one goes with the engine
+    return [name for name in found if not name.endswith((".files", ".uploads"))]  # those go with the engine
 
 
 def below(directory: Path) -> list[Path]:
