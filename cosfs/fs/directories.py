@@ -6,6 +6,8 @@ import errno
 import logging
 import stat
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import trio
@@ -215,12 +217,35 @@ class Directories(Calls):
             await self.tree.ensure_stored(directory)
             if directory.marker is None:
                 return False
-            directory.marker = replace(directory.marker, size=0)
             try:
-                await self.committer.put_marker(directory, directory.attrs)
-            except BaseException as exc:
-                directory.marker = directory.listing = None  # COS tells what is there
-                if isinstance(exc, PermissionDeniedError):
-                    return False
-                raise
+                await self._put_empty(directory, directory.marker)
+            except PermissionDeniedError:
+                return False
             return True
+
+    async def _put_empty(self, directory: DirNode, marker: ObjectInfo) -> None:
+        directory.marker = replace(marker, size=0)
+        try:
+            await self.committer.put_marker(directory, directory.attrs)
+        except BaseException:
+            directory.marker = directory.listing = None  # COS tells what is there
+            raise
+
+    @asynccontextmanager
+    async def _staying(self, directory: DirNode, leaving: bytes) -> AsyncIterator[None]:
+        """Around a file that loses its name: the directory stays, though it should be of its own bytes."""
+        if leaving != names.CONTENT_NAME.encode():
+            yield
+            return
+        await self.tree.ensure_stored(directory)
+        yield
+        bucket, key = directory.bucket, directory.prefix
+        async with directory.attrs_lock:
+            if directory.unlinked or directory.marker is None:
+                return
+            try:
+                await self.committer.leavings.take(bucket, key)  # who has the file open may need the object
+                with self.deleter.replacing(bucket, key):
+                    await self._put_empty(directory, directory.marker)
+            except COSError as exc:  # the file has gone, and that is what the caller is told
+                log.info("%s goes with its own bytes: %s", directory.url, exc)

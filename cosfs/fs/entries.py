@@ -154,12 +154,19 @@ class Entries(Directories, OpenFiles):
         if not is_own:
             await self._keep_directory(directory, node.name)
         await self.committer.stop(node)
-        is_done = is_own and not node.opens and await self._empty_marker(directory)
+        if is_own and node.opens:
+            async with self._staying(directory, node.name):
+                await self._take_away(node, is_done=False)
+        else:
+            await self._take_away(node, is_done=is_own and await self._empty_marker(directory))
+        if not node.opens:
+            self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
+
+    async def _take_away(self, node: FileNode, *, is_done: bool) -> None:
+        """Remove a name, and the object, unless that is done already."""
         is_asked = is_done or await self._ask_to_remove(node)
         with self.journal.together():
             self._vanish(node, is_asked=is_asked)
-        if not node.opens:
-            self.committer.leavings.let_go_bytes(node)  # not before the journal leads to them no more
 
     async def _ask_to_remove(self, node: FileNode) -> bool:
         """Have COS remove an object before its name is taken away, if that is not trusted to work.
@@ -209,7 +216,8 @@ class Entries(Directories, OpenFiles):
                 raise FilesystemError(errno.EISDIR)
             async with self.tree.moves.change(source, destination):
                 await self._keep_directory(source, node.name)
-                await self._rename_file(node, target, destination, new_name, component)
+                async with self._staying(source, node.name):
+                    await self._rename_file(node, target, destination, new_name, component)
         else:
             assert isinstance(node, DirNode)
             if isinstance(target, FileNode):

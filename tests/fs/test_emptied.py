@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import trio
 
@@ -255,16 +257,59 @@ async def test_a_directory_keeps_its_attributes_when_its_own_bytes_are_removed(
     assert await second.list("d") == []
 
 
-async def test_a_directory_whose_own_bytes_are_read_is_shown_when_they_are_removed(files: Files) -> None:
-    await files.upload("d/", b"bytes")
-    await files.upload("d/a", b"a")
+@pytest.mark.parametrize("others", [[], ["d/a"]])
+async def test_a_directory_whose_own_bytes_are_read_stays_when_they_are_removed(
+    filesystem: Filesystems, others: list[str]
+) -> None:
+    files = await filesystem(metadata_ttl=0.0)
+    for key in ("d/", *others):
+        await files.upload(key, b"bytes")
     async with files.opened("d/%=content") as fh:
         await files.unlink("d/%=content")
         assert await files.read(fh, 0, 10) == b"bytes"
+        assert await files.list("d") == [key[2:] for key in others]
+        assert await files.read(fh, 0, 10) == b"bytes"
     await files.removed()
-    files.tree.forget_all()
     assert await files.list() == ["d"]
-    assert await files.keys() == ["d/a"]
+    assert await files.list("d") == [key[2:] for key in others]
+    assert await files.stored("d/") == b""
+    assert files.journal.records() == []
+
+
+@pytest.mark.parametrize("new", ["new", "old", "d/new"])
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_a_directory_stays_when_its_own_bytes_get_another_name(
+    filesystem: Filesystems, new: str, is_changed: bool
+) -> None:
+    files = await filesystem(metadata_ttl=0.0)
+    await files.upload("d/", b"bytes")
+    await files.upload("old", b"replaced")
+    await files.chmod("d", 0o700)
+    await files.fs.drain()
+    fh = await files.open("d/%=content", os.O_RDWR)
+    if is_changed:
+        await files.write(fh, b"BY")
+    await files.rename("d/%=content", new)
+    await files.close(fh)
+    await files.removed()
+    assert await files.list("d") == (["new"] if new == "d/new" else [])
+    assert await files.mode("d") == 0o700
+    assert await files.stored(new) == (b"BYtes" if is_changed else b"bytes")
+    assert await files.stored("d/") == b""
+    assert files.journal.records() == []
+
+
+async def test_own_bytes_of_a_directory_get_another_name_where_nothing_else_may_be_written(
+    files: Files, emulator: Emulator
+) -> None:
+    await files.upload("d/", b"bytes")
+    await files.upload("d/a", b"a")
+    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
+    await files.rename("d/%=content", "new")
+    await files.removed()
+    assert await files.list("d") == ["a"]
+    assert await files.keys() == ["d/a", "new"]
+    assert files.journal.records() == []
 
 
 async def test_own_bytes_of_a_directory_are_removed_where_nothing_may_be_written(
