@@ -286,32 +286,26 @@ def configure_get(ctx: click.Context, key: str) -> int:
 @configure.command("list")
 @click.pass_context
 def configure_list(ctx: click.Context) -> int:
-    """List settings, where each comes from, and secrets masked.
+    """List settings that were set, where each comes from, and secrets masked.
+
+    Names and values are as 'cos configure set' takes them.
 
     \b
     Examples:
       cos configure list
       cos configure list --output json
     """
+    from cosfs.config import stated_settings
+
     state: State = ctx.find_root().obj
     settings = state.settings
     rows = [("profile", settings.profile, settings.sources.get("profile", "default"))]
     rows += _credential_rows(state, settings)
-    for name, value in _values(settings):
-        source = settings.sources.get(name, "default")
-        if source != "default" or name in _ALWAYS_LISTED:
-            rows.append((name, value, source))
+    stated = {name: (name, value, source) for name, value, source in stated_settings(settings)}
+    rows += [stated.pop(name) for name in _ALWAYS_LISTED]
+    rows += [row for row in stated.values() if row[2] != "default"]
     _print_rows(state, rows)
     return 0
-
-
-def _values(settings: Settings) -> list[tuple[str, str]]:
-    """Return every setting with its value as text."""
-    values = [("output", settings.output)]
-    for part in (settings.client, settings.transfer):
-        values += [(name, str(getattr(part, name))) for name in part.__dataclass_fields__]
-    order = {name: place for place, name in enumerate(_ALWAYS_LISTED)}
-    return sorted(values, key=lambda pair: order.get(pair[0], len(order)))
 
 
 def _credential_rows(state: State, settings: Settings) -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ from typing import Any
 from cosfs.errors import ConfigError, COSError, UsageError
 from cosfs.profiles import DEFAULT_PROFILE, ConfigFile, home_of
 from cosfs.records import dataclass
-from cosfs.units import MIB, parse_duration, parse_rate, parse_size
+from cosfs.units import MIB, exact_size, parse_duration, parse_rate, parse_size
 from cosfs.version import __version__
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "TransferSettings",
     "load_settings",
     "setting_names",
+    "stated_settings",
 ]
 
 
@@ -238,9 +239,37 @@ _SETTINGS = (
 )
 
 
+_SIZES = ("multipart_threshold", "multipart_chunksize", "max_buffer_memory", "resume_threshold")
+
+
 def setting_names() -> list[str]:
     """Return the keys a profile may hold, nested ones as "cos.<name>"."""
     return [setting.key for setting in _SETTINGS]
+
+
+def stated_settings(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return the key of each setting in a profile, its value as one would write it there, and its source."""
+    found = []
+    for setting in _SETTINGS:
+        layer = getattr(settings, setting.layer) if setting.layer else settings
+        value, source = getattr(layer, setting.name), settings.sources.get(setting.name, "default")
+        found.append((setting.key, _written(setting, value), source))
+    return found
+
+
+def _written(setting: _Setting, value: Any) -> str:
+    """Return a value as text that is read as the same value again."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return " ".join(f"{bucket}={url}" for bucket, url in value)
+    if setting.parse is parse_rate:
+        return f"{exact_size(value)}/s"
+    if setting.name in _SIZES:
+        return exact_size(value)
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".")  # seconds
+    return str(value)
 
 
 def option_names() -> frozenset[str]:

@@ -9,6 +9,7 @@ __all__ = [
     "GIB",
     "KIB",
     "MIB",
+    "exact_size",
     "format_duration",
     "format_size",
     "parse_duration",
@@ -106,6 +107,15 @@ def format_size(size: float) -> str:
             return f"{int(value)} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError("unreachable")
+
+
+def exact_size(size: int) -> str:
+    """Print bytes so that parse_size reads the same number: "8MB", "1000"."""
+    unit = 0
+    while size and size % 1024 == 0 and unit < len(_UNITS) - 1:
+        size //= 1024
+        unit += 1
+    return f"{size}{_UNITS[unit]}" if unit else str(size)
 
 
 def format_duration(seconds: float) -> str:

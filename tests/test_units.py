@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosfs.units import format_duration, format_size, parse_duration, parse_rate, parse_size
+from cosfs.units import exact_size, format_duration, format_size, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,11 @@ def test_format_size(size: int, text: str) -> None:
 @given(st.integers(min_value=0, max_value=1 << 62))
 def test_printed_size_is_read_again(size: int) -> None:
     assert abs(parse_size(format_size(size)) - size) <= max(1, size * 0.06)
+
+
+@given(st.integers(min_value=0, max_value=1 << 62))
+def test_exactly_printed_size_is_the_same(size: int) -> None:
+    assert parse_size(exact_size(size)) == size
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,65 @@ def test_nested_setting_takes_effect(run: Run, home: Path) -> None:
     run("configure", "set", "default.cos.max_concurrent_requests", "64")
     assert "cos =\n  max_concurrent_requests = 64\n" in (home / "config").read_text()
     rows = {row["Name"]: row for row in run("configure", "list", "--output", "json").json}
-    assert rows["max_concurrent_requests"] == {
-        "Name": "max_concurrent_requests",
+    assert rows["cos.max_concurrent_requests"] == {
+        "Name": "cos.max_concurrent_requests",
         "Value": "64",
         "Source": "profile",
     }
+
+
+STATED = {
+    "region": "ap-shanghai",
+    "output": "json",
+    "endpoint_url": "http://127.0.0.1:9000",
+    "appid": "1250000000",
+    "bucket_endpoints": "a-1=https://x.example b-1=http://127.0.0.1:1",
+    "cos.addressing_style": "path",
+    "cos.accelerate": "false",
+    "verify_ssl": "false",
+    "ca_bundle": "/etc/ca file.pem",
+    "proxy": "http://proxy.example:3128",
+    "connect_timeout": "2.5",
+    "read_timeout": "90",
+    "outage_timeout": "0",
+    "max_retries": "3",
+    "cos.max_connections": "300",
+    "no_sign_request": "true",
+    "cos.max_concurrent_requests": "64",
+    "cos.max_small_requests": "100",
+    "cos.multipart_threshold": "24MB",
+    "cos.multipart_chunksize": "1537KB",
+    "cos.max_buffer_memory": "1000001000",
+    "cos.max_bandwidth": "50MB/s",
+    "cos.resume": "false",
+    "cos.resume_threshold": "1GB",
+}
+
+
+def test_what_list_shows_can_be_set(run: Run, cos_environment: dict[str, str]) -> None:
+    """Every setting, by the name and with the value that it is shown with."""
+    from cosfs.config import setting_names
+
+    assert set(STATED) == set(setting_names())
+    written = {
+        **STATED,
+        "connect_timeout": "2500ms",
+        "read_timeout": "1m30s",
+        "cos.max_bandwidth": "52428800",
+    }
+    for name, value in written.items():
+        run("configure", "set", name, value)
+    env = {**CLEAN, "COS_REGION": "", "COS_ENDPOINT_URL": ""}
+    rows = run("configure", "list", "--output", "json", env=env).json
+    assert {row["Name"]: row["Value"] for row in rows if row["Name"] in STATED} == STATED
+    for row in rows:
+        if row["Source"] == "profile":
+            run("configure", "set", f"other.{row['Name']}", row["Value"])
+    again = run("configure", "list", "--profile", "other", "--output", "json", env=env).json
+    assert again == [
+        {**row, **({"Value": "other", "Source": "option"} if row["Name"] == "profile" else {})}
+        for row in rows
+    ]
 
 
 def test_secrets_are_kept_apart_and_never_shown(run: Run, home: Path) -> None:
