@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -276,7 +277,7 @@ class Report:
         try:
             self._file.write(_event_text(event) + "\n")
         except OSError as error:
-            raise OSError(error.errno, error.strerror, self._file.name) from None
+            raise OSError(error.errno, error.strerror, self.path) from None
 
     def _close(self) -> None:
         assert self._file is not None
@@ -284,7 +285,7 @@ class Report:
         try:
             file.close()
         except OSError as error:
-            raise OSError(error.errno, error.strerror, file.name) from None
+            raise OSError(error.errno, error.strerror, self.path) from None
 
     def _event(self, line: str, **event: Any) -> None:
         wanted = not self._out.quiet and (
@@ -327,8 +328,14 @@ class Report:
 def _open(path: str) -> IO[str]:
     if path == "-":
         raise UsageError("--report needs a file", hint="--output jsonl writes the same to standard output")
+    from cosfs.transfer.download import own_descriptor
+
     try:
-        return Path(path).open("w", encoding="utf-8")
+        own = own_descriptor(path)
+        if own is None:
+            return Path(path).open("w", encoding="utf-8")
+        # Opened anew, /dev/stdout would begin at the start of the file that stands behind it.
+        return os.fdopen(os.dup(own), "w", encoding="utf-8", buffering=1)
     except OSError as error:
         raise UsageError(f"cannot write the report {path}: {error.strerror}") from None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,3 +86,46 @@ def test_an_object_of_the_name_of_the_report_does_not_replace_it(
         run("cp", *source, "d", "--report", "d/report")
         assert files_below(tmp_path / "d") == ["a", "report"]
         assert json.loads((tmp_path / "d/report").read_text().splitlines()[-1])["type"] == "summary"
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "link"])
+def test_report_to_a_stream_of_the_command_goes_behind_what_is_there(
+    cos_environment: dict[str, str], bucket: str, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "f").write_text("f")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    with (tmp_path / "log").open("w") as log:
+        log.write("earlier\n")
+        log.flush()
+        args = ["cos", "cp", "f", f"cos://{bucket}/k", "--report", name, "--only-show-errors"]
+        subprocess.run(args, env=cos_environment, cwd=tmp_path, check=True, stdout=log, stderr=log)
+        log.write("later\n")
+    first, *events, last = (tmp_path / "log").read_text().splitlines()
+    assert (first, last) == ("earlier", "later")
+    assert [json.loads(event)["type"] for event in events] == ["command", "transfer", "summary"]
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_report_and_results_in_one_stream_are_whole_lines(
+    cos_environment: dict[str, str], bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "d").mkdir()
+    for number in range(300):
+        (tmp_path / "d" / str(number)).write_text("x")
+    with (tmp_path / "log").open("w") as log:
+        args = ["cos", "cp", "-r", "d", f"cos://{bucket}/", "--report", "/dev/stdout"]
+        subprocess.run(args, env=cos_environment, cwd=tmp_path, check=True, stdout=log)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sum(line.startswith("upload: ") for line in lines) == 300
+    events = [json.loads(line) for line in lines if not line.startswith("upload: ")]
+    assert len(events) == 302
+
+
+def test_report_to_a_fifo(cos_environment: dict[str, str], bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("f")
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(
+        ["cos", "cp", "f", f"cos://{bucket}/k", "--report", "pipe"], env=cos_environment, cwd=tmp_path
+    ) as process:
+        events = [json.loads(line)["type"] for line in (tmp_path / "pipe").read_text().splitlines()]
+    assert (process.returncode, events) == (0, ["command", "transfer", "summary"])
