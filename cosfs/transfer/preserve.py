@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -14,7 +15,7 @@ from cosfs.client.model import Headers, ObjectInfo
 from cosfs.errors import TransferError
 from cosfs.transfer.attributes import DEFAULT_TYPE, Attributes, Defaults, decode, encode
 
-__all__ = ["is_link", "link_is_inside", "restore", "restore_mtime", "with_attributes"]
+__all__ = ["is_link", "link_is_inside", "restore", "restore_mtime", "take_over", "with_attributes"]
 
 LINK_MAX = 4096  # bytes of a link's target, as Linux has it
 
@@ -77,3 +78,27 @@ def restore(fd: int, info: ObjectInfo) -> None:
             os.fchmod(fd, stat.S_IMODE(attributes.mode))
     except OSError as error:
         raise TransferError(f"the mode or owner cannot be restored: {error.strerror}") from error
+
+
+def take_over(fd: int, name: str, directory: int) -> None:
+    """Give a new file the permissions of the one it replaces, and as root its owner, as cp(1) leaves them.
+
+    Who may not read a file shall not read what comes in its place. What somebody else has put where
+    everybody may, such as /tmp, says nothing: it may be there for that.
+    """
+    try:
+        old = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return
+    new = os.fstat(fd)
+    is_trap = old.st_uid != new.st_uid and os.fstat(directory).st_mode & stat.S_IWOTH
+    if is_trap or not stat.S_ISREG(old.st_mode):
+        return
+    permissions = old.st_mode & 0o777
+    if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+        try:
+            os.fchown(fd, old.st_uid if os.geteuid() == 0 else -1, old.st_gid)
+        except OSError:
+            permissions &= ~stat.S_IRWXG  # which are for another group
+    with suppress(OSError):  # filesystems without permissions refuse any
+        os.fchmod(fd, permissions)

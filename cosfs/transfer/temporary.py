@@ -16,7 +16,7 @@ from cosfs.client.model import ObjectInfo
 from cosfs.client.waiting import offload
 from cosfs.transfer.options import TransferOptions
 from cosfs.transfer.paths import LocalTarget, temporary_name, temporary_number
-from cosfs.transfer.preserve import restore, restore_mtime
+from cosfs.transfer.preserve import restore, restore_mtime, take_over
 from cosfs.transfer.traces import Traces, remove_named
 from cosfs.transfer.work import Abandoned, SharedFile
 
@@ -148,8 +148,9 @@ class TemporaryFile:
             os.ftruncate(fd, size)
 
     def commit(self, info: ObjectInfo, options: TransferOptions) -> None:
-        """Make it the target, with what options say a file takes from its object."""
+        """Make it the target, with what options say a file takes from its object, else from the target."""
         with self.file as fd:
+            take_over(fd, self._target.name, self._directory.fileno())
             if options.preserve:
                 restore(fd, info)
             mtime_ns = restore_mtime(info) if options.preserve else round(info.last_modified * 1e9)

@@ -99,6 +99,38 @@ async def test_file_is_as_others_are(engine: Engine, client: CosClient, bucket: 
     assert (tmp_path / "g").stat().st_mtime != info.last_modified
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+async def test_a_file_that_is_replaced_hands_its_permissions_on(
+    engine: Engine, client: CosClient, bucket: str, tmp_path: Path, mode: int
+) -> None:
+    data = put(client, bucket, 10)
+    target = tmp_path / "f"
+    target.write_text("before")
+    target.chmod(mode | stat.S_ISUID)
+    await download_file(engine, bucket, "k", target)
+    assert (stat.S_IMODE(target.stat().st_mode), target.read_bytes()) == (mode, data)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("open_to_all", [False, True])
+async def test_as_root_the_owner_stays_unless_the_file_may_be_a_trap(
+    engine: Engine, client: CosClient, bucket: str, tmp_path: Path, open_to_all: bool
+) -> None:
+    put(client, bucket, 10)
+    target = tmp_path / "d" / "f"
+    target.parent.mkdir()
+    target.parent.chmod(0o1777 if open_to_all else 0o755)
+    target.write_text("before")
+    target.chmod(0o666)
+    os.chown(target, 1234, 1235)
+    await download_file(engine, bucket, "k", target)
+    found = target.stat()
+    (tmp_path / "new").touch()
+    new = (tmp_path / "new").stat()
+    expected = (new.st_uid, new.st_gid, new.st_mode) if open_to_all else (1234, 1235, stat.S_IFREG | 0o666)
+    assert (found.st_uid, found.st_gid, found.st_mode) == expected
+
+
 async def test_existing_file_is_replaced_in_one_step(
     engine: Engine, client: CosClient, bucket: str, tmp_path: Path
 ) -> None:
