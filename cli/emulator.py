@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cosfs.profiles import home_of
+
 from .options import command
 from .recipes import CLIENTS, recipe, short_hints
 
@@ -181,6 +183,6 @@ def default_data() -> Path:
     home = os.environ.get("XDG_DATA_HOME")
     if home:
         return Path(home) / "cos" / "emulator"
-    directory = Path.home() / ".cos"
+    directory = home_of(os.environ) / ".cos"
     directory.mkdir(mode=0o700, exist_ok=True)  # the credentials' directory too
     return directory / "emulator"

@@ -38,8 +38,17 @@ ROLE_KEYS = (
 
 
 def home_of(environ: Mapping[str, str]) -> Path:
-    """Return the home directory that an environment means."""
-    return Path(environ.get("HOME") or Path("~").expanduser())
+    """Return the home directory that an environment means.
+
+    It is `/` where neither it nor the machine knows one, as for the user of a container that no
+    /etc/passwd names.
+    """
+    if home := environ.get("HOME"):
+        return Path(home)
+    try:
+        return Path("~").expanduser()
+    except RuntimeError:
+        return Path("/")
 
 
 _SECTION = re.compile(r"\s*\[([^\]]*)\]\s*(?:[#;].*)?")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from cosfs import profiles
 from cosfs.config import ClientSettings, ConfigFile, Settings, TransferSettings, load_settings, setting_names
 from cosfs.errors import ConfigError, UsageError
+from cosfs.fuse.logs import default_log_file
+from cosfs.fuse.settings import default_cache_dir
 from cosfs.units import MIB
 
 CONFIG = """\
@@ -55,6 +58,19 @@ def load(home: Path, options: dict[str, object] | None = None, **environ: str) -
 
 
 # --- settings
+
+
+def test_home_of_a_user_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    settings = load_settings({"region": "ap-guangzhou"}, environ={})
+    assert settings.resume_path == Path("/.cos/resume")
+    assert default_cache_dir() == Path("/.cache/cosfs")
+    assert default_log_file(Path("/mnt/x")) == Path("/.cos/log/mount-mnt-x.log")
 
 
 def test_defaults(tmp_path: Path) -> None:

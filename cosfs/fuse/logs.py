@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cosfs.errors import ConfigError, UsageError
 from cosfs.fuse.settings import MountSettings
+from cosfs.profiles import home_of
 
 SYSLOG_SOCKET = "/dev/log"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -133,7 +134,7 @@ def is_journal(fd: int) -> bool:
 def default_log_file(mountpoint: Path) -> Path:
     """The log of a mount in the background that names no other place."""
     name = str(mountpoint).strip("/").replace("/", "-") or "root"
-    return Path.home() / ".cos" / "log" / f"mount-{name[-100:]}.log"
+    return home_of(os.environ) / ".cos" / "log" / f"mount-{name[-100:]}.log"
 
 
 def reopen() -> None:

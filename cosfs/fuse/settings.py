@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cosfs.fs.reserve import DEFAULT_RESERVE, Reserve
+from cosfs.profiles import home_of
 
 MIB = 1024 * 1024
 
 
 def default_cache_dir() -> Path:
     """Where blocks, unsent files and the journal live unless the user says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME") or str(home_of(os.environ) / ".cache")
     return Path(base) / "cosfs"
 
 
