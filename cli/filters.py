@@ -152,3 +152,13 @@ def check_pattern(pattern: str) -> None:
                 f"the pattern {pattern!r} has a [ without its ]", hint="Write [[] for the character [ itself"
             )
         position = end + 1
+
+
+def meant_by(pattern: str) -> str:
+    """Return what was probably meant by a pattern that matches no file; empty where that cannot be said."""
+    meant = pattern
+    while meant.startswith(("/", "./")):
+        meant = meant.removeprefix(".").removeprefix("/")
+    if meant.endswith("/") and meant != "*/":  # that means all objects that stand for directories
+        meant += "*"
+    return meant if meant != pattern else ""

@@ -390,10 +390,26 @@ def pop_filters(ctx: click.Context, options: dict[str, Any]) -> Filters:
             including = name.startswith("include")
             value = next(values[name])
             patterns = _pattern_file(value) if name.endswith("_from") else [value]
-            rules.extend((including, pattern) for pattern in patterns)
+            for pattern in patterns:
+                rules.append((including, pattern))
+                _doubt(ctx, including, pattern)
     if options.pop("only_top", False):
         rules.append((False, "*/*"))
     return Filters(rules)
+
+
+def _doubt(ctx: click.Context, including: bool, pattern: str) -> None:
+    """Warn of a pattern as other programs have it: with --delete, what it was to protect would go."""
+    from .filters import meant_by
+
+    if meant := meant_by(pattern):
+        state: State = ctx.find_root().obj
+        option = "--include" if including else "--exclude"
+        state.out.warn(
+            f"{option} {pattern!r} matches no file: it is compared with paths below the source,"
+            f" such as 'dir/file'. Did you mean {meant!r}?",
+            once=True,
+        )
 
 
 def pop_selection(ctx: click.Context, options: dict[str, Any]) -> Chosen:
@@ -413,7 +429,7 @@ def _pattern_file(name: str) -> Sequence[str]:
     from cosfs.errors import UsageError
 
     try:
-        lines = Path(name).read_text(encoding="utf-8").split("\n")
+        lines = Path(name).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(f"cannot read the patterns in {name}: {reason}") from None

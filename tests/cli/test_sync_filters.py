@@ -25,6 +25,21 @@ def test_include_and_delete_leave_alone_what_does_not_match(
     assert keys(client, bucket) == ["p/a.log", "p/c.txt"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [("s/", "s/*"), ("/s/*", "s/*"), ("./s/*", "s/*"), ("*/s/", "*/s/*"), ("s/*", ""), ("*/", ""), (".s", "")],
+)
+def test_a_pattern_that_protects_nothing_is_told(
+    run: Run, bucket: str, tmp_path: Path, pattern: str, meant: str
+) -> None:
+    write(tmp_path / "d", "a")
+    (tmp_path / "patterns").write_bytes(b"\xef\xbb\xbf" + pattern.encode() + b"\r\n")  # as Windows has it
+    for option in (("--exclude", pattern), ("--exclude-from", "patterns")):
+        told = run("sync", "d", f"cos://{bucket}/p", "--delete", *option).err
+        assert (f"--exclude {pattern!r} matches no file" in told) == bool(meant)
+        assert (f"Did you mean {meant!r}?" in told) == bool(meant)
+
+
 def test_delete_excluded(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
     put(client, bucket, "p/a.log", "p/b.log", "p/c.txt")
     write(tmp_path / "d", "a.log", "c.txt")
