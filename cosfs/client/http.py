@@ -242,7 +242,7 @@ class Transport:
         self.forget_idle()
 
     def forget_idle(self) -> None:
-        """Close kept connections: one was stale, so the others probably are."""
+        """Close kept connections: one was stale or fell silent, so the others probably are as dead."""
         with self._lock:
             idle, self._idle = self._idle, {}
         for connections in idle.values():
@@ -252,7 +252,6 @@ class Transport:
     def take(self, address: Address, limits: Limits) -> Connection:
         """Return a connection, kept or new; give_back() or discard() it afterwards."""
         key = (address.scheme, address.host, address.port)
-        now = time.monotonic()
         closed = self._closed
         with self._lock:
             if self._pid != os.getpid():
@@ -261,7 +260,7 @@ class Transport:
             idle = self._idle.get(key)
             while idle:
                 connection = idle.pop()  # the youngest: the others may age and go
-                if connection.usable(now):
+                if connection.is_usable():
                     connection.reused = True
                     self._busy.add(connection)
                     break
@@ -287,14 +286,13 @@ class Transport:
 
     def give_back(self, connection: Connection, headers: Mapping[str, str]) -> None:
         """Keep a connection whose answer was read to its end."""
-        now = time.monotonic()
         keep = "close" not in headers.get("connection", "").lower() and connection.since >= 0
         with self._lock:
             self._busy.discard(connection)
             idle = self._idle.setdefault(connection.key, deque())
             keep = keep and connection.handed_out == self._closed
             if keep and len(idle) < self._settings.max_connections and not self.cancelled.is_set():
-                connection.since = now
+                connection.rest()
                 idle.append(connection)
                 return
         connection.close()
@@ -309,6 +307,8 @@ class Transport:
         """Raise an error of the network in our own words, anything else as it is."""
         if self.cancelled.is_set() and isinstance(error, (OSError, NetworkError)):
             raise NetworkError("cancelled") from error
+        if isinstance(error, TimeoutError):
+            self.forget_idle()
         if isinstance(error, OSError):
             raise _exchange_error(error, host, doing, stale) from error
         raise error

@@ -52,7 +52,7 @@ class Looks:
             self._connection = None
             self._session.transport.discard(connection)
             raise
-        connection.since = time.monotonic()
+        connection.rest()
         if status < 200 or "close" in answer.get("connection", "").lower():
             self._connection = None
             self._session.transport.discard(connection)
@@ -71,6 +71,6 @@ class Looks:
     def check(self) -> None:
         """Give the connection up if it was lost while nobody looked at anything."""
         connection = self._connection
-        if connection is not None and not connection.usable(time.monotonic()):
+        if connection is not None and not connection.is_usable():
             self._connection = None
             self._session.transport.discard(connection)

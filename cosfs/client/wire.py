@@ -46,6 +46,12 @@ _JOIN = 64 * KIB
 # Servers and NAT gateways forget idle connections after a minute or more.
 _IDLE_LIMIT = 50.0
 
+
+def _clock() -> float:
+    # Goes on while the machine sleeps, unlike time.monotonic: the others do not.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 _BAD_TARGET = re.compile(r"[^!-~]")
 _BAD_NAME = re.compile(r"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
 _BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -319,7 +325,7 @@ class Connection:
         self.key = key
         self.host = host
         self.reused = False
-        self.since = 0.0
+        self.since = 0.0  # when it began to be idle; negative: it cannot be used again
         self.handed_out = 0  # by the transport, which was closed so often before
         self._rest = b""
         self._timeout = -1.0
@@ -334,10 +340,14 @@ class Connection:
             self.sock.settimeout(0.0)
             self._timeout = 0.0
 
-    def usable(self, now: float) -> bool:
+    def rest(self) -> None:
+        """Begin to be idle."""
+        self.since = _clock()
+
+    def is_usable(self) -> bool:
         """Return whether a kept connection is still good: young, and the server said nothing since."""
         # Anything readable is the end of the connection, or bytes nobody asked for.
-        return now - self.since < _IDLE_LIMIT and not self._rest and not self._poll.poll(0)
+        return _clock() - self.since < _IDLE_LIMIT and not self._rest and not self._poll.poll(0)
 
     def close(self) -> None:
         self.wrapper.close()

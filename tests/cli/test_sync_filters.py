@@ -27,7 +27,15 @@ def test_include_and_delete_leave_alone_what_does_not_match(
 
 @pytest.mark.parametrize(
     ("pattern", "meant"),
-    [("s/", "s/*"), ("/s/*", "s/*"), ("./s/*", "s/*"), ("*/s/", "*/s/*"), ("s/*", ""), ("*/", ""), (".s", "")],
+    [
+        ("s/", "s/*"),
+        ("/s/*", "s/*"),
+        ("./s/*", "s/*"),
+        ("*/s/", "*/s/*"),
+        ("s/*", ""),
+        ("*/", ""),
+        (".s", ""),
+    ],
 )
 def test_a_pattern_that_protects_nothing_is_told(
     run: Run, bucket: str, tmp_path: Path, pattern: str, meant: str

@@ -11,7 +11,9 @@ import pytest
 
 from cosfs.client.body import FileBody
 from cosfs.client.crc64 import crc64
+from cosfs.client.endpoint import Address
 from cosfs.client.model import Headers, Part, Upload
+from cosfs.client.wire import Limits
 from cosfs.errors import (
     NetworkError,
     NotCosError,
@@ -127,6 +129,33 @@ def test_connection_closed_under_the_request_is_tried_again_at_once(script: Star
     client.head_object(B, "k")
     assert client.head_object(B, "k") is not None
     assert server.connections == 2
+
+
+def test_connections_from_before_the_machine_slept_are_not_used(
+    script: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = script(whole(b""))
+    client.head_object(B, "k")
+    client.head_object(B, "k")
+    assert server.connections == 1
+    clock = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + 3600.0)
+    client.head_object(B, "k")
+    assert server.connections == 2
+
+
+def test_when_one_connection_falls_silent_the_others_are_given_up(script: Start) -> None:
+    def answer(request: Request) -> Answer:
+        return Answer(raw=b"", end="stall") if request.connection <= 3 else whole(b"")
+
+    server, client = script(answer, read_timeout=0.5)
+    transport = client._session.transport
+    address = Address("http", "127.0.0.1", server.port, f"127.0.0.1:{server.port}", "/", "/")
+    limits = Limits(10.0, time.monotonic() + 10.0)
+    for connection in [transport.take(address, limits) for _ in range(3)]:
+        transport.give_back(connection, {})
+    assert client.head_object(B, "k") is not None
+    assert sum(request.connection <= 3 for request in server.requests) == 1
 
 
 # --- bodies that break
