@@ -74,6 +74,8 @@ class Dialer:
         return _Direct(sock)
 
     def _through(self, proxy: Proxy, address: Address, timeout: float, via: str) -> Owner:
+        from http.client import HTTPException
+
         from urllib3.connection import HTTPSConnection, ProxyConfig
         from urllib3.exceptions import HTTPError
         from urllib3.util import parse_url
@@ -93,6 +95,11 @@ class Dialer:
         except (OSError, HTTPError) as error:
             made.close()
             raise _connect_error(error, f"{address.host}:{address.port}", via) from error
+        except HTTPException as error:
+            made.close()
+            failure = NotCosError(f"the proxy {via} does not speak HTTP", hint="Check the proxy's address")
+            failure.sent = False
+            raise failure from error
         except BaseException:
             made.close()
             raise

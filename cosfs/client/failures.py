@@ -32,7 +32,7 @@ class Failure:
     headers: Mapping[str, str]
     body: bytes
     target: str  # as the user knows it, cos://bucket/key
-    host: str  # that answered
+    host: str  # that answered, with its port where that is not the usual one
     operation: str = ""  # that was asked for
     region: str = ""  # where it was asked for
     now: float = 0.0  # this machine's time when the answer came
@@ -159,7 +159,7 @@ def _foreign(failure: Failure) -> COSError:
     if failure.status in (500, 502, 503, 504):
         # A gateway on the way whose own server is away for a moment.
         return ServerError(
-            f"{failure.host} answered HTTP {failure.status} and it was not COS that did",
+            f"{failure.host} answered, and it was not COS that did",
             status=failure.status,
             target=failure.target,
             hint="A proxy or gateway on the way has trouble; try again later",

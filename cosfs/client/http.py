@@ -185,14 +185,14 @@ class Transport:
         connection = self.take(address, limits)
         try:
             lines = self._exchange(connection, head, body, limits)
-            status, fields = parse_head(lines, address.host)
+            status, fields = parse_head(lines, address.host_header)
             self.hear(connection)
             while status < 200:  # 100 Continue, 103 Early Hints
-                status, fields = parse_head(connection.read_head(limits), address.host)
+                status, fields = parse_head(connection.read_head(limits), address.host_header)
             return Response(status, fields, connection, self, limits, method == "HEAD")
         except BaseException as error:
             self.discard(connection)
-            self.reraise(error, address.host, "", stale=connection.reused)
+            self.reraise(error, address.host_header, "", stale=connection.reused)
 
     def _exchange(self, connection: Connection, head: bytes, body: Body | None, limits: Limits) -> list[str]:
         try:
@@ -282,7 +282,7 @@ class Transport:
         if self.cancelled.is_set():
             raise NetworkError("cancelled")
         timeout = max(0.001, min(self._settings.connect_timeout, limits.deadline - time.monotonic()))
-        return Connection(self._dialer.connect(address, timeout), key, address.host)
+        return Connection(self._dialer.connect(address, timeout), key, address.host_header)
 
     def give_back(self, connection: Connection, headers: Mapping[str, str]) -> None:
         """Keep a connection whose answer was read to its end."""

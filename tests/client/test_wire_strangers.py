@@ -55,6 +55,13 @@ def test_answers_of_others_are_not_taken_for_objects(script: Start, answer: Answ
     assert len(server.requests) == 4
 
 
+def test_what_is_no_cos_is_named_with_its_port(script: Start) -> None:
+    server, client = script(Answer(404, b"<html>", {"Content-Type": "text/html"}, from_cos=False))
+    with pytest.raises(NotCosError) as caught:
+        client.list_buckets()
+    assert f":{server.port} is not COS" in str(caught.value)
+
+
 def test_gateway_without_its_server(script: Start) -> None:
     _, client = script(Answer(502, b"<html></html>", from_cos=False), max_retries=1)
     with pytest.raises(ServerError, match="not COS that did"):
@@ -135,6 +142,18 @@ def test_plain_http_is_forwarded_by_a_proxy(script: Start) -> None:
     assert request.target == f"http://{B}.cos.ap-x.myqcloud.com/a/%2E%2E/b"
     assert request.headers["host"] == f"{B}.cos.ap-x.myqcloud.com"
     assert request.headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02\x50\r\n\r\n"])
+def test_proxy_that_speaks_something_else(script: Start, greeting: bytes) -> None:
+    proxy, _ = script(Answer(raw=greeting, end="close"))
+    at = f"127.0.0.1:{proxy.port}"
+    with (
+        _client("https://cos.ap-x.myqcloud.com", proxy=f"http://{at}") as client,
+        pytest.raises(NotCosError) as caught,
+    ):
+        client.list_buckets()
+    assert str(caught.value).startswith(f"the proxy {at} does not speak HTTP. Check the proxy's address")
 
 
 def test_proxy_that_refuses_a_tunnel(script: Start) -> None:
