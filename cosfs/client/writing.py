@@ -71,20 +71,16 @@ class Writing(Reading):
         except AlreadyExistsError:
             # The answer to the first try was lost: the object that is in the way may be ours.
             stored = self._stored(bucket, key, extra) if forbid_overwrite and uncertain else None
-            if (
-                stored is None
-                or stored.crc64 != crc64
-                or stored.size != body_length(body)
-                or stored.headers is None
-                or dict(stored.headers.metadata) != {n.lower(): v for n, v in headers.metadata.items()}
-            ):
+            if stored is None or not _same(stored, crc64, body_length(body), headers):
                 raise
             return PutResult(stored.etag, stored.crc64, stored.version_id, stored.last_modified)
 
-    def _stored(self, bucket: str, key: str, headers: Mapping[str, str] = NOTHING) -> ObjectInfo | None:
+    def _stored(
+        self, bucket: str, key: str, headers: Mapping[str, str] = NOTHING, version_id: str = ""
+    ) -> ObjectInfo | None:
         """Return an object, None if there is none or it may not be seen."""
         try:
-            return self.head_object(bucket, key, headers=headers)
+            return self.head_object(bucket, key, version_id=version_id, headers=headers)
         except ServiceError as error:
             if error.status >= 500:
                 raise
@@ -110,7 +106,8 @@ class Writing(Reading):
         extra headers are sent in either case: an ACL, encryption, customers' keys. size is that of the
         object, if it is known: the larger it is, the longer the answer is waited for.
 
-        A source that no longer has the etag if_match raises PreconditionFailedError.
+        A source that no longer has the etag if_match raises PreconditionFailedError. With forbid_overwrite
+        an existing object raises AlreadyExistsError, under the reservation of put_object.
         """
         sent = put_headers(headers) if headers is not None else {}
         sent["x-cos-metadata-directive"] = "Copy" if headers is None else "Replaced"
@@ -125,8 +122,15 @@ class Writing(Reading):
             sent["x-cos-tagging-directive"] = "Replaced"
         call = Call("CopyObject", "PUT", bucket, key, headers=sent, slow=True, work=size)
         call.source = f"cos://{source_bucket}/{source_key}"
+        uncertain = False
 
-        def finish(response: Response, attempt: Attempt) -> PutResult:
+        def operation(attempt: Attempt) -> PutResult:
+            nonlocal uncertain
+            uncertain = attempt.uncertain
+            with self._session.send(call, attempt) as response:
+                return finish(response)
+
+        def finish(response: Response) -> PutResult:
             root = self._session.element(call, response, "CopyObjectResult")
             crc = (root.findtext("CRC64") or response.headers.get("x-cos-hash-crc64ecma", "")).strip()
             return PutResult(
@@ -136,7 +140,22 @@ class Writing(Reading):
                 last_modified=xml.timestamp((root.findtext("LastModified") or "").strip()) or time.time(),
             )
 
-        return self._session.run(call, finish)
+        try:
+            return self._session.run_operation(call, operation)
+        except AlreadyExistsError:
+            # As of put_object: it may be our copy, which is known by the source.
+            if not (forbid_overwrite and uncertain):
+                raise
+            source = self._stored(source_bucket, source_key, version_id=source_version_id)
+            copied = self._stored(bucket, key)
+            if (
+                source is None
+                or source.etag != (if_match or source.etag)
+                or copied is None
+                or not _same(copied, source.crc64, source.size, headers or source.headers)
+            ):
+                raise
+            return PutResult(copied.etag, copied.crc64, copied.version_id, copied.last_modified)
 
     def _source(self, bucket: str, key: str, version_id: str, if_match: str) -> dict[str, str]:
         if not key:
@@ -187,3 +206,15 @@ class Writing(Reading):
         sent = {"Content-MD5": b64encode(digest(body).md5).decode(), "Content-Type": "application/xml"}
         params = {"restore": "", **version_params(version_id)}
         self._drain(Call("RestoreObject", "POST", bucket, key, params, sent, body))
+
+
+def _same(stored: ObjectInfo, crc64: int | None, size: int | None, headers: Headers | None) -> bool:
+    """Whether an object surely has this content and these metadata."""
+    return (
+        crc64 is not None
+        and stored.crc64 == crc64
+        and stored.size == size
+        and stored.headers is not None
+        and headers is not None
+        and dict(stored.headers.metadata) == {n.lower(): v for n, v in headers.metadata.items()}
+    )

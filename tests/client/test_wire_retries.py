@@ -135,6 +135,23 @@ def test_lost_answer_to_exclusive_put_is_looked_into(script: Start) -> None:
             client.put_object(B, "k", b"data", headers=headers, forbid_overwrite=True)
 
 
+def test_lost_answer_to_exclusive_copy_is_looked_into(script: Start) -> None:
+    lost, exists = Answer(raw=b"", end="close"), error(409, "FileAlreadyExists")
+    source = whole(b"data", **{"x-cos-meta-mtime-ns": "5"})
+    _, client = script(lost, exists, source)
+    assert client.copy_object(B, "k", B, "s", if_match="etag", forbid_overwrite=True).etag == "etag"
+    for answers in (
+        [exists, source],  # nothing was lost
+        [lost, exists, source, whole(b"data")],
+        [lost, exists, source, whole(b"atad", **{"x-cos-meta-mtime-ns": "5"})],
+        [lost, exists, error(404, "NoSuchKey")],
+        [lost, exists, whole(b"data", ETag='"other"')],
+    ):
+        _, client = script(*answers)
+        with pytest.raises(ServiceError, match="FileAlreadyExists"):
+            client.copy_object(B, "k", B, "s", if_match="etag", forbid_overwrite=True)
+
+
 def test_early_refusal_of_a_long_body_is_read(script: Start) -> None:
     refusal = error(403, "AccessDenied")
     refusal.before_body, refusal.end = True, "close"
