@@ -67,10 +67,10 @@ def presign(
 ) -> int:
     """Print a URL with which anybody can read (or write, --method PUT) one object for a while.
 
-    One URL a line and nothing else. A pattern in a key (quoted) stands for all objects that match.
-    With temporary credentials a URL holds their token and ends with them. --post prints a line for
-    curl, or with --output json the address and the fields of a form; a key that ends in / leaves the
-    name of the file to the form.
+    One URL a line and nothing else. A pattern in a key (quoted) stands for all objects that match,
+    unless there is an object of exactly this key. With temporary credentials a URL holds their token
+    and ends with them. --post prints a line for curl, or with --output json the address and the
+    fields of a form; a key that ends in / leaves the name of the file to the form.
 
     \b
     Examples:
@@ -102,7 +102,8 @@ def presign(
         _print_forms(state, urls, expires_in, signed_headers, max_size)
         return 0
     method = method.upper()
-    return _print_urls(state, urls, method, expires_in, params, signed_headers, no_glob or method == "PUT")
+    literal = no_glob or bool(version_id) or method == "PUT"
+    return _print_urls(state, urls, method, expires_in, params, signed_headers, literal)
 
 
 def _print_urls(
@@ -166,7 +167,10 @@ def _objects(state: State, urls: tuple[CosUrl, ...], literal: bool) -> Iterator[
             yield bucket, url.key
             continue
         pages = object_pages(state.client, Range(bucket, glob.prefix))
-        found = [info.key for page in pages for info in page.items if glob.matches(info.key)]
+        keys = (info.key for page in pages for info in page.items)
+        found = [key for key in keys if key == url.key or glob.matches(key)]
+        if url.key in found:  # as for cp: report[1].pdf is that object if there is one
+            found = [url.key]
         if not found:
             raise ObjectNotFoundError(
                 "no object matches the pattern", target=str(url), hint="--no-glob takes it as it is written"

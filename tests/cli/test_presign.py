@@ -77,6 +77,17 @@ def test_several_urls_and_patterns(run: Run, objects: str) -> None:
     assert len(run("presign", f"cos://{objects}/x*", "--method", "PUT").lines) == 1
 
 
+def test_object_of_that_very_key_is_meant_before_a_pattern(run: Run, bucket: str, client: CosClient) -> None:
+    for key in ("report1.pdf", "report[1].pdf", "x*", "xy"):
+        client.put_object(bucket, key, key.encode())
+    for key in ("report[1].pdf", "x*"):
+        (line,) = run("presign", f"cos://{bucket}/{key}").lines
+        assert curl(line).stdout == key
+    # A version may be of an object that no list shows any more.
+    (line,) = run("presign", f"cos://{bucket}/gone[1].pdf", "--version-id", "v").lines
+    assert "/gone%5B1%5D.pdf?" in line
+
+
 def test_keys_that_end_before_the_url_are_told(run: Run, objects: str, emulator: Emulator) -> None:
     base = Credentials(emulator.secret_id, emulator.secret_key)
     made = Sts(emulator.endpoint_url).assume_role(base, Role(ROLE, duration=600))
