@@ -181,7 +181,9 @@ class TreeMover:
         info, new_key = move.info, move.new_key
         if info.size > ONE_COPY_MAX:
             async with self._committer.uploads.intent(new_bucket, new_key):
-                done = await copy_object(self._engine, bucket, info.key, new_bucket, new_key, info=None)
+                done = await copy_object(
+                    self._engine, bucket, info.key, new_bucket, new_key, storage_class=info.storage_class
+                )
             return done.etag
         args, kwargs = _arguments(bucket, move, new_bucket)
         client: CosClient = self._remote.client

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import trio
 
-from cosfs.client.model import PutResult
+from cosfs.client.model import Headers, PutResult
 from cosfs.emulator import Emulator
 from cosfs.errors import COSError, FilesystemError
+from cosfs.fs import treemover
 from cosfs.transfer.looker import Arguments
 from cosfs.units import MIB
 from tests.fs.conftest import Filesystems
@@ -393,3 +394,13 @@ async def test_a_directory_without_an_object_does_not_take_over_the_mode_of_one_
     other = await filesystem()
     assert await other.mode("b") == before
     assert await other.get("b/x") == b"x"
+
+
+async def test_large_objects_of_a_directory_keep_their_storage_class(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(treemover, "ONE_COPY_MAX", 3)
+    await files.upload("d/large", b"data", headers=Headers(storage_class="STANDARD_IA"))
+    await files.upload("d/small", b"x", headers=Headers(storage_class="STANDARD_IA"))
+    await files.rename("d", "e")
+    assert [(await files.head(key)).storage_class for key in ("e/large", "e/small")] == ["STANDARD_IA"] * 2
