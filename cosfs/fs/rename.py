@@ -11,6 +11,7 @@ import errno
 import itertools
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import trio
@@ -284,6 +285,7 @@ class Renamer:
             self._remote.client.copy_object,
             bucket, key, from_bucket, info.key,
             if_match=info.etag, headers=headers, storage_class=info.storage_class, size=info.size,
+            extra=_encryption(info, elsewhere=bucket != from_bucket),
         )  # fmt: skip
 
     async def directory(self, node: DirNode, parent: DirNode, name: bytes, component: str) -> None:
@@ -361,3 +363,10 @@ def _below(node: DirNode) -> list[Node]:
         if isinstance(child, DirNode):
             found.extend(_below(child))
     return found
+
+
+def _encryption(info: ObjectInfo, *, elsewhere: bool) -> Mapping[str, str]:
+    """What has COS encrypt a copy as the object is, where that is known: it does not do so by itself."""
+    extra = info.headers.extra if info.headers is not None else {}
+    # A key of KMS belongs to a region; without one COS takes that of the other.
+    return {name: value for name, value in extra.items() if not (elsewhere and name.endswith("-kms-key-id"))}

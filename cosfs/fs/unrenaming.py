@@ -80,6 +80,7 @@ async def _find_copy(fs: Filesystem, record: Record, salvage: Salvage, *, remove
             fs.remote.client.copy_object,
             bucket, key, record.bucket, record.key,
             if_match=etag, storage_class=source.storage_class,
+            extra=source.headers.extra if source.headers is not None else {},
         )  # fmt: skip
     return target
 

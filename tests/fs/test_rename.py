@@ -38,6 +38,20 @@ async def test_rename_of_a_file_is_a_copy_and_a_removal_and_keeps_everything(
     assert await files.get("b") == b"data"
 
 
+@pytest.mark.parametrize("changed", [False, True])
+async def test_rename_keeps_encryption_and_storage_class(files: Files, changed: bool) -> None:
+    encrypted = {"x-cos-server-side-encryption": "AES256"}
+    await files.upload("a", b"data", headers=Headers(storage_class="STANDARD_IA", extra=encrypted))
+    await files.stat("a")
+    if changed:
+        await files.chmod("a", 0o600)
+    await files.rename("a", "b")
+    await files.fs.drain()
+    info = await files.head("b")
+    assert info.headers is not None
+    assert (info.storage_class, dict(info.headers.extra)) == ("STANDARD_IA", encrypted)
+
+
 async def test_rename_keeps_the_inode(files: Files) -> None:
     await files.put("a", b"data")
     before = await files.file("a")
