@@ -17,6 +17,7 @@ from cosfs.errors import ConfigError, COSError, TransferError
 from cosfs.records import dataclass
 from cosfs.transfer.bulk import CopyJob, DownloadJob, UploadJob, transfer_many
 from cosfs.transfer.engine import open_nursery
+from cosfs.transfer.obstacles import Obstacles
 from cosfs.transfer.paths import encode_key, key_problem, local_name
 
 from .copying import Copying, Progress, not_removed, nothing
@@ -62,6 +63,7 @@ class JobMaker(Copying):
     def __init__(self, run: Run, options: Common, operation: Operation) -> None:
         super().__init__(run, options, operation)
         self.remover: Remover | None = None  # of what mv has moved
+        self.obstacles = Obstacles()  # to a dry run
         self._case_policy: str | None = None
         self._access: dict[str, Mapping[str, str]] = {}  # by key: who may do what with a copy
 
@@ -80,7 +82,7 @@ class JobMaker(Copying):
                     if not self.claims(task.source, task.target):
                         continue
                     if self.options.dryrun:
-                        self.report.would(task.label or self.label, task.source, task.target)
+                        self._would(job)
                         continue
                     self.display.expect(task.size)
                     yield job
@@ -131,6 +133,15 @@ class JobMaker(Copying):
             if remover is not None:
                 remover.close()
         return count
+
+    def _would(self, job: Job) -> None:
+        """Tell what a job would do, or what would stop it."""
+        task: Task = job.tag
+        error = self.obstacles.to_file(job.target) if isinstance(job, DownloadJob) else None
+        if error is None:
+            self.report.would(task.label or self.label, task.source, task.target)
+        else:
+            self.failed(task.source, task.target, error)
 
     def completed(self, job: Job, result: TransferResult) -> None:
         """Hear of each transfer that succeeded."""
@@ -328,7 +339,7 @@ class JobMaker(Copying):
     ) -> None:
         """Make the directory an object stands for; mv removes the object."""
         if root is None:
-            return
+            return  # a dry run
         try:
             root.make_directory(relative)
             if self.options.move:

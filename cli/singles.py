@@ -227,6 +227,8 @@ class SingleCopy(Copying):
 
     async def _download(self, source: CosUrl, info: ObjectInfo, destination: Local) -> None:
         from cosfs.transfer.download import download_file, download_stream
+        from cosfs.transfer.obstacles import Obstacles
+        from cosfs.transfer.paths import plain_target
 
         if destination.is_stream:
             stream = partial(
@@ -245,6 +247,10 @@ class SingleCopy(Copying):
         remove = self._remover(source)
         ends = partial(self._local_ends, source.bucket, info, path)
         if not await self._is_needed(str(source), path, ends, remove):
+            return
+        in_the_way = Obstacles().to_file(plain_target(path)) if self.options.dryrun else None
+        if in_the_way is not None:
+            self.failed(str(source), path, in_the_way)
             return
         fetch = partial(
             download_file, self.engine, source.bucket, source.key, path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from cosfs.client.url import CosUrl
 from cosfs.errors import TransferError
+from cosfs.transfer.obstacles import Obstacles
 
 from .jobs import JobMaker
 from .objects import closing
@@ -165,16 +166,19 @@ class SyncCopy(JobMaker):
         return self.copy_job(self._from.bucket, cast("ObjectInfo", source.item), to.bucket, key)
 
     async def _download(self, transfer: Transfer) -> Job | None:
-        from cosfs.transfer.paths import LocalTarget
+        from cosfs.transfer.paths import LocalTarget, split_key
         from cosfs.transfer.sides import BucketSide
 
         side = self._from
         assert isinstance(side, BucketSide)
         info = cast("ObjectInfo", transfer.source.item)
         if self.options.dryrun:
-            if transfer.path.endswith("/"):
-                return None
-            return self.download_job(side.bucket, info, LocalTarget(self._to.name(transfer.path)))
+            target = LocalTarget(self._to.name(transfer.path), None, split_key(transfer.path))
+            if not transfer.path.endswith("/"):
+                return self.download_job(side.bucket, info, target)
+            if (error := self.obstacles.to_directory(target)) is not None:
+                self.report.failure(self.label, side.name(transfer.relative), target.path, error)
+            return None
         root = self._open_root()
         if transfer.path.endswith("/"):
             await self.make_directory(side.name(transfer.relative), transfer.path, root, side.bucket, info)
@@ -266,6 +270,7 @@ class SyncCopy(JobMaker):
         if self.options.dryrun:
             for extra in sync.plan.extras:
                 self.report.would_delete(self._to.name(extra.entry.relative))
+            self.obstacles = Obstacles(_gone(sync))
             return
 
         def on_result(entry: Entry, error: Exception | None) -> None:
@@ -285,7 +290,9 @@ class SyncCopy(JobMaker):
     async def _unblocked(self, sync: Sync) -> AsyncIterator[Transfer]:
         """Give the downloads whose place was taken, if it is free by now."""
         for transfer in sync.postponed():
-            if self.options.dryrun or _is_free(self._to.name(transfer.path)):
+            path = self._to.name(transfer.path)
+            free = self.obstacles.is_free(path) if self.options.dryrun else _is_free(path)
+            if free:
                 yield transfer
             else:
                 self.blocked(transfer.source, transfer.path, "there is a directory of this name")
@@ -337,6 +344,28 @@ class SyncCopy(JobMaker):
         """Report a transfer that was not begun."""
         source, target = self._from.name(transfer.relative), self._to.name(transfer.relative)
         self.report.failure(self.label, source, target, error)
+
+
+def _gone(sync: Sync) -> set[str]:
+    """Return the paths of what would be deleted to make room for downloads."""
+    postponed = [transfer.path.rstrip("/") for transfer in sync.postponed()]
+    places = set(postponed)
+    above = {place for path in postponed for place in _directories(path)}
+    root, found = len(sync.destination.name("")), set()
+    for extra in sync.plan.extras if postponed else ():
+        item = cast("LocalEntry", extra.entry.item)
+        path = item.path[root:].rstrip("/")
+        if path in places or path in above or not places.isdisjoint(_directories(path)):
+            found.add(item.path.rstrip("/"))
+    return found
+
+
+def _directories(path: str) -> Iterator[str]:
+    """Yield the names of the directories above a file."""
+    position = path.find("/")
+    while position >= 0:
+        yield path[:position]
+        position = path.find("/", position + 1)
 
 
 def _has_entries(path: str) -> bool:

@@ -266,7 +266,7 @@ class TreeCopy(JobMaker):
         open_root: Callable[[], DestinationRoot],
     ) -> AsyncGenerator[tuple[ObjectInfo, LocalTarget], None]:
         """Find the file each object goes to; directories are made on the way. A dry run opens no root."""
-        from cosfs.transfer.paths import Collisions, LocalTarget
+        from cosfs.transfer.paths import Collisions, LocalTarget, split_key
 
         collisions = Collisions()
         names: CaseNames | None = None
@@ -280,15 +280,18 @@ class TreeCopy(JobMaker):
                     continue
                 if root is None and not self.options.dryrun:
                     root = open_root()
+                target = f"{top}/{relative}"
+                planned = LocalTarget(target, None, split_key(relative))
                 if relative.endswith("/"):
+                    if root is None and (error := self.obstacles.to_directory(planned)) is not None:
+                        self.report.failure(self.label, source, target, error)
                     await self.make_directory(source, relative, root, bucket, info)
                     continue
                 if names is None:
                     names = self.case_names(destination.path)
-                target = f"{top}/{relative}"
                 if names is not None and names.add(relative) and not self.takes_twin(source, target):
                     continue
-                yield info, LocalTarget(target) if root is None else root.target(relative)
+                yield info, planned if root is None else root.target(relative)
 
     def _collides(self, collisions: Collisions, source: str, relative: str, top: str) -> bool:
         in_the_way = collisions.add(relative)

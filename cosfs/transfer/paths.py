@@ -33,6 +33,7 @@ __all__ = [
     "is_encoded_well",
     "is_marker",
     "key_problem",
+    "link_error",
     "local_name",
     "plain_target",
     "split_key",
@@ -295,11 +296,16 @@ class DestinationRoot:
         except OSError:
             mode = 0
         if stat.S_ISLNK(mode):
-            return TransferError(
-                f"{path}: is a symbolic link, and a download does not follow those",
-                hint="Replace it by a directory, or make what it points to the destination.",
-            )
+            return link_error(path)
         return OSError(error.errno, error.strerror, path)
+
+
+def link_error(path: str) -> TransferError:
+    """Return what is raised where a directory below the root of a download is a link."""
+    return TransferError(
+        f"{path}: is a symbolic link, and a download does not follow those",
+        hint="Replace it by a directory, or make what it points to the destination.",
+    )
 
 
 def _enter(parent: int, name: str) -> int:
