@@ -42,6 +42,10 @@ class Noted:
     since: float
     upload_id: str = ""
 
+    def is_of(self, bucket: str, key: str) -> bool:
+        """Whether it is of this object."""
+        return (self.bucket, self.key) == (bucket, key)
+
 
 class OpenUploads:
     """The note of this process. Its methods can be called from any thread, and never raise OSError."""
@@ -85,15 +89,23 @@ class OpenUploads:
         slot = self._of.pop(upload.upload_id, -1)
         self._clear(slot)
 
+    def doubt(self, asked: Noted) -> None:
+        """Note, until the work ends, an upload that is looked for then."""
+        self._doubtful.add(self._take(asked))
+
     def take_left(self, bucket: str, key: str) -> list[Noted]:
-        """Return what dead processes have left open of a key, and forget it: the caller gives it up."""
-        found: list[Noted] = []
-        with self._lock, suppress(OSError):
-            for left in self._dead:
-                for noted in [each for each in left.uploads if (each.bucket, each.key) == (bucket, key)]:
-                    found.append(noted)
-                    left.forget(noted)
-        return found
+        """Return what dead processes have left open of a key: noted here now, the caller gives it up."""
+        with self._lock:
+            dead = self._dead
+            found = [(left, each) for left in dead for each in left.uploads if each.is_of(bucket, key)]
+        for left, noted in found:
+            if noted.upload_id:
+                self._put(self._take(noted), noted)
+            else:
+                self.doubt(noted)
+            with self._lock, suppress(OSError):
+                left.forget(noted)
+        return [noted for _, noted in found]
 
     @cached_property
     def _dead(self) -> list[LeftUploads]:

@@ -102,7 +102,7 @@ async def discard(engine: Engine, record_id: str) -> None:
                 engine.client.know_region(state.bucket, state.region)
             await engine.run(opening.abort, engine, Upload(state.bucket, state.key, state.upload_id))
         elif state.asked:
-            engine.doubts.add(doubt_of(state))
+            opening.look_for(engine, doubt_of(state))
         if state.temporary:
             await trio.to_thread.run_sync(_remove_temporary, state)
         await trio.to_thread.run_sync(record.remove)

@@ -13,7 +13,7 @@ from cosfs.transfer.engine import Engine
 from cosfs.transfer.model import Doubt
 from cosfs.transfer.options import TransferOptions
 
-__all__ = ["abort", "complete", "create", "forget", "give_up", "keep_in_mind"]
+__all__ = ["abort", "complete", "create", "forget", "give_up", "keep_in_mind", "look_for"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ def create(
     if notes is None:
         return call()
     for left in notes.take_left(bucket, key):
+        if not left.upload_id:
+            engine.doubts.add(Doubt(bucket, key, left.since, left.since))
+            continue
         try:
             give_up(engine, left)
         except COSError as error:
@@ -69,11 +72,19 @@ def keep_in_mind(engine: Engine, upload: Upload) -> None:
         engine.open_uploads.keep(upload, engine.client.known_region(upload.bucket))
 
 
+def look_for(engine: Engine, doubt: Doubt) -> None:
+    """Have an upload whose id nobody knows looked for at the end of the work; noted until then."""
+    engine.doubts.add(doubt)
+    if engine.open_uploads is not None:
+        region = engine.client.known_region(doubt.bucket)
+        engine.open_uploads.doubt(Noted(doubt.bucket, doubt.key, region, doubt.since))
+
+
 def give_up(engine: Engine, left: Noted) -> None:
-    """Abort what another process has left open; look for it at the end of the work if its id is not known."""
+    """Abort what another process has left open, or have it looked for."""
     if left.region:
         engine.client.know_region(left.bucket, left.region)
     if left.upload_id:
         abort(engine, Upload(left.bucket, left.key, left.upload_id))
     else:
-        engine.doubts.add(Doubt(left.bucket, left.key, left.since, left.since))
+        look_for(engine, Doubt(left.bucket, left.key, left.since, left.since))

@@ -84,7 +84,7 @@ async def open_upload(
         )
     if record.state.asked:
         # A process was killed while it waited for the answer.
-        engine.doubts.add(doubt_of(record.state))
+        opening.look_for(engine, doubt_of(record.state))
     return await _recorded(engine, record, wanted, headers, options, forbid_overwrite)
 
 

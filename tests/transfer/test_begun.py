@@ -8,7 +8,7 @@ import pytest
 
 from cosfs.client.model import Upload
 from cosfs.errors import NetworkError, NotFoundError
-from cosfs.transfer.begun import OpenUploads, left_uploads, noted_ids
+from cosfs.transfer.begun import Noted, OpenUploads, left_uploads, noted_ids
 
 LONGEST = "\x01" * 850
 
@@ -95,8 +95,21 @@ def test_what_is_left_of_a_key_is_taken_once(notes: OpenUploads, tmp_path: Path)
     later = OpenUploads(tmp_path)
     assert [noted.upload_id for noted in later.take_left("b-1", "a")] == ["id-1"]
     assert later.take_left("b-1", "a") == later.take_left("b-2", "b") == []
+    assert noted_ids(tmp_path) == {"id-1", "id-2"}  # still, as it is not given up yet
+    later.over(Upload("b-1", "a", "id-1"))
     later.close()
     assert left(tmp_path) == [("b", "id-2")]
+
+
+def test_what_was_asked_for_stays_noted_in_the_next_process(notes: OpenUploads, tmp_path: Path) -> None:
+    notes._take(Noted("b-1", "k", "r", 1.0))
+    notes.close()
+    second = OpenUploads(tmp_path)
+    assert len(second.take_left("b-1", "k")) == 1
+    [note] = tmp_path.iterdir()
+    assert b'"since":1.0' in note.read_bytes()
+    second.close()  # it was looked for by now
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_note(notes: OpenUploads, tmp_path: Path) -> None:
