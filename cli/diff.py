@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ Examples:
 def _diff(source: str, destination: str, unified: int, **values: Any) -> int:
     ctx = click.get_current_context()
     state: State = ctx.find_root().obj
-    places = parse_place(source), parse_place(destination)
+    places = _place(state, source), _place(state, destination)
     single = [_is_single(state, place) for place in places]
     if all(single):
         return _texts(state, *places, lines=unified)
@@ -70,6 +71,14 @@ diff = Command(
 )
 
 
+def _place(state: State, text: str) -> Place:
+    """Return a place, its bucket by its full name."""
+    place = parse_place(text)
+    if isinstance(place, Local) or not place.bucket:
+        return place
+    return replace(place, bucket=state.client.resolve_bucket(place.bucket))
+
+
 def _is_single(state: State, place: Place) -> bool:
     """Whether a place is one file or one object."""
     if isinstance(place, Local):
@@ -78,9 +87,8 @@ def _is_single(state: State, place: Place) -> bool:
         return False
     from cosfs.errors import ObjectNotFoundError
 
-    bucket = state.client.resolve_bucket(place.bucket)
     try:
-        state.client.head_object(bucket, place.key)
+        state.client.head_object(place.bucket, place.key)
     except ObjectNotFoundError:
         return False
     return True
@@ -90,8 +98,7 @@ def _is_missing(state: State, place: Place) -> bool:
     """Whether a place that is no object has nothing below it either."""
     if isinstance(place, Local) or not place.key or place.key.endswith("/"):
         return False
-    bucket = state.client.resolve_bucket(place.bucket)
-    return not state.client.list_objects(bucket, prefix=f"{place.key}/", max_keys=1).objects
+    return not state.client.list_objects(place.bucket, prefix=f"{place.key}/", max_keys=1).objects
 
 
 def _no_object(place: Place) -> Exception:
@@ -141,8 +148,7 @@ def _as_file(state: State, place: Place, path: Path) -> str:
         if isinstance(place, Local):
             shutil.copyfileobj(sys.stdin.buffer, file)
         else:
-            bucket = state.client.resolve_bucket(place.bucket)
-            with state.client.get_object(bucket, place.key) as stream:
+            with state.client.get_object(place.bucket, place.key) as stream:
                 for piece in stream.chunks():
                     file.write(piece)
     return str(path)

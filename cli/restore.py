@@ -20,6 +20,7 @@ from .options import (
     recursive_option,
     selection_options,
 )
+from .output import printable
 
 if TYPE_CHECKING:
     from cosfs.client.client import CosClient
@@ -178,8 +179,8 @@ async def _archived(run: Run, options: Options, url: CosUrl, bucket: str) -> Asy
     if one.archived:
         yield one
     else:
-        report.left_out("restore", "", str(url), "readable")
-        run.state.out.talk(f"{url} can be read already")
+        report.left_out("restore", "", f"cos://{bucket}/{url.key}", "readable")
+        run.state.out.talk(f"cos://{bucket}/{printable(url.key)} can be read already")
 
 
 def _ask(client: CosClient, bucket: str, options: Options, info: ObjectInfo) -> str:

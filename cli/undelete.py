@@ -130,12 +130,13 @@ class _Undeleting:
 
         if not self._options.recursive and not self._seen:
             error = ObjectNotFoundError(
-                f"{self._url} has no version",
+                "there is no version of it",
+                code="NoSuchKey",
                 hint=f"Only a bucket with versioning keeps them: cos versioning get cos://{self._bucket}",
             )
-            self._run.report.failure("undelete", "", str(self._url), error)
+            self._run.report.failure("undelete", "", self._target(self._url.key), error)
         else:
-            self._run.state.out.talk(f"nothing to bring back at {self._url}")
+            self._run.state.out.talk(f"nothing to bring back at {self._target(self._url.key)}")
 
     async def _jobs(self) -> AsyncGenerator[CopyJob, None]:
         """Yield the copies; remove markers on the way."""

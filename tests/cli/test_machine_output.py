@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,61 @@ def test_standard_output_is_json_and_nothing_else(run: Run, place: str, line: st
     assert lines.code == document.code
     for each in lines.lines:
         json.loads(each)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cp f cos://{b}/x",
+        "cp cos://{b}/a x",
+        "cp cos://{b}/missing x",
+        "cp cos://{b}/a cos://{b}/c",
+        "cp -r d cos://{b}/d --dryrun",
+        "cp -r cos://{b}/p cos://{b}/q",
+        "mv cos://{b}/missing cos://{b}/c",
+        "sync d cos://{b}/d",
+        "sync cos://{b}/p x",
+        "rm cos://{b}/a",
+        "rm cos://{b}/missing",
+        "rm -r cos://{b}/p/ --dryrun",
+        "ls cos://{b} --url",
+        "stat cos://{b}",
+        "stat cos://{b}/a --all-versions",
+        "du cos://{b}",
+        "find cos://{b}",
+        "tree cos://{b}",
+        "hash cos://{b}/a cos://{b}/missing",
+        "check d cos://{b}/p",
+        "check cos://{b}/missing cos://{b}/p",
+        "diff f cos://{b}/a",
+        "diff g cos://{b}/a",
+        "diff d cos://{b}/p/",
+        "undelete cos://{b}/a",
+        "undelete cos://{b}/missing",
+        "undelete cos://{b}/ -r --dryrun",
+        "restore cos://{b}/a",
+        "restore cos://{b}/missing",
+        "meta set cos://{b}/a --content-type text/plain",
+        "tag put cos://{b}/a --tags a=b",
+        "acl put cos://{b}/a --acl private",
+        "symlink create cos://{b}/l a",
+        "multipart abort cos://{b}/u",
+        "versioning enable cos://{b}",
+        "rb cos://{b} --force --dryrun",
+    ],
+)
+def test_buckets_have_their_full_names_and_errors_a_code(
+    run: Run, client: CosClient, place: str, line: str
+) -> None:
+    """In what machines read, however short the name on the command line was."""
+    client.create_upload(place, "u")
+    short, _, appid = place.rpartition("-")
+    result = run(*shlex.split(line.format(b=short)), "--output", "jsonl", code=None, env={"COS_APPID": appid})
+    assert result.code in (0, 1), result.err
+    for event in result.events:
+        text = json.dumps(event)
+        assert not re.search(rf'(cos://|"){re.escape(short)}(?!-{appid})', text), text
+        assert event.get("error", {}).get("code") != "", text
 
 
 @pytest.mark.parametrize(
