@@ -154,8 +154,12 @@ def _list_bucket(state: State, options: Options) -> int:
 
 def _pattern_hint(url: CosUrl) -> str:
     """Say what finds keys by a pattern if this looks like one, which cp and mv would take it for."""
+    from cosfs.client.failures import escape_hint
+
     from .places import find_glob
 
+    if hint := escape_hint(url.key):
+        return f". {hint}"
     glob = find_glob(url.key)
     if glob is None:
         return ""

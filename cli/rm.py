@@ -252,6 +252,8 @@ async def _candidates(
 
 def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: int) -> None:
     """Say what the user may not have expected."""
+    from cosfs.client.failures import escape_hint
+
     out = run.state.out
     if run.report.failed:
         return
@@ -259,6 +261,8 @@ def _remark(run: Run, url: CosUrl, options: Options, recursive: bool, number: in
         out.warn(f"nothing to remove at {printable(str(url))}")
     elif not recursive and url.key.endswith("/"):
         out.talk(f"only the object {printable(url.key)!r} itself; --recursive takes everything below it")
+    elif not recursive and (hint := escape_hint(url.key)):
+        out.talk(f"rm takes a key as it is written. {hint}")
     elif not recursive and not options.version_id and find_glob(url.key):
         out.talk(
             "rm takes a key as it is written; to remove by pattern use --include on a URL that ends in /"

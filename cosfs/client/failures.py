@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from cosfs.client.dates import parse_http_date
 from cosfs.errors import COSError, NotCosError, ServerError, ServiceError
 from cosfs.records import dataclass
 
-__all__ = ["EXPIRED_CODES", "Failure", "from_answer", "from_document", "is_cos"]
+__all__ = ["EXPIRED_CODES", "Failure", "escape_hint", "from_answer", "from_document", "is_cos"]
 
 EXPIRED_CODES = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "Request has expired"})
 # Clocks that differ by less are no reason to refuse a signature, which is good for minutes at least.
@@ -21,6 +22,8 @@ _SAME_TIME = 60.0
 # What can be wrong with the source of a copy only.
 _OF_SOURCE = frozenset({"InvalidObjectState", "NoSuchKey", "NoSuchVersion", "PreconditionFailed"})
 _NEW_BUCKET = "The name of a new bucket must end in the APPID of your own account"
+# As output shows control characters and direction marks, which keys may hold.
+_ESCAPED = re.compile(r"\\([nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})")
 _ID_HEADERS = ("x-cos-request-id", "x-amz-request-id")
 
 
@@ -43,6 +46,14 @@ class Failure:
 def is_cos(headers: Mapping[str, str]) -> bool:
     """Return whether an answer comes from COS (or something that speaks S3)."""
     return any(name in headers for name in _ID_HEADERS)
+
+
+def escape_hint(key: str) -> str:
+    """Return what to do if a key that is not there was copied from output; empty if it cannot have been."""
+    found = _ESCAPED.search(key)
+    if found is None:
+        return ""
+    return f"If {found[0]} stands for one character, as in lists, write the URL as $'...' in the shell"
 
 
 def from_answer(failure: Failure) -> COSError:
@@ -92,6 +103,8 @@ def _hint(kind: Kind, message: str, failure: Failure) -> str:
         )
     if kind is NO_BUCKET and failure.region:
         return f"It was looked for in {failure.region}. {kind.hint}"
+    if kind is BY_CODE["NoSuchKey"]:
+        return escape_hint(failure.target)
     return kind.hint.replace("{target}", failure.target)
 
 

@@ -291,3 +291,14 @@ def test_diff_of_trees(run: Run, tree: str, bucket: str, tmp_path: Path) -> None
     result = run("diff", "d", tree, "--exclude", "odd/*", "--exclude", "logs/*", code=1)
     assert "more" in result.out and "b.txt" in result.out and "a.log" not in result.out
     run("diff", "d", f"cos://{bucket}/none", code=1)
+
+
+def test_key_copied_from_a_list_that_escapes_it(run: Run, client: CosClient, bucket: str) -> None:
+    client.put_object(bucket, "two\nlines", b"x")
+    copied = run("ls", f"cos://{bucket}/two", "--output", "text").lines[0]
+    assert copied == "two\\nlines"
+    for command, code in (("cat", 1), ("stat", 254), ("ls", 1), ("rm", 0)):
+        told = run(command, f"cos://{bucket}/{copied}", code=code).err
+        assert "If \\n stands for one character, as in lists, write the URL as $'...' in the shell" in told
+    assert "stands for" not in run("cat", f"cos://{bucket}/back\\slash", code=1).err
+    assert run("cat", f"cos://{bucket}/two\nlines").out == "x"
