@@ -162,25 +162,6 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-# What commands are called in coscmd, rclone, mc and the shell.
-ELSEWHERE = {
-    **dict.fromkeys(("copy", "download", "get", "put", "upload"), "cp"),
-    **dict.fromkeys(("move", "rename"), "mv"),
-    **dict.fromkeys(("del", "delete", "remove"), "rm"),
-    **dict.fromkeys(("dir", "list", "lsd", "lsf"), "ls"),
-    **dict.fromkeys(("createbucket", "mkdir"), "mb"),
-    **dict.fromkeys(("deletebucket", "rmdir"), "rb"),
-    **dict.fromkeys(("checksum", "md5", "md5sum"), "hash"),
-    **dict.fromkeys(("mirror", "rsync"), "sync"),
-    **dict.fromkeys(("listparts",), "multipart ls"),
-    "info": "stat",
-    "login": "configure",
-    "share": "presign",
-    "size": "du",
-    "unmount": "umount",
-}
-
-
 class Program(click.Group):
     """The group `cos`: knows the names and one-line helps of its commands without importing them."""
 
@@ -227,9 +208,11 @@ class Program(click.Group):
 def _unknown_command(name: str) -> str:
     import difflib
 
+    from .elsewhere import command_hint
+
     near = difflib.get_close_matches(name, COMMANDS, n=1)
-    meant = ELSEWHERE.get(name) or (near[0] if near else "")
-    hint = f"did you mean 'cos {meant}'?" if meant else "'cos --help' lists all commands"
+    close = f"did you mean 'cos {near[0]}'?" if near else "'cos --help' lists all commands"
+    hint = command_hint(name) or close
     return f"there is no command {printable(name)!r}; {hint}"
 
 
@@ -383,9 +366,16 @@ def _rank(error: BaseException) -> int:
 def _unknown_option(error: click.NoSuchOption) -> str:
     import difflib
 
+    from .elsewhere import option_hint
+
     name = error.option_name
     params = error.ctx.command.params if error.ctx is not None else []
-    known = [each for param in params if isinstance(param, click.Option) for each in param.opts]
+    options = [param for param in params if isinstance(param, click.Option)]
+    known = [each for param in options for each in (*param.opts, *param.secondary_opts)]
+    command = error.ctx.command.name if error.ctx is not None else ""
+    hint = option_hint(command or "", name, known)
+    if hint:
+        return f"no such option {name!r}; {hint}"
     # find(1) and Go write one dash before a whole word, ls(1) and grep(1) -R for -r.
     same = [each for each in (f"-{name}", name.swapcase()) if each in known]
     near = same or difflib.get_close_matches(name, known, n=1)

@@ -197,6 +197,9 @@ class Command(click.Command):
 
     def make_parser(self, ctx: click.Context) -> Any:
         parser = super().make_parser(ctx)
+        if "-r" in parser._short_opt:
+            # Other programs, and the shell's, write either; no help shows it.
+            parser._short_opt.setdefault("-R", parser._short_opt["-r"])
         parse = parser.parse_args
 
         def parse_and_remember(args: list[str]) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from cli import docs, main
+from cli import docs, elsewhere, main
 from cli.main import COMMANDS
 
 if TYPE_CHECKING:
@@ -197,10 +197,17 @@ def test_help_and_version_as_commands(run: Run) -> None:
         ("lsd", "did you mean 'cos ls'?"),
         ("pressign", "did you mean 'cos presign'?"),
         ("cp --recursve", "no such option '--recursve'; did you mean --recursive? (see 'cos cp --help')"),
-        ("ls -R", "no such option '-R'; did you mean -r?"),
         ("find cos://b -name x", "no such option '-name'; did you mean --name?"),
         ("du -s", "missing argument"),
-        ("ls -l", "no such option '-l' (see 'cos ls --help')"),
+        ("ls -l", "no such option '-l'; sizes and times are shown without it (see 'cos ls --help')"),
+        ("ls -H", "did you mean --human-readable?"),
+        ("cp -f a cos://b", "what is there is replaced without asking"),
+        ("sync -d a cos://b", "did you mean --delete?"),
+        ("cp --no-clobber a cos://b", "did you mean --no-overwrite?"),
+        ("cp -e a cos://b", "did you mean --no-follow-symlinks?"),
+        ("du --max-depth 1 cos://b", "did you mean --depth?"),
+        ("rcat cos://b/k", "did you mean 'cos cp - cos://BUCKET/KEY'?"),
+        ("legalhold cos://b/k", "COS has no legal holds"),
         ("lifecycle cos://b", "say before cos://b what to do with it: delete, get, put"),
         ("ls photos:dir/x", "'photos:dir/x' is not a COS URL. Did you mean cos://photos/dir/x?"),
     ],
@@ -209,9 +216,69 @@ def test_what_was_meant(run: Run, line: str, said: str) -> None:
     assert said in run(*line.split(), code=252).err
 
 
-def test_names_of_other_programs_lead_to_commands() -> None:
-    assert {name.split()[0] for name in main.ELSEWHERE.values()} <= {*COMMANDS}
-    assert not {*main.ELSEWHERE} & {*COMMANDS}
+# All commands of their versions of 2026, but those for their own accounts, servers and configuration files.
+ELSEWHERE = {
+    "aws s3": "cp ls mb mv presign rb rm sync website",
+    "s5cmd": "bucket-version cat cp du head help ls mb mv pipe presign rb rm run select sync version",
+    "rclone": "about bisync cat check checksum cleanup completion config copy copyto copyurl cryptcheck "
+    "cryptdecode delete deletefile hashsum help link listremotes ls lsd lsf lsjson lsl md5sum "
+    "mkdir mount move moveto ncdu obscure purge rc rcat rcd rmdir rmdirs selfupdate serve "
+    "settier sha1sum size sync touch tree version",
+    "mc": "alias anonymous batch cat cp diff du encrypt find get head ilm legalhold ls mb mirror mv "
+    "od ping pipe put rb ready replicate retention rm share sql stat tag tree undo update "
+    "version watch",
+    "gsutil": "acl cat compose config cors cp defacl du encryption hash help iam kms label lifecycle "
+    "logging ls mb mv perfdiag rb retention rewrite rm rsync setmeta signurl stat test update "
+    "version versioning web",
+    "coscli": "abort bucket-acl bucket-cors bucket-domain bucket-encryption bucket-inventory "
+    "bucket-lifecycle bucket-origin bucket-policy bucket-referer bucket-replication bucket-tagging "
+    "bucket-versioning bucket-website cat config cp du hash help ls lsdu lsparts mb object-acl "
+    "object-tagging rb restore rm signurl symlink sync",
+    "coscmd": "abort config copy createbucket delete deletebucket download getbucketacl "
+    "getbucketversioning getobjectacl info list listparts move probe putbucketacl "
+    "putbucketversioning putobjectacl restore signurl upload",
+}
+
+
+@pytest.mark.parametrize("program", ELSEWHERE)
+def test_commands_of_other_programs_lead_to_ours(run: Run, program: str) -> None:
+    for name in ELSEWHERE[program].split():
+        if name not in COMMANDS and name not in ("help", "version"):
+            said = run(name, code=252).err
+            assert name in elsewhere.COMMANDS or name in elsewhere.ABSENT, name
+            assert f"there is no command '{name}'; " in said and "lists all commands" not in said
+
+
+def test_hints_name_what_there_is(run: Run) -> None:
+    assert not {*elsewhere.COMMANDS, *elsewhere.ABSENT} & {*COMMANDS}
+    for hint in elsewhere.COMMANDS.values():
+        name, *words = hint.split()
+        command = main.cos.get_command(click.Context(main.cos), name)
+        below = [words[0]] if isinstance(command, click.Group) and words and words[0].isalpha() else []
+        shown = run(name, *below, "--help").out
+        for option in [word for word in hint.split() if word.startswith("--")]:
+            assert option in shown, hint
+
+
+def test_options_of_other_programs_lead_to_ours() -> None:
+    """Each hint is of use to one command at least."""
+    known: set[str] = set()
+    for name in ("cp", "sync", "ls", "find", "presign", "du", "undelete"):
+        command = main.cos.get_command(click.Context(main.cos), name)
+        assert command is not None
+        for param in command.params:
+            known.update((*param.opts, *param.secondary_opts))
+    assert {ours for each in elsewhere.OPTIONS.values() for ours in each} <= known
+
+
+def test_r_may_be_written_large(run: Run, client: CosClient, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/e/f").write_text("f")
+    run("cp", "-R", "d", f"cos://{bucket}")
+    assert run("ls", "-R", f"cos://{bucket}", "--output", "text").lines == ["e/f"]
+    assert "-R" not in run("cp", "--help").out
+    run("rm", "-Rf", f"cos://{bucket}/e/")
+    assert client.list_objects(bucket).objects == []
 
 
 def test_a_current_directory_that_is_gone_is_named(
