@@ -14,8 +14,8 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent
 # cli/ is installed as cosfs.cli.
 FOLDERS = {"cosfs": "cosfs", "cli": "cosfs.cli"}
-# Files that are no modules and belong to a package: those of the emulator's page.
-DATA = ("*.html", "*.css", "*.js")
+# Files that are no modules and belong to a package: the emulator's page, and what tells of types.
+DATA = ("*.html", "*.css", "*.js", "py.typed")
 LIST_INSTALLED = f"""
 import pathlib, cosfs
 root = pathlib.Path(cosfs.__file__).parent

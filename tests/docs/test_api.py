@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ PRINTED = [
 
 def test_every_example_has_its_expectation() -> None:
     assert len(EXAMPLES) == len(PRINTED) == 7
+
+
+def test_the_types_are_told_to_programs_that_use_the_package() -> None:
+    root = PAGE.parents[1]
+    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "py.typed" in data["cosfs"] and (root / "cosfs" / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("number", range(len(PRINTED)))
