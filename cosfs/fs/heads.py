@@ -13,7 +13,7 @@ from dataclasses import replace
 import trio
 
 from cosfs.client.model import Headers, ListPage, ObjectInfo
-from cosfs.errors import COSError, FilesystemError, NotFoundError, PermissionDeniedError
+from cosfs.errors import COSError, FilesystemError, NotFoundError, PermissionDeniedError, ServiceError
 from cosfs.fs import facts
 from cosfs.fs.attrdb import AttributeStore
 from cosfs.fs.background import Background
@@ -30,6 +30,7 @@ from cosfs.transfer.looker import UNANSWERED
 log = logging.getLogger(__name__)
 
 _NO_HEADERS = Headers()
+_CUSTOMER_KEY = "SsecDecryptHeaderInvalid"
 TRIES = 3  # while what is asked for is written at the same time
 EXPECTED = 16  # attributes fetched at once for somebody who has read the names of a directory
 
@@ -50,6 +51,7 @@ class Heads:
         self._store = store
         self._flights: dict[tuple[Ino, bytes], trio.Event] = {}
         self._denied = False
+        self._told = False  # that some objects have keys of the customer
         self.kernel: KernelCache = NoKernel()
         self.writes = Writes()
         # Whether a GET of the entry's bytes is on its way, or was: it brings the attributes.
@@ -249,6 +251,11 @@ class Heads:
             except PermissionDeniedError as exc:
                 self._denied_to(parent, name, exc)
                 return
+            except ServiceError as exc:
+                if exc.code != _CUSTOMER_KEY:
+                    raise
+                self._withheld(parent, name, exc)
+                return
             self._answered(parent, name, key, info, since)
             node = parent.children.get(name)
             if node is None or node.known or not self.writes.wrote(parent.bucket, key, since):
@@ -310,6 +317,14 @@ class Heads:
         if not self._denied:
             log.warning("attributes cannot be read, defaults are shown: %s", error)
         self._denied = True
+        node = parent.children.get(name)
+        if node is not None:
+            node.known = True
+
+    def _withheld(self, parent: DirNode, name: bytes, error: ServiceError) -> None:
+        """COS tells attributes to those with the key alone: the file has defaults, and can be removed."""
+        log.log(logging.DEBUG if self._told else logging.WARNING, "defaults are shown: %s", error)
+        self._told = True
         node = parent.children.get(name)
         if node is not None:
             node.known = True

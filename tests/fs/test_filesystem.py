@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from cosfs.client.client import CosClient
-from cosfs.client.model import Headers
+from cosfs.client.model import CustomerKey, Headers
 from cosfs.client.waiting import sleep
 from cosfs.emulator import Emulator
 from cosfs.fs.calls import Caller
@@ -487,3 +487,20 @@ async def test_a_mapping_written_after_close_is_sent_when_it_goes(files: Files) 
     assert isinstance(node, FileNode)
     await until(lambda: not node.changed)
     assert await files.stored("a") == b"two"
+
+
+async def test_objects_encrypted_with_a_key_of_the_customer_are_shown_and_can_be_removed(
+    files: Files,
+) -> None:
+    key = CustomerKey(bytes(32))
+    await files.upload("d/secret", b"12345", extra=key.headers())
+    await files.upload("d/plain", b"123")
+    assert await files.list("d") == ["plain", "secret"]
+    node = await files.file("d/secret")
+    assert (node.size, stat.S_IMODE(node.attrs.mode)) == (5, 0o644)
+    await fails(errno.EIO, files.get("d/secret"))
+    await fails(errno.EIO, files.rename("d/secret", "d/other"))
+    await files.unlink("d/secret")
+    await files.removed()
+    assert await files.list("d") == ["plain"]
+    assert await files.keys() == ["d/plain"]
