@@ -19,6 +19,7 @@ from scripts.stressing.seen import Open, Seen, Sight
 from scripts.stressing.world import World
 from scripts.stressing.writer import is_mixed
 
+BESIDE = "%=file"  # ends the name of a file that has the key of a directory beside it
 # Calls that are acknowledged when COS or the disk has what they did.
 LASTING = frozenset(
     {"write", "append", "patch", "truncate", "mkdir", "symlink", "sparse", "copy_file_range", "cut"}
@@ -84,21 +85,28 @@ class History:
         allowed = Open()
         for path, states in self._may_be.items():
             allowed.allow(path, *states)
-            beside = found.get(f"{path}%=file")
-            if beside is not None and any(state is not None and state.fits(beside) for state in states):
-                allowed.allow(f"{path}%=file", beside)  # removed, and back beside a directory of its name
             here = found.get(path)
             was_directory = any(state is not None and state.kind == "directory" for state in states)
             if was_directory and here is not None and here.kind == "directory":
                 allowed.allow(path, here)  # the mode may be any
+        for path, node in found.items():
+            states = self._may_be.get(_other_name(path), [])
+            if node.kind == "file" and any(state is not None and state.fits(node) for state in states):
+                allowed.allow(path, node)  # back beside a directory of its name, or without it
         here = found.get(unfinished)
         if here is not None and is_mixed(here, mixed):
             allowed.allow(unfinished, here)
         for path in self._may_be:
             node = kept.get(path)
             if node is not None and node.kind == "file":
-                allowed.keep(path, node.data, *self._places.get(path, [path]))
+                places = self._places.get(path, [path])
+                allowed.keep(path, node.data, *places, *map(_other_name, places))
         return allowed
+
+
+def _other_name(path: str) -> str:
+    """The name of a file when a directory of its name comes, or has gone."""
+    return path.removesuffix(BESIDE) if path.endswith(BESIDE) else path + BESIDE
 
 
 class PowerWriter(BusyWriter):
@@ -115,6 +123,14 @@ class PowerWriter(BusyWriter):
         for call in (self._move_while_written, self._move_place_while_written, self._remove_while_written):
             del kinds[call]
         return kinds
+
+    def _begin(self) -> None:
+        """What is back beside a directory gets a name that does not change when the directory goes."""
+        for path in [path for path in self.known if path.endswith(BESIDE)]:
+            new = f"{_other_name(path)}.back"
+            while new in self.known:
+                new += "~"
+            self._rename(path, new)
 
     def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
         self._verb = what.split()[0]

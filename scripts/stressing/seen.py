@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cosfs.client.client import CosClient
+from cosfs.fs.names import shadow_name
 from cosfs.transfer.attributes import Defaults, decode
 from tests.reference import Directory, File, Link, Node
 
@@ -96,17 +97,32 @@ def _look_at_file(path: Path, status: os.stat_result) -> Seen:
 def stored(client: CosClient, bucket: str) -> Sight:
     """The same of the bucket itself, past every mount. Directories without an object have no mode."""
     found: Sight = {}
+    files: list[str] = []
+    for key in _keys(client, bucket):
+        for place in [*Path(key).parents][:-1]:
+            found.setdefault(str(place), Seen("directory"))
+        if key.endswith("/"):
+            found[key.rstrip("/")] = stored_one(client, bucket, key)
+        else:
+            files.append(key)
+    for key in files:
+        found[_beside(key) if key in found else key] = stored_one(client, bucket, key)
+    return found
+
+
+def _keys(client: CosClient, bucket: str) -> Iterator[str]:
     marker = ""
-    while True:
-        page = client.list_objects(bucket, marker=marker)
-        for entry in page.objects:
-            name = entry.key.rstrip("/")
-            for place in [*Path(name).parents][:-1]:
-                found.setdefault(str(place), Seen("directory"))
-            found[name] = stored_one(client, bucket, entry.key)
+    while page := client.list_objects(bucket, marker=marker):
+        yield from (entry.key for entry in page.objects)
         marker = page.next_marker
         if not marker:
-            return found
+            return
+
+
+def _beside(key: str) -> str:
+    """The name of a file that stands beside a directory of its name."""
+    place, slash, component = key.rpartition("/")
+    return place + slash + os.fsdecode(shadow_name(component))
 
 
 def stored_one(client: CosClient, bucket: str, key: str) -> Seen:

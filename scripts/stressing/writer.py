@@ -76,13 +76,15 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         kinds = self._kinds()
-        while not self.stopping.is_set():
-            call = self._chance.choices(list(kinds), list(kinds.values()))[0]
-            try:
-                call()
-            except OSError as error:
-                self.failed_at, self.failure = time.monotonic(), error
-                return
+        try:
+            self._begin()
+            while not self.stopping.is_set():
+                self._chance.choices(list(kinds), list(kinds.values()))[0]()
+        except OSError as error:
+            self.failed_at, self.failure = time.monotonic(), error
+
+    def _begin(self) -> None:
+        """What it does before all else."""
 
     # Choosing
 
