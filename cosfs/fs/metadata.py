@@ -34,7 +34,7 @@ class Metadata(OpenFiles):
         self._writable()
         node = self._present(ino)
         if change == Change(size=change.size):
-            await self.tree.ensure_known(node)
+            await self.tree.ensure_stored(node)
         else:
             await self._about_to_change(node)
         await self._may_write(node)

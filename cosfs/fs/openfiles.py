@@ -44,7 +44,7 @@ class OpenFiles(Calls):
         if not node.opens:
             await self.tree.refresh(node)
         if writing:
-            await self.tree.ensure_known(node)  # the new bytes take its mode along, after a crash as well
+            await self.tree.ensure_stored(node)  # the new bytes take its mode along, after a crash as well
             await self._may_write(node)
         self._present(ino)
         if flags & getattr(os, "O_DIRECT", 0) and not self.tree.local(node):

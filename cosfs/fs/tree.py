@@ -409,10 +409,10 @@ class Tree:
         parent.touch()
 
     def committed(self, node: FileNode, info: ObjectInfo) -> None:
-        """Note what COS holds now that we have written it."""
+        """Note what COS holds now that we have written it, or copied it: maybe without the attributes."""
         node.info = info
         node.expected = info.etag
-        node.known = True
+        node.known = node.known or info.headers is not None
         node.dated = False
         node.sent = trio.current_time()
         node.expires = node.sent + self.settings.metadata_ttl

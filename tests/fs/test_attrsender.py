@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 
 import pytest
@@ -77,6 +78,35 @@ async def test_what_listings_do_not_tell_stays_when_attributes_change(filesystem
     for key, permissions in (("file", shown), ("dir/", 0o711), ("link", 0o600)):
         stored = await files.metadata(key)
         assert stored.items() >= (kept | {"mode": str(kinds[key] | permissions)}).items()
+
+
+@pytest.mark.parametrize("flags", [os.O_APPEND, os.O_TRUNC], ids=["appended to", "written anew"])
+async def test_what_listings_do_not_tell_stays_when_a_file_is_written_and_renamed(
+    filesystem: Filesystems, flags: int
+) -> None:
+    kept = {"mode": str(stat.S_IFREG | 0o755), "uid": "42", "custom": "kept"}
+    files = await filesystem(attributes="listing", write_back="async")
+    await files.upload("a", b"data", headers=Headers(metadata=kept))
+    assert await files.list() == ["a"]
+    async with files.opened("a", os.O_WRONLY | flags) as fh:
+        await files.write(fh, b"more", 0 if flags & os.O_TRUNC else 4)
+    await files.rename("a", "b")  # before it is sent
+    await files.fs.drain()
+    assert await files.stored("b") == (b"more" if flags & os.O_TRUNC else b"datamore")
+    assert (await files.metadata("b")).items() >= kept.items()
+
+
+async def test_what_listings_do_not_tell_stays_when_a_renamed_file_gets_attributes(
+    filesystem: Filesystems,
+) -> None:
+    kept = {"mode": str(stat.S_IFREG | 0o755), "uid": "42", "custom": "kept"}
+    files = await filesystem(attributes="listing")
+    await files.upload("a", b"data", headers=Headers(metadata=kept))
+    assert await files.list() == ["a"]
+    await files.rename("a", "b")
+    await files.fs.setxattr((await files.stat("b")).ino, b"user.one", b"1")
+    await files.fs.drain()
+    assert (await files.metadata("b")).items() >= kept.items()
 
 
 async def test_chmod_is_sent_though_it_fails_at_first(files: Files, emulator: Emulator) -> None:
