@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from scripts.stressing.exclusive import rename_exclusive
 from scripts.stressing.seen import Seen, Sight
@@ -14,8 +20,47 @@ from scripts.stressing.writer import Writer
 HOLE = 300_000  # bytes at most
 
 
+class Mapper:
+    """The process of mapped.py."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("mapped.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def change(self, path: Path, how: str, pieces: list[tuple[int, bytes]]) -> Iterator[str]:
+        """Have bytes changed; gives "synced", and at the end "0" or an errno."""
+        source, answers = self._process.stdin, self._process.stdout
+        assert source is not None and answers is not None
+        changes = " ".join(f"{start}:{piece.hex()}" for start, piece in pieces)
+        print(os.fsencode(path).hex(), how, changes, file=source, flush=True)
+        for line in answers:
+            yield line.strip()
+            if line != "synced\n":
+                return
+        yield str(errno.EIO)  # it has ended with the mount
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(OSError):
+                stream.close()
+        self._process.wait()
+
+
 class BusyWriter(Writer):
     """Besides the calls of every program: several that belong together, and looks at what is there."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._mapper = Mapper()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._mapper.close()
 
     def _kinds(self) -> dict[Callable[[], None], int]:
         return {
@@ -24,8 +69,19 @@ class BusyWriter(Writer):
             self._other_kind: 3, self._sparse: 2, self._copy: 3, self._rename_exclusive: 3,
             self._move_while_written: 5, self._move_place_while_written: 3, self._remove_while_written: 4,
             self._replace_while_open: 3, self._append_twice: 3, self._cut_while_written: 3,
-            self._sync_directory: 2,
+            self._sync_directory: 2, self._map: 4,
         }  # fmt: skip
+
+    def _begin(self) -> None:
+        """Move or remove what is large, if there is such a directory."""
+        place = self.large_directory
+        if not place:
+            return
+        if self._chance.random() < 0.6:
+            self._rename(place, f"{place}~")
+            place = f"{place}~"
+        if self._chance.random() < 0.5:
+            self._remove_all(place)
 
     # What is there
 
@@ -37,7 +93,7 @@ class BusyWriter(Writer):
             data, mode = (self.top / path).read_bytes(), (self.top / path).stat().st_mode & 0o7777
             if data != wanted.data:
                 self.lies.append(f"{path} was read as {Seen('file', data)} instead of {wanted}")
-            elif wanted.mode not in (None, mode):
+            elif self.sees_modes and wanted.mode not in (None, mode):
                 self.lies.append(f"{path} was said to have the mode {mode:o} instead of {wanted}")
 
     def _list(self) -> None:
@@ -75,9 +131,10 @@ class BusyWriter(Writer):
         files = self._files()
         if len(files) > 1:
             one, other = self._chance.sample(files, 2)
-            self._rename(one, f"{one}.tmp")
-            self._rename(other, one)
-            self._rename(f"{one}.tmp", other)
+            if f"{one}.tmp" not in self.known:
+                self._rename(one, f"{one}.tmp")
+                self._rename(other, one)
+                self._rename(f"{one}.tmp", other)
 
     def _cycle(self) -> None:
         """Back to the name it had."""
@@ -102,20 +159,24 @@ class BusyWriter(Writer):
         if not places:
             return
         place = self._chance.choice(places)
-        inside = sorted((path for path in self.known if path.startswith(f"{place}/")), key=len, reverse=True)
         files = {
-            path: node.data for path, node in self.known.items() if path in inside and node.kind == "file"
+            path: node.data
+            for path, node in self.known.items()
+            if path.startswith(f"{place}/") and node.kind == "file"
         }
-        for path in [*inside, place]:
-            after = {each: node for each, node in self.known.items() if each != path}
-            if self._is(path, "directory"):
-                self._do(f"rmdir {path}", after, (self.top / path).rmdir)
-            else:
-                self._do(f"unlink {path}", after, (self.top / path).unlink)
+        self._remove_all(place)
         self._make_directory(place)
         for path, data in files.items():
             if posixpath.dirname(path) == place and self._chance.random() < 0.5:
                 self._put(path, data, os.O_TRUNC)
+
+    def _remove_all(self, place: str) -> None:
+        inside = sorted((path for path in self.known if path.startswith(f"{place}/")), key=len, reverse=True)
+        for path in [*inside, place]:
+            if self._is(path, "directory"):
+                self._do(f"rmdir {path}", _without(self.known, path), (self.top / path).rmdir)
+            else:
+                self._do(f"unlink {path}", _without(self.known, path), (self.top / path).unlink)
 
     def _make_directory(self, path: str) -> None:
         after = {**self.known, path: Seen("directory", mode=0o755)}
@@ -186,6 +247,34 @@ class BusyWriter(Writer):
                     os.pwrite(fd, second, start)
 
             self._open_and(f"cut {path} {size}", path, data, write, patched=path)
+
+    def _map(self) -> None:
+        """Change bytes in a mapping, with msync() or without, in pages that lie apart."""
+        files = [path for path in self._files() if self.known[path].data]
+        if not files:
+            return
+        path = self._chance.choice(files)
+        old = self.known[path]
+        data = bytearray(old.data)
+        pieces: list[tuple[int, bytes]] = []
+        for _ in range(self._chance.choice((1, 2, 5))):
+            start = self._chance.randrange(len(data))
+            pieces.append((start, self._chance.randbytes(min(3_000, len(data) - start))))
+            data[start : start + len(pieces[-1][1])] = pieces[-1][1]
+        after = {**self.known, path: replace(old, data=bytes(data), mtime=None)}
+        how = self._chance.choice(("msync", "-"))
+
+        def change() -> None:
+            for answer in self._mapper.change(self.top / path, how, pieces):
+                if answer == "synced":
+                    self._acknowledged(after)
+                    self._look_after(path, "msync")
+                elif answer != "0":
+                    raise OSError(int(answer), os.strerror(int(answer)))
+
+        self._do(f"map {path} {[start for start, _ in pieces]} {how}", after, change, patched=path)
+        if self._sent_by_close:
+            self._look_after(path, "close")
 
     def _append_twice(self) -> None:
         """Two descriptors that append in turn."""

@@ -16,9 +16,10 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cosfs.fuse.control import refresh
 from scripts.stressing.busy import BusyWriter
 from scripts.stressing.player import TROUBLE
-from scripts.stressing.seen import Sight, look, stored
+from scripts.stressing.seen import Seen, Sight, look, stored
 from scripts.stressing.world import World, within
 from scripts.stressing.writer import Writer
 from tests.mounting import Mounted
@@ -40,6 +41,9 @@ ENDINGS = {
     "kill, kill of cos recover": 2,
     "outage, kill": 2,
     "kill in an upload": 3,
+    "outage, kill, some kills without COS": 2,
+    "cos umount, kill": 2,
+    "kill in a large directory": 1,
 }
 # What the mounts are told, one of them each.
 OPTIONS: tuple[tuple[str, ...], ...] = (
@@ -51,6 +55,8 @@ OPTIONS: tuple[tuple[str, ...], ...] = (
     ("--concurrency", "2"),
     ("--block-size", "64KB"),
 )
+LISTING = 0.1  # of the runs begin with a mount that shows no attributes
+LARGE = 1_030  # objects in a large directory: more than a page of a listing
 SLOW_PARTS = (0.05, 0.1, 0.3)  # seconds that a part of an upload takes that is to be killed
 
 
@@ -91,6 +97,8 @@ class Series:
         self.write_back = ""
         self._writers: list[Writer] = []
         self._trouble_at = self._killed_at = 0.0  # from then on calls may fail
+        self._sees_modes = True
+        self._large_directory = ""
         self._kept_aside = 0  # lines of the list that were judged
         self._story: list[str] = []
 
@@ -114,6 +122,8 @@ class Series:
             print(f"{number + 1} runs, {self.result.calls} calls", flush=True)
             if not failure:
                 self._begin_anew()
+        elif not failure and self._large_directory:
+            self._begin_anew()
         self.result.runs += 1
         if failure:
             kept = self._keep_evidence(seed)
@@ -127,7 +137,12 @@ class Series:
         chance = random.Random(seed)
         ending = chance.choices(list(self.endings), list(self.endings.values()))[0]
         self.result.endings[ending] += 1
-        if self.mounted is None:
+        self._large_directory = f"large{seed}" if "large" in ending else ""
+        if chance.random() < LISTING:
+            if failure := self._unmount():
+                return failure
+            self._mount(chance, "--attributes", "listing")
+        elif self.mounted is None:
             self._mount(chance)
         self.result.modes[self.write_back] += 1
         self._tell(f"{ending} of a mount in mode {self.write_back}")
@@ -138,9 +153,9 @@ class Series:
             failure = self._recover(chance, killed="kill of cos recover" in ending)
             if failure:
                 return failure
-        elif "while it recovers" in ending:
+        elif "while it recovers" in ending or "without COS" in ending:
             for _ in range(chance.choice((2, 3, 4)) if "some kills" in ending else 1):
-                self._mount_and_kill(chance)
+                self._mount_and_kill(chance, cut="without COS" in ending)
         elif ending == "stop" and (left := self.world.leavings(staging=False)):
             return f"it has stopped, but {left}"
         self._mount(chance)
@@ -151,9 +166,10 @@ class Series:
     def _tell(self, what: str) -> None:
         self._story.append(f"{time.time():.4f} {what}")
 
-    def _mount(self, chance: random.Random) -> None:
+    def _mount(self, chance: random.Random, *more: str) -> None:
         self.write_back = chance.choice(("close", "async"))
-        options = chance.choice(OPTIONS)
+        options = (*chance.choice(OPTIONS), *more)
+        self._sees_modes = "listing" not in more
         self._tell(f"mount, {self.write_back} {' '.join(options)}")
         self.mounted = self.world.mount(self.write_back, *self.options, *options)
 
@@ -178,6 +194,8 @@ class Series:
             self._killed_at = time.monotonic()
             if ending.startswith("stop"):
                 self._stop(chance, killed="kill" in ending)
+            elif ending.startswith("cos umount"):
+                self._kill_while_it_unmounts(chance)
             else:
                 self._kill()
         finally:
@@ -195,6 +213,22 @@ class Series:
             top = self.mounted.path / f"w{number}"
             top.mkdir(exist_ok=True)
             self._writers.append(self._writer(top, seed * 10 + number, self.trees[number], large=large))
+        if self._large_directory:
+            self._fill(self._writers[0], self._large_directory)
+
+    def _fill(self, writer: Writer, place: str) -> None:
+        """Give a program a large directory, which it is to begin with."""
+        files = [(f"{place}/{number:04}", b"%d" % number) for number in range(LARGE)]
+        self.world.emulator.put_objects(
+            self.world.bucket, [(f"{writer.top.name}/{path}", data) for path, data in files]
+        )
+        refresh(writer.top, recursive=True)
+        writer.known = {
+            **writer.known,
+            place: Seen("directory"),
+            **{path: Seen("file", data, 0o644, None, frozenset()) for path, data in files},
+        }
+        writer.large_directory = place
 
     def _count(self) -> None:
         self.result.calls += sum(writer.calls for writer in self._writers)
@@ -202,6 +236,9 @@ class Series:
 
     def _wait_for_calls(self, chance: random.Random) -> None:
         """Let the programs work: as much on a busy machine as on another."""
+        if self._large_directory:
+            time.sleep(chance.uniform(0.0, 3.0))
+            return
         wanted = chance.randrange(1, MOST)
         deadline = time.monotonic() + LONGEST
         while sum(writer.calls for writer in self._writers) < wanted and time.monotonic() < deadline:
@@ -215,6 +252,7 @@ class Series:
 
         sent = self.write_back == "close"
         writer = self.writer_class(top, seed, known, is_in_cos, sent_by_close=sent, large=large)
+        writer.sees_modes = self._sees_modes
         writer.is_short = self.faulty  # a call that fails leaves what it has written until then
         return writer
 
@@ -241,16 +279,39 @@ class Series:
             self._tell("it has not stopped yet")
         self._kill()
 
-    def _mount_and_kill(self, chance: random.Random) -> None:
-        """Kill a mount while it recovers, mostly: it needs about a second until it serves."""
+    def _kill_while_it_unmounts(self, chance: random.Random) -> None:
+        """Have the programs end, and the mount with them, and kill it before it has, mostly."""
+        assert self.mounted is not None
+        for writer in self._writers:
+            writer.stopping.set()
+        for writer in self._writers:
+            writer.join(SETTLED_WITHIN)
+        self._tell("cos umount")
+        process = self.world.unmount(self.mounted)
+        time.sleep(chance.choice((0.2, 0.5, 1.0)) * chance.random())
+        self._kill()
+        process.wait(SETTLED_WITHIN)
+
+    def _mount_and_kill(self, chance: random.Random, *, cut: bool = False) -> None:
+        """Kill a mount while it recovers, mostly: it needs about a second until it serves.
+
+        cut: COS is away meanwhile.
+        """
+        if cut:
+            self._tell("outage")
+            self.world.cut()
         mounted = self.world.start(chance.choice(("close", "async")), *self.options)
         self.mounted = mounted
         self.world.emulator.faults.latency(chance.choice((0.0, 0.01, 0.05)))
         if chance.random() < 0.3:
             self.world.emulator.faults.error("*", "ServiceUnavailable", 503, after=True, share=0.3, count=0)
         self._tell("mount")
-        self.world.wait_for_request(chance.uniform(0.0, 0.4))
+        if cut:
+            time.sleep(chance.uniform(0.2, 3.0))
+        else:
+            self.world.wait_for_request(chance.uniform(0.0, 0.4))
         self._kill()
+        self.world.repair()
         self.world.emulator.faults.clear()
 
     def _recover(self, chance: random.Random, *, killed: bool) -> str:
@@ -317,8 +378,8 @@ class Series:
         if writer.lies:
             return writer.lies[0]
         failure, at = writer.failure, writer.failed_at
-        if failure is None or (failure.errno == errno.ENOENT and at > self._killed_at):
-            return ""  # below a mountpoint without a mount there is nothing
+        if failure is None or (failure.errno in (errno.ENOENT, errno.EINVAL) and at > self._killed_at):
+            return ""  # below a mountpoint without a mount there is nothing, and nothing to be mapped
         return "" if self._may_fail(failure, at) else f"a call failed for no reason: {failure}"
 
     def _may_fail(self, failure: OSError, at: float) -> bool:

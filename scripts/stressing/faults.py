@@ -209,11 +209,11 @@ class FaultSeries(Series):
         finally:
             self.keys.close()
 
-    def _mount(self, chance: random.Random) -> None:
+    def _mount(self, chance: random.Random, *more: str) -> None:
         kind = chance.choice(KEYS)
         self._tell(f"keys {kind}")
         self.keys.use(kind)
-        super()._mount(chance)
+        super()._mount(chance, *more)
 
     def one(self, seed: int) -> str:
         chance = random.Random(f"outage {seed}")

@@ -22,7 +22,7 @@ from scripts.stressing.writer import is_mixed
 BESIDE = "%=file"  # ends the name of a file that has the key of a directory beside it
 # Calls that are acknowledged when COS or the disk has what they did.
 LASTING = frozenset(
-    {"write", "append", "patch", "truncate", "mkdir", "symlink", "sparse", "copy_file_range", "cut"}
+    {"write", "append", "patch", "truncate", "mkdir", "symlink", "sparse", "copy_file_range", "cut", "map"}
 )
 
 
@@ -131,6 +131,7 @@ class PowerWriter(BusyWriter):
             while new in self.known:
                 new += "~"
             self._rename(path, new)
+        super()._begin()
 
     def _do(self, what: str, after: Sight, call: Callable[[], object], patched: str = "") -> None:
         self._verb = what.split()[0]

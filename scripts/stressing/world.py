@@ -91,6 +91,14 @@ class World:
             raise
         return mounted
 
+    def unmount(self, mounted: Mounted) -> subprocess.Popen[bytes]:
+        """Begin to end a mount as a user does."""
+        return subprocess.Popen(
+            ["cos", "umount", str(mounted.path)],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
     def recover(self) -> subprocess.Popen[bytes]:
         """Begin to finish without a mount what one has left."""
         return subprocess.Popen(

@@ -20,8 +20,9 @@ from scripts.stressing.seen import Seen, Sight
 SIZES = (0, 1, 300, 5_000, 70_000, 300_000, 2_500_000)
 SIZE_WEIGHTS = (2, 4, 8, 8, 5, 3, 1)
 LARGE_WEIGHTS = (1, 1, 2, 2, 2, 2, 10)  # mostly sent in parts
-NAMES = (*"abcdefgh", "i%2F j", "ü+&", "%k~", "l" * 120)
-LONGEST_PATH = 700  # bytes; a key has 850 at most
+LONG = ("l" * 120, "m" * 230)
+NAMES = (*"abcdefgh", "i%2F j", "ü+&", "%k~", *LONG)
+LONGEST_PATH = 825  # bytes; a key has 850 at most, with the top and what is added to a name for a moment
 PAST = 500  # calls that are told of after a loss
 LOOKED_AFTER = 0.1  # of what COS is said to have
 SAME = 0.3  # of the programs write the same bytes again: what is ours must not be known by them alone
@@ -50,6 +51,8 @@ class Writer(threading.Thread):
         self.next: Sight | None = None  # what the call under way makes of it
         self.patched = ""  # the file whose bytes it changes
         self.is_short = False  # a call that was cut short may have written the beginning, and that was kept
+        self.sees_modes = True  # the mount shows those that are stored
+        self.large_directory = ""  # the first to be worked on
         self.draft = b""  # the bytes of a file whose name changes while it is written
         self.loose: dict[str, list[Seen | None]] = {}  # what names may be as well while it is under way
         self.calls = 0
@@ -99,8 +102,9 @@ class Writer(threading.Thread):
         return node is not None and node.kind in kinds
 
     def _new_path(self) -> str:
-        directories = [path for path in self._directories() if len(os.fsencode(path)) < LONGEST_PATH - 130]
-        return f"{self._chance.choice(directories)}/{self._chance.choice(NAMES)}".lstrip("/")
+        place, name = self._chance.choice(self._directories()), self._chance.choice(NAMES)
+        path = f"{place}/{name}".lstrip("/")
+        return path if len(os.fsencode(path)) < LONGEST_PATH else name
 
     def _data(self) -> bytes:
         if self._same and self._chance.random() < 0.7:
