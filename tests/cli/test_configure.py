@@ -176,8 +176,13 @@ def test_unreadable_value_in_a_file_is_253(run: Run, home: Path) -> None:
 def test_credentials_that_others_can_read_are_warned_about(cos: Any, home: Path, bucket: str) -> None:
     cos("configure", "set", "secret_id", "AKIDx", check=True)
     (home / "credentials").chmod(0o644)
-    done = cos("ls", f"cos://{bucket}")
-    assert done.returncode == 0 and "chmod 600" in done.stderr
+    (home / "config").write_text("[default]\nsecret_key = x\n")
+    (home / "config").chmod(0o644)
+    for command in (("ls", f"cos://{bucket}"), ("cp", "-r", str(home), f"cos://{bucket}/d/")):
+        done = cos(*command)
+        assert done.returncode == 0
+        for name in ("credentials", "config"):
+            assert done.stderr.count(f"chmod 600 {home / name}") == 1  # once, however often it is read
 
 
 def test_settings_file_elsewhere(run: Run, tmp_path: Path) -> None:
