@@ -239,6 +239,8 @@ async def _discard_superseded(run: Run) -> None:
 
     Those that were gone on with are forgotten already.
     """
+    if not run.superseded:
+        return  # nearly always, and without the imports
     from cosfs.errors import COSError
     from cosfs.transfer.jobs import discard
 

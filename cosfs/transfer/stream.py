@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from typing import IO, Protocol
@@ -120,7 +119,9 @@ class _Pieces:
         return piece
 
     async def _into_file(self, length: int) -> _Piece:
-        spool = await trio.to_thread.run_sync(tempfile.TemporaryFile)
+        from tempfile import TemporaryFile
+
+        spool = await trio.to_thread.run_sync(TemporaryFile)
         piece = _Piece(self._engine, None, spool, 0)
         try:
             while piece.length < length:
