@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # st_blksize: programs copy in pieces of this size
 ABSENT_TTL = 1.0  # seconds for which the kernel believes that a name is not there
+# Seconds for which the kernel believes attributes at least: it asks for them right after it has looked up the
+# name, in the same call of a program, and each answer is a list where --metadata-ttl is 0.
+SAME_CALL = 0.05
 # What a full machine says. Whatever else fails in the cache directory is not about the file of the caller.
 OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 BY_HANDLE = frozenset({"readdir", "releasedir", "fsyncdir", "read", "write", "flush", "fsync", "release"})
@@ -144,7 +147,7 @@ class Operations(pyfuse3.Operations):
         entry.st_ctime_ns = attrs.ctime_ns
         left = self._ttl if self._fs.tree.local(node) else max(0.0, node.expires - trio.current_time())
         entry.entry_timeout = left
-        entry.attr_timeout = left if node.known or self._trusts_lists else 0.0
+        entry.attr_timeout = max(left, SAME_CALL) if node.known or self._trusts_lists else 0.0
         return entry
 
     def _counted(self, node: Node) -> Any:

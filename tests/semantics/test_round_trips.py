@@ -56,6 +56,19 @@ def test_attributes_cost_one_head_each_and_are_remembered_by_the_next_mount(
     assert seen.counts.get("HeadObject", 0) <= 2  # of the directories
 
 
+def test_a_name_that_is_never_believed_is_looked_up_once_a_call(
+    mount_bucket: Callable[..., Path], outside: Outside, counted: Count
+) -> None:
+    outside.put("file", b"content")
+    path = mount_bucket("--attributes", "listing", "--metadata-ttl", "0") / "file"
+    path.stat()
+    with counted() as seen:
+        for _ in range(20):
+            path.stat()
+    # Once more only where the kernel was held up between looking it up and asking for its attributes.
+    assert 20 <= seen.counts["ListObjects"] < 40
+
+
 def test_reading_a_small_file_is_one_request_and_none_again(
     mount_bucket: Callable[..., Path], outside: Outside, counted: Count
 ) -> None:
