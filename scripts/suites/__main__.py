@@ -29,6 +29,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--write-back", choices=("close", "async", "both"), default="both")
+    parser.add_argument(
+        "--mount-option", action="append", default=[], metavar="OPTION",
+        help="for `cos mount`, may be repeated: --mount-option=--metadata-ttl=0",
+    )  # fmt: skip
     found = parser.parse_args()
     if wrong := set(found.suites) - set(SUITES):
         parser.error(f"no such suite: {', '.join(sorted(wrong))}")
@@ -49,8 +53,9 @@ def _missing(arguments: argparse.Namespace, suite: str) -> str:
 
 
 def _run(arguments: argparse.Namespace, suite: str, write_back: str) -> bool:
-    print(f"{suite}, --write-back {write_back}", flush=True)
-    with open_place(write_back, *(["--allow-other"] if os.geteuid() == 0 else [])) as place:
+    print(" ".join([f"{suite}, --write-back {write_back}", *arguments.mount_option]), flush=True)
+    for_others = ["--allow-other"] if os.geteuid() == 0 else []
+    with open_place(write_back, *for_others, *arguments.mount_option) as place:
         if suite == "pjdfstest":
             return pjdfstest.run(place, arguments.pjdfstest.resolve(), arguments.only)
         if suite == "fsx":
