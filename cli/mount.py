@@ -157,7 +157,10 @@ def expand_options(text: str, flags: dict[str, bool]) -> list[str]:
             result += ["--fuse-option", key]
             continue
         if key == "remount":
-            raise UsageError("the options of a mount cannot be changed", hint="Unmount it and mount it again")
+            raise UsageError(
+                "the options of a mount cannot be changed",
+                hint="Unmount it and mount it again; 'mount -i -o remount,ro DIR' switches between ro and rw",
+            )
         name = _SPELLINGS.get(key, key.replace("_", "-"))
         if name not in flags:
             raise UsageError(f"there is no mount option {key!r}", hint="'cos mount --help' lists them")

@@ -245,6 +245,39 @@ def test_read_only_refuses_changes(mount_bucket: Callable[..., Path], outside: O
     assert (top / "file").read_bytes() == b"content"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may remount")
+def test_remounting_switches_between_read_only_and_writable(
+    mount_bucket: Callable[..., Path], outside: Outside
+) -> None:
+    top = mount_bucket("--write-back", "async")
+
+    def remount(mode: str) -> int:
+        return subprocess.run(["mount", "-i", "-o", f"remount,{mode}", top], capture_output=True).returncode
+
+    with (top / "file").open("wb") as file:
+        file.write(b"content")
+        assert remount("ro")  # as on a disk: it is busy
+    assert remount("ro") == 0
+    with pytest.raises(OSError) as raised:
+        (top / "new").write_bytes(b"")
+    assert raised.value.errno == errno.EROFS
+    settle(top / "file")
+    assert outside.get("file") == b"content"
+    assert remount("rw") == 0
+    (top / "new").write_bytes(b"")
+
+
+def test_remounting_does_not_make_a_read_only_mount_writable(
+    mount_bucket: Callable[..., Path], outside: Outside
+) -> None:
+    outside.put("file", b"content")
+    top = mount_bucket("--read-only")
+    subprocess.run(["mount", "-i", "-o", "remount,rw", top], capture_output=True)  # only root may
+    with pytest.raises(OSError) as raised:
+        (top / "file").unlink()
+    assert raised.value.errno == errno.EROFS
+
+
 def test_statfs_says_how_long_names_may_be(mount_bucket: Callable[..., Path]) -> None:
     facts = os.statvfs(mount_bucket())
     assert facts.f_namemax == 255
