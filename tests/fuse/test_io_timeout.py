@@ -26,6 +26,7 @@ pytestmark = pytest.mark.fuse
 KIB = 1024
 MIB = 1024 * KIB
 LONG = 3600.0
+ROUNDS = 5
 ENDS_WITHIN = 100.0  # of a fault that lasts for an hour; usually it is 5
 OLD = b"old" * 100_000
 
@@ -194,10 +195,15 @@ def test_many_stuck_calls_end_as_few_do(start: Start, bucket: str, emulator: Emu
     mounted = start("--attributes", "listing")
     assert len(list(mounted.path.iterdir())) == len(names)
     emulator.faults.latency(LONG, "GetObject")
-    errors = ended(mounted, dict.fromkeys(names, read))
-    assert errors == dict.fromkeys(names, errno.ETIMEDOUT)
-    # A few dozen more are sent whenever COS answers the question whether it is there.
-    assert mounted.log_text().count("others wait for an answer of COS") >= 10
+    for _ in range(ROUNDS):
+        errors = ended(mounted, dict.fromkeys(names, read))
+        assert errors == dict.fromkeys(names, errno.ETIMEDOUT)
+        # A few dozen more are sent whenever COS answers the question whether it is there. Where the machine
+        # has too much else to do, that comes too late, which ends all of them, or the calls come one by one.
+        log = mounted.log_text()
+        if sum(map(log.count, ("others wait for an answer of COS", "COS has not been reachable"))) >= 10:
+            return
+    pytest.fail("each of them was sent, and had a time-out of its own")
 
 
 def test_who_waits_for_a_stuck_call_ends_as_well(
