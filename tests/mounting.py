@@ -75,7 +75,9 @@ class Mounted:
     ) -> Self:
         path, log = base / "mnt", base / "mount.log"
         path.mkdir()
-        command = ["cos", "mount", source, str(path), "--foreground", "--cache-dir", str(cache_dir), *options]
+        # However full the disk of the tests is, blocks are cached.
+        cache = ["--cache-dir", str(cache_dir), "--cache-reserve", "0"]
+        command = ["cos", "mount", source, str(path), "--foreground", *cache, *options]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output

@@ -32,6 +32,7 @@ from cosfs.fs.journal import Journal
 from cosfs.fs.metadata import Change
 from cosfs.fs.recovery import Recovered, left_over, recover
 from cosfs.fs.remote import Remote
+from cosfs.fs.reserve import Reserve
 from cosfs.fs.rights import Action
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.tree import Tree
@@ -42,6 +43,7 @@ from tests.objects import keys
 from tests.waiting import PATIENCE
 
 ME = Caller(uid=1000, gid=1000, umask=0o022)
+ALL_OF_IT = Reserve(size=0)  # blocks are cached however full the disk of the tests is
 DEFAULTS = Defaults(uid=1000, gid=1000)
 TRANSFER = TransferSettings(
     max_concurrent_requests=8,
@@ -60,6 +62,7 @@ def fs_settings(bucket: str, cache_dir: Path, **changes: Any) -> FsSettings:
         "fetch_size": 256 * 1024,
         "readahead": 4 * MIB,
         "cache_size": 64 * MIB,
+        "cache_reserve": ALL_OF_IT,
         "multipart_threshold": 3 * MIB,
         "part_size": MIB,
     }
@@ -308,6 +311,7 @@ async def running(
         size_limit=settings.cache_size,
         block_size=settings.block_size,
         memory_limit=32 * MIB,
+        reserve=settings.cache_reserve,
     )
     journal = Journal(settings.cache_dir)
     records = left_over(journal)

@@ -15,6 +15,7 @@ import trio
 from cosfs.fs import blockfile, blocks
 from cosfs.fs.blocks import BlockCache, BlockKey
 from cosfs.fs.reserve import Reserve
+from tests.fs.support import ALL_OF_IT
 
 BLOCK = 8
 LIMIT = 16 << 20
@@ -56,7 +57,9 @@ async def opened(
     directory: Path, size_limit: int = LIMIT, memory_limit: int = 0
 ) -> AsyncIterator[BlockCache]:
     """A running cache; without memory unless asked for, so that the disk is what is seen."""
-    cache = BlockCache(directory, size_limit=size_limit, block_size=BLOCK, memory_limit=memory_limit)
+    cache = BlockCache(
+        directory, size_limit=size_limit, block_size=BLOCK, memory_limit=memory_limit, reserve=ALL_OF_IT
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cache.run)
         try:
@@ -130,7 +133,7 @@ async def test_disk_serves_after_reopening(directory: Path, no_warnings: None) -
 async def test_block_sizes_do_not_mix(directory: Path, no_warnings: None) -> None:
     async with opened(directory) as cache:
         cache.put(block(1), data_of(1))
-    other = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK * 2)
+    other = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK * 2, reserve=ALL_OF_IT)
     assert await other.get(block(1)) is None
     other.close()
 
@@ -202,7 +205,7 @@ async def test_what_was_read_lately_is_kept(directory: Path, no_warnings: None) 
 
 
 async def test_what_the_disk_cannot_take_in_time_is_dropped(directory: Path, no_warnings: None) -> None:
-    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, memory_limit=0)
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, memory_limit=0, reserve=ALL_OF_IT)
     for number in range(20):  # nothing runs that would write
         cache.put(block(number), bytes(500_000))
     assert cache.stats.dropped == 12
@@ -381,19 +384,21 @@ def test_a_killed_process_does_not_hold_the_directory(directory: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
         "from cosfs.fs.blocks import BlockCache, BlockKey\n"
-        "cache = BlockCache(pathlib.Path(sys.argv[1]), size_limit=1 << 24, block_size=8)\n"
+        "from cosfs.fs.reserve import Reserve\n"
+        "path = pathlib.Path(sys.argv[1])\n"
+        "cache = BlockCache(path, size_limit=1 << 24, block_size=8, reserve=Reserve(0))\n"
         "cache.put(BlockKey('b', 'k', 'e', 0), b'x')\n"
         "cache._write(cache._take())\n"
         "os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", script, directory], timeout=90, check=False).returncode == -9
-    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, reserve=ALL_OF_IT)
     assert trio.run(cache.get, BlockKey("b", "k", "e", 0)) == b"x"
     cache.close()
 
 
 def test_the_cache_is_private(directory: Path) -> None:
-    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK)
+    cache = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, reserve=ALL_OF_IT)
     cache.put(block(0), b"x")
     cache.close()
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -429,7 +434,9 @@ async def test_what_is_large_does_not_wait_for_more(
 async def test_services_do_not_mix(directory: Path, no_warnings: None) -> None:
     async with opened(directory) as cache:
         cache.put(block(0), b"x")
-    other = BlockCache(directory, size_limit=LIMIT, block_size=BLOCK, realm="https://elsewhere")
+    other = BlockCache(
+        directory, size_limit=LIMIT, block_size=BLOCK, realm="https://elsewhere", reserve=ALL_OF_IT
+    )
     assert await other.get(block(0)) is None
     other.close()
 
@@ -483,6 +490,7 @@ def test_processes_that_write_at_once_lose_nothing(directory: Path) -> None:
     script = (
         "import sys, pathlib, trio\n"
         "from cosfs.fs.blocks import BlockCache, BlockKey\n"
+        "from cosfs.fs.reserve import Reserve\n"
         "async def main(cache, first):\n"
         "    async with trio.open_nursery() as nursery:\n"
         "        nursery.start_soon(cache.run)\n"
@@ -494,7 +502,7 @@ def test_processes_that_write_at_once_lose_nothing(directory: Path) -> None:
         "    cache.close()\n"
         "    assert cache.stats.dropped == cache.stats.errors == 0, cache.stats\n"
         "path = pathlib.Path(sys.argv[1])\n"
-        "cache = BlockCache(path, size_limit=1 << 30, block_size=4096, memory_limit=0)\n"
+        "cache = BlockCache(path, size_limit=1 << 30, block_size=4096, memory_limit=0, reserve=Reserve(0))\n"
         "trio.run(main, cache, int(sys.argv[2]))\n"
     )
     started = [
@@ -510,7 +518,7 @@ def test_processes_that_write_at_once_lose_nothing(directory: Path) -> None:
         for process in started:
             process.kill()
             process.wait()
-    cache = BlockCache(directory, size_limit=1 << 30, block_size=4096, memory_limit=0)
+    cache = BlockCache(directory, size_limit=1 << 30, block_size=4096, memory_limit=0, reserve=ALL_OF_IT)
     for number in range(700):
         data = trio.run(cache.get, BlockKey("b", f"k{number}", "e", 0))
         assert data == number.to_bytes(4, "big") * 1024

@@ -10,7 +10,7 @@ from cosfs.fs.blocks import BlockCache, BlockKey
 from cosfs.fs.buffers import SMALLEST, Buffers
 from cosfs.units import KIB, MIB
 from tests.fs.conftest import Filesystems
-from tests.fs.support import content
+from tests.fs.support import ALL_OF_IT, content
 
 SIZE = 1 * MIB
 
@@ -87,11 +87,13 @@ def _block(number: int) -> BlockKey:
 
 
 async def test_blocks_from_the_disk_use_them_as_well(tmp_path: Path) -> None:
-    cache = BlockCache(tmp_path, size_limit=64 * MIB, block_size=SIZE)
+    cache = BlockCache(tmp_path, size_limit=64 * MIB, block_size=SIZE, reserve=ALL_OF_IT)
     for number in range(4):
         cache.put(_block(number), bytes([number]) * SIZE)
     cache.close()
-    cache = BlockCache(tmp_path, size_limit=64 * MIB, block_size=SIZE, memory_limit=2 * SIZE + 2000)
+    cache = BlockCache(
+        tmp_path, size_limit=64 * MIB, block_size=SIZE, memory_limit=2 * SIZE + 2000, reserve=ALL_OF_IT
+    )
     for _ in range(3):
         for number in range(4):
             assert await cache.get(_block(number)) == bytes([number]) * SIZE

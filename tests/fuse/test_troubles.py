@@ -187,9 +187,8 @@ def test_full_cache_disk(
     data = os.urandom(MIB) * 8
     client.put_object(bucket, "large", data)
     client.put_object(bucket, "small", b"small")
-    mounted = mount(
-        f"cos://{bucket}", "--cache-size", "4MB", "--write-back", write_back, cache_dir=small_disk / "cache"
-    )
+    options = ("--cache-size", "4MB", "--cache-reserve", "10%", "--write-back", write_back)
+    mounted = mount(f"cos://{bucket}", *options, cache_dir=small_disk / "cache")
     path = mounted.path
     (path / "before").write_bytes(b"before")
     filler = small_disk / "filler"
@@ -223,7 +222,8 @@ def test_blocks_of_the_cache_give_way_to_what_is_written(
 ) -> None:
     read, written = os.urandom(18 * MIB), os.urandom(12 * MIB)
     client.put_object(bucket, "read", read)
-    mounted = mount(f"cos://{bucket}", "--write-back", write_back, cache_dir=small_disk / "cache")
+    options = ("--cache-reserve", "10%", "--write-back", write_back)
+    mounted = mount(f"cos://{bucket}", *options, cache_dir=small_disk / "cache")
     assert (mounted.path / "read").read_bytes() == read
     until(lambda: free_space(small_disk) < 8 * MIB, "what was read is in the cache")
     (mounted.path / "written").write_bytes(written)
