@@ -193,7 +193,7 @@ class Directories(Calls):
         if directory.marker is not None or not directory.prefix or directory.parent is None:
             return
         try:
-            if directory.listing is None or await self.tree.has_others(directory, leaving):
+            if await self.tree.has_others(directory, leaving):
                 return
         except COSError as exc:
             log.debug(

@@ -129,3 +129,26 @@ async def test_a_directory_stays_when_its_last_entry_goes_while_it_is_read_anew(
     files.tree.forget_all()
     assert await files.list() == ["d"]
     assert await files.list("d") == []
+
+
+@pytest.mark.parametrize("gone", ["removed", "renamed", "a directory", "renamed directory"])
+async def test_a_directory_whose_listing_was_dropped_stays_when_its_last_entry_goes(
+    files: Files, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    monkeypatch.setattr(sweeper, "ENTRIES_MAX", 0)
+    last = "d/a/" if gone.endswith("directory") else "d/a"
+    await files.upload(last, b"")
+    directory = await files.node("d")
+    await files.node("d/a")
+    Sweeper(files.tree, lambda parent, name: None).drop_listings()
+    assert directory.listing is None
+    if gone.startswith("renamed"):
+        await files.fs.rename(directory.ino, b"a", ROOT_INO, b"new")
+    elif gone == "removed":
+        await files.fs.unlink(directory.ino, b"a")
+    else:
+        await files.fs.rmdir(directory.ino, b"a")
+    await files.removed()
+    files.tree.forget_all()
+    assert sorted(await files.list()) == ["d", "new"][: 1 + gone.startswith("renamed")]
+    assert await files.list("d") == []
