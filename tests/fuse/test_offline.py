@@ -25,6 +25,7 @@ from tests.objects import options_of
 pytestmark = pytest.mark.fuse
 BUCKET = "offline-1250000000"
 # Longer than a busy machine stands still: while COS is there nothing may take so long.
+LASTING = 6  # seconds; requests of a slow machine have to arrive in them
 BRIEF = ("--io-timeout", "4s", "--metadata-ttl", "0.2s", "--max-retries", "2")
 
 
@@ -220,8 +221,9 @@ def test_keys_that_end_during_an_outage(
     place.mkdir(mode=0o700)
     url = f"http://127.0.0.1:{line.port}"
     (place / "credentials").write_text(
-        "[default]\nassume_role = qcs::cam::uin/100000000001:roleName/emulator\nduration_seconds = 1\n"
-        f"sts_endpoint = {url}\nsecret_id = {emulator.secret_id}\nsecret_key = {emulator.secret_key}\n"
+        "[default]\nassume_role = qcs::cam::uin/100000000001:roleName/emulator\n"
+        f"duration_seconds = {LASTING}\nsts_endpoint = {url}\n"
+        f"secret_id = {emulator.secret_id}\nsecret_key = {emulator.secret_key}\n"
     )
     (place / "credentials").chmod(0o600)
     for key in ("cached", "removed"):
@@ -234,7 +236,7 @@ def test_keys_that_end_during_an_outage(
     for name in ("one", "two"):
         (mounted.path / name).write_bytes(name.encode())
     (mounted.path / "removed").unlink()
-    time.sleep(1.2)  # the keys have ended
+    time.sleep(LASTING + 0.2)  # the keys have ended
     assert (mounted.path / "cached").read_bytes() == b"cached"
     line.repair()
 

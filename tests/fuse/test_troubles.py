@@ -61,8 +61,9 @@ def test_an_unmount_waits_for_what_an_earlier_mount_left(
 ) -> None:
     client.put_object(bucket, "theirs", b"theirs")
     first = mount(f"cos://{bucket}", "--write-back", "async")
-    emulator.faults.error("PutObject", "AccessDenied", 403, count=0)
-    emulator.faults.error("CopyObject", "AccessDenied", 403, count=0)
+    # Not refused: if COS had refused the one before the other is made, that would fail at once.
+    emulator.faults.error("PutObject", "SlowDown", 503, count=0)
+    emulator.faults.error("CopyObject", "SlowDown", 503, count=0)
     (first.path / "theirs").chmod(0o600)
     (first.path / "ours").write_bytes(b"ours")
     first.kill()

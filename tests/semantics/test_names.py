@@ -164,7 +164,7 @@ def test_a_file_and_a_directory_of_one_name_are_removed_though_names_are_read_an
     # No name is believed for longer than a call: those of the files change when the directories have gone.
     top = mount_bucket("--metadata-ttl", "0s")
     words = command.format(local=tmp_path / "moved").split()
-    subprocess.run(words, cwd=top, check=True, timeout=60)
+    subprocess.run(words, cwd=top, check=True, timeout=300)
     settle(top)
     assert [key for key in outside.listing() if key != "gone/"] == ["empty/"]
 
