@@ -24,6 +24,7 @@ from cosfs.fs.readahead import Readahead, ReadaheadBudget
 from cosfs.fs.remote import Remote
 from cosfs.fs.rename import Renamer
 from cosfs.fs.rights import Rights
+from cosfs.fs.room import Room
 from cosfs.fs.settings import FsSettings
 from cosfs.fs.smallfiles import SmallFiles
 from cosfs.fs.tree import Tree
@@ -110,6 +111,7 @@ class Calls:
         self.engine = engine
         self.device = ""
         self.readahead = ReadaheadBudget(settings.readahead)
+        self.room = Room(tree.table, committer, fetcher, journal, remote.patience)
         self._renamer = renamer
         self._files: dict[int, FileHandle] = {}
         self._dirs: dict[int, DirHandle] = {}

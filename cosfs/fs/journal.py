@@ -85,7 +85,9 @@ class Journal:
         self._going: set[int] = set()  # those that the transaction under way removes
         self._retiring = threading.Lock()
         self._retired: list[Path] = []  # staging files to remove when everything so far is on disk
-        self.retired_size = 0  # bytes of the disk
+        self._retired_size = 0  # bytes of the disk
+        self._removing = 0  # how many threads are at removing some
+        self._removed = threading.Condition(self._retiring)
         self._is_retiring = False
         self._begun = self._forced = 0  # how many times records were forced to disk
         self._hurry = threading.Event()
@@ -291,19 +293,34 @@ class Journal:
     def sync(self) -> None:
         """Make all records so far safe from power loss. Takes milliseconds; nobody waits for its lock."""
         with self._retiring:
-            retired, self._retired, self.retired_size = self._retired, [], 0
+            retired, self._retired, self._retired_size = self._retired, [], 0
             self._begun += 1
             number = self._begun
+            mine = bool(retired)
+            self._removing += mine
         try:
             self._force()
-        except BaseException:
+            with self._retiring:
+                self._forced = max(self._forced, number)
+            while retired:
+                retired[-1].unlink(missing_ok=True)
+                retired.pop()
+        finally:
             with self._retiring:
                 self._retired += retired
-            raise
+                self._removing -= mine
+                self._removed.notify_all()
+
+    @property
+    def has_retired(self) -> bool:
+        """Whether staging files are on disk that are only to be removed."""
+        return bool(self._retired or self._removing)
+
+    def free_retired(self) -> None:
+        """Remove these now; returns when they are gone, whoever is at it."""
+        self.sync()
         with self._retiring:
-            self._forced = max(self._forced, number)
-        for path in retired:
-            path.unlink(missing_ok=True)
+            self._removed.wait_for(lambda: not self._removing, timeout=RETIRED_FOR)
 
     @property
     def moment(self) -> int:
@@ -325,8 +342,8 @@ class Journal:
             return
         with self._retiring:
             self._retired.append(path)
-            self.retired_size += size
-            if self.retired_size >= RETIRED_MOST:
+            self._retired_size += size
+            if self._retired_size >= RETIRED_MOST:
                 self._hurry.set()
             if self._is_retiring:
                 return

@@ -6,10 +6,8 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVarTuple
 
 import trio
 
@@ -24,8 +22,6 @@ from cosfs.fs.staging import Staging
 from cosfs.transfer.attributes import Attributes
 
 log = logging.getLogger(__name__)
-
-Args = TypeVarTuple("Args")
 
 ASYNC_DELAY = 0.1  # a file renamed, changed or removed within this time is sent once or not at all
 SETTLED_WITHIN = 5.0  # seconds; an emptied file waits no longer for what is on its way of it
@@ -146,6 +142,18 @@ class OpenFiles(Calls):
         node = handle.node
         if self.settings.max_pending and self.settings.write_back == "async":
             await self._wait_for_room()
+        place = (node.bucket, node.key)
+        if self.room.is_short(len(data)):
+            await self.room.make(place, len(data))
+        while True:
+            try:
+                return await self._write_now(handle, offset, data)
+            except (COSError, OSError) as exc:
+                if exc.errno != errno.ENOSPC or not await self.room.make(place, len(data)):
+                    raise
+
+    async def _write_now(self, handle: FileHandle, offset: int, data: bytes) -> int:
+        node = handle.node
         await self._wait_for_commit(node)
         if handle.epoch != node.epoch:
             raise FilesystemError(errno.ESTALE, f"{node.url} was changed by somebody else")
@@ -154,25 +162,11 @@ class OpenFiles(Calls):
             offset = content.size
         if offset + len(data) > FILE_MAX:
             raise FilesystemError(errno.EFBIG)
-        await self._with_room(len(data), content.write, offset, data)
+        await self.room.have(len(data), content.write, offset, data)
         self._wrote(node)
         if not node.unlinked:
             self.committer.wrote(node, offset, offset + len(data))
         return len(data)
-
-    async def _with_room(self, length: int, write: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
-        """Run write(*args), which takes up to length bytes of the disk; if that is full, blocks give way."""
-        while True:
-            try:
-                await write(*args)
-                return
-            except (COSError, OSError) as exc:
-                if exc.errno != errno.ENOSPC:
-                    raise
-                if self.journal.retired_size:
-                    await trio.to_thread.run_sync(self.journal.sync)
-                elif not await self.fetcher.cache.give_way(length):
-                    raise
 
     async def _wait_for_commit(self, node: FileNode) -> None:
         """A large file is not changed while it is being read for sending.
@@ -206,7 +200,7 @@ class OpenFiles(Calls):
             if self.committer.is_streaming(node):
                 await self._keep_safe_or_send(node)
             else:
-                await self._with_room(0, self._keep_safe, node)
+                await self.room.have(0, self._keep_safe, node)
             if not self.rights.has_written(node.bucket, node.key):
                 await self.committer.flush_and_hear(node)
             return
@@ -217,7 +211,7 @@ class OpenFiles(Calls):
         if node.changed:
             patiently = partial(self.remote.patience.patiently, [(node.bucket, node.key)])
             needed = node.content.on_disk if node.content is not None else 0  # what is written: not its holes
-            await self._with_room(needed, patiently, self.committer.flush, node)
+            await self.room.have(needed, patiently, self.committer.flush, node)
 
     def _is_unwritten(self, handle: FileHandle) -> bool:
         """Whether a new or emptied file still waits for its bytes, and another close() will come.
@@ -360,7 +354,7 @@ class OpenFiles(Calls):
                         self.committer.send_later(node)
                         self.committer.promise(node)
                     raise
-        await self._with_room(0, self._keep_safe, node)
+        await self.room.have(0, self._keep_safe, node)
 
     def _content(self, node: FileNode) -> Staging:
         """The file's local state, made when it is first needed."""

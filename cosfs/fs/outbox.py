@@ -96,6 +96,11 @@ class Outbox:
         """How it goes with a node that is to be sent."""
         return self._due.get(node.ino)
 
+    def is_hopeful(self, node: Changed) -> bool:
+        """Whether a node is to be sent and no try has failed yet."""
+        due = self._due.get(node.ino)
+        return due is not None and due.cause is None
+
     @property
     def waiting(self) -> list[tuple[Changed, float]]:
         """What waits to be sent, and since when."""

@@ -399,6 +399,17 @@ class Staging:
             self.base_limit = min(self._since_limit, base.size)
             self.changed = self._since.copy()
 
+    def let_go_sent(self) -> bool:
+        """Do without the local bytes of what COS has, all of it; tells whether that frees any disk."""
+        if self.dirty or self._writes or self.base is None or not self.valid or self._scratch.path is None:
+            return False
+        self._scratch.close(remove=self._remove)
+        self._scratch = Scratch(self._directory)
+        self.valid.clear()
+        self.is_recorded = False
+        self._cut_at = self._forced = -1
+        return True
+
     def close(self, *, keep: bool = False) -> None:
         """Let go of the staging file; keep leaves it on disk for the journal."""
         if self._replaced is not None:

@@ -234,6 +234,39 @@ def test_blocks_of_the_cache_give_way_to_what_is_written(
     assert stored(client, bucket, "written") == written
 
 
+@pytest.mark.parametrize("write_back", ["close", "async"])
+def test_a_file_larger_than_the_disk(
+    mount: Mount, bucket: str, client: CosClient, small_disk: Path, write_back: str
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", write_back, cache_dir=small_disk / "cache")
+    chunks = [os.urandom(MIB) for _ in range(60)]
+    with (mounted.path / "large").open("w+b", buffering=0) as file:
+        for chunk in chunks:
+            file.write(chunk)
+        for number in (0, 30, 59):
+            file.seek(number * MIB)
+            assert file.read(MIB) == chunks[number]
+        chunks[7] = os.urandom(MIB)
+        file.seek(7 * MIB)
+        file.write(chunks[7])
+    assert (mounted.path / "large").read_bytes() == b"".join(chunks)
+    assert mounted.unmount() == 0, mounted.log_text()
+    assert stored(client, bucket, "large") == b"".join(chunks)
+    assert not client.list_uploads(bucket).uploads
+
+
+def test_writers_wait_for_files_that_fill_the_disk(
+    mount: Mount, bucket: str, client: CosClient, small_disk: Path
+) -> None:
+    mounted = mount(f"cos://{bucket}", "--write-back", "async", cache_dir=small_disk / "cache")
+    data = os.urandom(4 * MIB)
+    for number in range(20):
+        (mounted.path / f"{number:02}").write_bytes(data[number:])
+    assert mounted.unmount() == 0, mounted.log_text()
+    for number in range(20):
+        assert stored(client, bucket, f"{number:02}") == data[number:]
+
+
 def test_a_cache_directory_that_somebody_removed_is_an_io_error(
     mount: Mount, bucket: str, client: CosClient
 ) -> None:
