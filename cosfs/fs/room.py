@@ -70,12 +70,17 @@ class Room:
             return False
         self._unseen = 0
         try:
-            disk = os.statvfs(self._journal.staging)
+            free, size = self._disk()
         except OSError:
             return False  # who writes is told
-        low = min(LOW, disk.f_blocks * disk.f_frsize // LOW_SHARE)
+        low = min(LOW, size // LOW_SHARE)
         self._look_every = min(LOOK_EVERY, low // 4)
-        return disk.f_bavail * disk.f_frsize < low
+        return free < low
+
+    def _disk(self) -> tuple[int, int]:
+        """Bytes that are free, and all."""
+        disk = os.statvfs(self._journal.staging)
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
     async def make(self, place: Place, length: int) -> bool:
         """Make room for who writes length bytes to place, and holds no locks; False if nothing helps.
@@ -88,13 +93,11 @@ class Room:
         except NetworkError:
             return False  # another writer waits for it as well
         try:
-            if made == self._made:
-                if not (
-                    await self._remove_copies(length) or await self._await_one() or await self._send_one()
-                ):
-                    return False
-                self._made += 1
-            return True
+            if made != self._made:
+                return True  # others who asked at the same time got some for all
+            is_made = await self._remove_copies(length) or await self._await_one() or await self._send_one()
+            self._made += is_made
+            return is_made
         finally:
             self._lock.release()
 
@@ -134,10 +137,9 @@ class Room:
 
     async def _send_one(self) -> bool:
         """Send the open file that has the most bytes on the disk, and remove these; False if none helps."""
-        sizes = {node: _worth(node) for node in self._table.files()}
-        node = max(sizes, key=sizes.__getitem__, default=None)
-        if node is None or not sizes[node]:
-            return False
+        node = max(self._table.files(), key=_worth, default=None)
+        if node is None or _worth(node) <= self._disk()[0]:
+            return False  # where others leave little room, that would be sent again and again
         try:
             await self._patience.patiently([(node.bucket, node.key)], self._committer.flush, node)
         except (COSError, OSError) as exc:

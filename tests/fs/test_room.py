@@ -20,8 +20,9 @@ SIZE = 200 * KIB  # more than stays in memory
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files are worth being sent for their room."""
+    """The disk is full, and small files are worth being sent for their room."""
     monkeypatch.setattr(room, "WORTH", 1)
+    monkeypatch.setattr(room.Room, "_disk", lambda self: (0, 1 << 30))
 
 
 async def make(files: Files, node: FileNode) -> bool:
@@ -118,6 +119,20 @@ async def test_what_takes_little_room_is_not_sent(files: Files) -> None:
     assert await files.read(fh, 0, SIZE) == content(SIZE)
 
 
+async def test_a_disk_on_which_others_leave_little_room(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is not sent each time that a little more of it is there."""
+    monkeypatch.setattr(room, "WORTH", 1)
+    monkeypatch.setattr(room.Room, "_disk", lambda self: (SIZE, 1 << 40))
+    fh, node = await written(files, "a", content(SIZE))
+    assert files.fs.room.is_short(room.LOOK_EVERY)
+    assert not await make(files, node)
+    await files.write(fh, b"x" * KIB, SIZE)
+    assert await make(files, node)
+    assert await files.stored("a") == content(SIZE) + b"x" * KIB
+
+
 @pytest.mark.usefixtures("cheap")
 async def test_what_cos_refuses_stays(files: Files, emulator: Emulator) -> None:
     data = content(SIZE)
@@ -153,6 +168,7 @@ async def test_those_who_wait_share_what_is_made(files: Files, emulator: Emulato
 async def test_writers_wait_for_a_closed_file(filesystem: Filesystems) -> None:
     files = await filesystem(write_back="async")
     await files.put("before", b"")  # COS is known to let it write
+    await files.fs.drain()
     fh, node = await written(files, "waits", content(SIZE))
     done: list[bool] = []
 
